@@ -1,0 +1,31 @@
+# Two commands need nothing else: make demo, and make test.
+
+GO ?= go
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what there is to make
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: ## Run all tests against real Postgres and real Redis
+	$(GO) test -count=1 -timeout 9m ./...
+
+.PHONY: race
+race: ## Run all tests with the race detector
+	$(GO) test -count=1 -race -timeout 20m ./...
+
+.PHONY: build
+build: ## Build bin/freshet
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/freshet ./cmd/freshet
+
+.PHONY: generate
+generate: ## Write the files that are made from others
+	$(GO) generate ./...
+
+.PHONY: check
+check: ## Vet, and make sure that formatting and generated files are current
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt differs: run gofmt -w ."; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/freshet/freshet/worker"
+)
+
+// settings are the environment of every command.
+type settings struct {
+	DatabaseURL         string     `env:"FRESHET_DATABASE_URL"`
+	FallbackDatabaseURL string     `env:"DATABASE_URL"`
+	RedisURL            string     `env:"FRESHET_REDIS_URL"`
+	FallbackRedisURL    string     `env:"REDIS_URL"`
+	Targets             []string   `env:"FRESHET_TARGETS"`
+	Concurrency         int        `env:"FRESHET_CONCURRENCY" envDefault:"4"`
+	PollOnly            bool       `env:"FRESHET_POLL_ONLY"`
+	LogLevel            slog.Level `env:"FRESHET_LOG_LEVEL" envDefault:"info"`
+	LogFormat           string     `env:"FRESHET_LOG_FORMAT" envDefault:"text"`
+
+	urls map[string]string
+}
+
+const redisPrefix = "FRESHET_REDIS_URL_"
+
+// load reads the environment. An error names the variable.
+func (c *cli) load() (settings, error) {
+	var s settings
+	if err := env.ParseWithOptions(&s, env.Options{Environment: c.environ}); err != nil {
+		return s, environmentError(err, c.environ)
+	}
+	if s.DatabaseURL == "" {
+		s.DatabaseURL = s.FallbackDatabaseURL
+	}
+	if s.RedisURL == "" {
+		s.RedisURL = s.FallbackRedisURL
+	}
+	if s.Concurrency < 1 || s.Concurrency > 1000 {
+		return s, fmt.Errorf("FRESHET_CONCURRENCY is %d: give a number from 1 to 1000", s.Concurrency)
+	}
+	if s.LogFormat != "text" && s.LogFormat != "json" {
+		return s, fmt.Errorf("FRESHET_LOG_FORMAT is %q: give text or json", s.LogFormat)
+	}
+
+	s.urls = make(map[string]string)
+	if s.RedisURL != "" {
+		s.urls["default"] = s.RedisURL
+	}
+	for name, url := range c.environ {
+		if target, ok := strings.CutPrefix(name, redisPrefix); ok && url != "" {
+			s.urls[strings.ToLower(target)] = url
+		}
+	}
+	if len(s.Targets) > 0 {
+		for _, name := range s.Targets {
+			if _, ok := s.urls[name]; !ok {
+				return s, fmt.Errorf("FRESHET_TARGETS names %q, which has no URL: set %s%s", name, redisPrefix, strings.ToUpper(name))
+			}
+		}
+		for name := range s.urls {
+			if !slices.Contains(s.Targets, name) {
+				delete(s.urls, name)
+			}
+		}
+	}
+	return s, nil
+}
+
+// environmentError names the variable behind a parse error and never its neighbours.
+func environmentError(err error, environ map[string]string) error {
+	for field, variable := range map[string]string{
+		"Concurrency": "FRESHET_CONCURRENCY", "PollOnly": "FRESHET_POLL_ONLY", "LogLevel": "FRESHET_LOG_LEVEL",
+	} {
+		if strings.Contains(err.Error(), `"`+field+`"`) {
+			return fmt.Errorf("%s is %q, which cannot be read: %s", variable, environ[variable], wanted[variable])
+		}
+	}
+	return err
+}
+
+var wanted = map[string]string{
+	"FRESHET_CONCURRENCY": "give a number from 1 to 1000",
+	"FRESHET_POLL_ONLY":   "give true or false",
+	"FRESHET_LOG_LEVEL":   "give debug, info, warn or error",
+}
+
+func (s settings) needDatabase() error {
+	if s.DatabaseURL == "" {
+		return fmt.Errorf("FRESHET_DATABASE_URL is not set: give the URL of your database, such as postgres://user:password@localhost:5432/shop")
+	}
+	return nil
+}
+
+func (s settings) needTargets() error {
+	if len(s.urls) == 0 {
+		return fmt.Errorf("FRESHET_REDIS_URL is not set: give the URL of your cache, such as redis://localhost:6379")
+	}
+	return nil
+}
+
+func (c *cli) logger(s settings) *slog.Logger {
+	options := &slog.HandlerOptions{Level: s.LogLevel}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(c.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(c.stderr, options))
+}
+
+// workerConfig is what the commands that work give to package worker.
+func (c *cli) workerConfig() (worker.Config, error) {
+	s, err := c.load()
+	if err != nil {
+		return worker.Config{}, err
+	}
+	if err := s.needDatabase(); err != nil {
+		return worker.Config{}, err
+	}
+	if err := s.needTargets(); err != nil {
+		return worker.Config{}, err
+	}
+	return worker.Config{
+		DatabaseURL: s.DatabaseURL, Targets: s.urls, Concurrency: s.Concurrency, PollOnly: s.PollOnly, Logger: c.logger(s),
+	}, nil
+}

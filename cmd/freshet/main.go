@@ -1,0 +1,135 @@
+// Command freshet keeps Redis-compatible caches in step with Postgres.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// command is one subcommand: its place in the help and what runs it.
+type command struct {
+	name, args, summary string
+	run                 func(ctx context.Context, c *cli, args []string) error
+}
+
+func commands() []command {
+	return []command{
+		{"migrate", "", "install Freshet into the database, or bring it up to this version", migrate},
+		{"worker", "", "keep caches in step until stopped", runWorker},
+		{"drain", "", "work until nothing is pending, then exit", drain},
+	}
+}
+
+// cli is what commands write to and read from.
+type cli struct {
+	stdout, stderr io.Writer
+	environ        map[string]string
+}
+
+// errUsage ends the program with status 2 after a message about the arguments.
+var errUsage = errors.New("usage")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	c := &cli{stdout: os.Stdout, stderr: os.Stderr, environ: environment(os.Environ())}
+	code := c.main(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+func (c *cli) main(ctx context.Context, args []string) int {
+	if len(args) == 0 {
+		c.help(c.stderr)
+		return 2
+	}
+	switch args[0] {
+	case "help", "-h", "--help":
+		c.help(c.stdout)
+		return 0
+	}
+	for _, cmd := range commands() {
+		if cmd.name != args[0] {
+			continue
+		}
+		err := cmd.run(ctx, c, args[1:])
+		switch {
+		case err == nil:
+			return 0
+		case errors.Is(err, flag.ErrHelp):
+			fmt.Fprintf(c.stdout, "freshet %s %s\n\n%s.\n", cmd.name, cmd.args, cmd.summary)
+			return 0
+		case errors.Is(err, errUsage):
+			fmt.Fprintf(c.stderr, "freshet %s: %s\nusage: freshet %s %s\n", cmd.name, oneLine(err), cmd.name, cmd.args)
+			return 2
+		}
+		fmt.Fprintf(c.stderr, "freshet %s: %s\n", cmd.name, oneLine(err))
+		return 1
+	}
+	fmt.Fprintf(c.stderr, "freshet: there is no command %q; try freshet help\n", args[0])
+	return 2
+}
+
+func (c *cli) help(w io.Writer) {
+	fmt.Fprintln(w, "Freshet keeps Redis-compatible caches in step with Postgres.")
+	fmt.Fprintln(w)
+	for _, cmd := range commands() {
+		fmt.Fprintf(w, "  freshet %-8s %s\n", cmd.name, cmd.summary)
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintln(w, "FRESHET_DATABASE_URL and FRESHET_REDIS_URL say where; README.md has the rest.")
+}
+
+// flags makes a flag set whose errors are ours to print.
+func flags(name string) *flag.FlagSet {
+	set := flag.NewFlagSet(name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	return set
+}
+
+// parse reads flags that may stand before and after the positional arguments, of which
+// there must be exactly want.
+func parse(set *flag.FlagSet, args []string, want int) ([]string, error) {
+	var positional []string
+	for {
+		if err := set.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, fmt.Errorf("%w: %w", errUsage, err)
+		}
+		args = set.Args()
+		if len(args) == 0 {
+			break
+		}
+		positional = append(positional, args[0])
+		args = args[1:]
+	}
+	if len(positional) != want {
+		return nil, fmt.Errorf("%w: want %d arguments, got %d", errUsage, want, len(positional))
+	}
+	return positional, nil
+}
+
+// oneLine is an error without line breaks: errors that were joined, or that a driver
+// laid out over several lines.
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(err.Error()), " ")
+}
+
+func environment(list []string) map[string]string {
+	m := make(map[string]string, len(list))
+	for _, entry := range list {
+		if name, value, ok := strings.Cut(entry, "="); ok {
+			m[name] = value
+		}
+	}
+	return m
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/freshet/freshet/internal/install"
+	"github.com/freshet/freshet/internal/pg"
+)
+
+func migrate(ctx context.Context, c *cli, args []string) error {
+	if _, err := parse(flags("migrate"), args, 0); err != nil {
+		return err
+	}
+	s, err := c.load()
+	if err != nil {
+		return err
+	}
+	if err := s.needDatabase(); err != nil {
+		return err
+	}
+	pool, err := pg.Open(ctx, s.DatabaseURL, "freshet migrate", 4)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := install.Migrate(ctx, pool, c.logger(s)); err != nil {
+		return err
+	}
+	version, err := install.Version(ctx, pool)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "Freshet is installed in schema freshet, version %d.\n", version)
+	return nil
+}

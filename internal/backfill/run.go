@@ -1,0 +1,329 @@
+package backfill
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/durable"
+	"github.com/freshet/freshet/internal/fence"
+	"github.com/freshet/freshet/internal/lane"
+	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/source"
+	"github.com/freshet/freshet/internal/target"
+)
+
+const (
+	// maxChunk is how many rows one EXEC writes at most: about two milliseconds of the
+	// server's time at 300 bytes a row.
+	maxChunk = 2000
+	minChunk = 10
+	// wantBytes is the size of a chunk above which the next one is smaller.
+	wantBytes = 2 << 20
+	// keep is how long the control key of a finished range stays.
+	keep = 10 * time.Minute
+)
+
+// Range works on one range under one lease.
+type Range struct {
+	lane.Config
+	target *target.Target
+	held   *lease.Held
+}
+
+// New makes the range that a lease of kind backfill is for.
+func New(c lane.Config, t *target.Target, held *lease.Held) *Range {
+	return &Range{Config: c, target: t, held: held}
+}
+
+// state is what Postgres knows of the range.
+type state struct {
+	position []string
+	// upper and open describe the intent that is open, if any.
+	upper []string
+	open  bool
+}
+
+// Session works over one connection to Redis. It returns true when the range is done,
+// false when stop was closed; whatever else ends it can be tried again.
+func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error) {
+	sink, err := catalog.LoadSink(ctx, r.Control, r.held.SinkID)
+	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
+		return false, lane.ErrGone
+	}
+	if err != nil {
+		return false, err
+	}
+	reader, err := source.NewReader(r.Read, sink)
+	if err != nil {
+		return false, err
+	}
+	incarnation, err := catalog.Incarnation(ctx, r.Control)
+	if err != nil {
+		return false, err
+	}
+	writer, err := fence.Open(ctx, r.target, fence.Key(r.Installation, sink.ID, r.held.Part))
+	if err != nil {
+		return false, fmt.Errorf("target %s: %w", r.target.Name, err)
+	}
+	defer writer.Close()
+
+	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: r.held.Epoch, Nonce: r.held.Nonce}
+	after, at, err := r.resume(ctx, writer, own)
+	if err != nil {
+		return false, err
+	}
+	w := &walk{r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control)}
+	return w.run(ctx, stop, after)
+}
+
+// resume makes the control key ours, closes what an earlier holder left open, and
+// returns the tuple to go on after and the cursor in Redis.
+func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([]string, string, error) {
+	was := w.State()
+	known, err := r.known(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+
+	// The key names the last chunk that landed. If that is neither the open intent nor
+	// what was validated last, the target has lost what was written: begin again.
+	landed := known.open && was.Exists && was.Cursor == encode(known.upper)
+	lost := r.held.Stamped && !landed && (!was.Exists || was.Cursor != encode(known.position))
+
+	// Fence first: after this, nobody else can let an open intent land.
+	if !r.held.Stamped {
+		tag, err := r.Control.Exec(ctx, "update freshet.lease set stamped = true where id = $1 and epoch = $2", r.held.ID, r.held.Epoch)
+		if err != nil {
+			return nil, "", fmt.Errorf("note first write: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return nil, "", lease.ErrLost
+		}
+		r.held.Stamped = true
+		was.Cursor = encode(nil)
+	}
+	if lost {
+		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
+		if err := r.restart(ctx); err != nil {
+			return nil, "", err
+		}
+		was.Cursor = encode(nil)
+	}
+	if err := w.Take(ctx, own, was.Cursor); err != nil {
+		return nil, "", fmt.Errorf("take control key: %w", err)
+	}
+	if lost {
+		return nil, was.Cursor, nil
+	}
+	if err := r.step(ctx, landed, nil, nil); err != nil {
+		return nil, "", err
+	}
+	if landed {
+		return known.upper, was.Cursor, nil
+	}
+	return known.position, was.Cursor, nil
+}
+
+func (r *Range) known(ctx context.Context) (state, error) {
+	var s state
+	err := r.Control.QueryRow(ctx, `
+		with begun as (
+			update freshet.backfill_run b
+			set state = 'running', started_at = coalesce(b.started_at, clock_timestamp())
+			from freshet.backfill_range r
+			where r.lease_id = $1 and b.id = r.run_id and b.state = 'queued'
+		)
+		select position, intent_upper, intent_snapshot is not null
+		from freshet.backfill_range where lease_id = $1`,
+		r.held.ID).Scan(&s.position, &s.upper, &s.open)
+	if err != nil {
+		return s, fmt.Errorf("read range: %w", err)
+	}
+	return s, nil
+}
+
+// restart forgets how far the range had come.
+func (r *Range) restart(ctx context.Context) error {
+	_, err := r.Control.Exec(ctx, `
+		update freshet.backfill_range
+		set position = null, rows_done = 0, intent_lower = null, intent_upper = null, intent_snapshot = null, intent_rows = 0
+		where lease_id = $1 and exists (select from freshet.lease where id = $1 and epoch = $2)`, r.held.ID, r.held.Epoch)
+	if err != nil {
+		return fmt.Errorf("begin the range again: %w", err)
+	}
+	return nil
+}
+
+// step validates the chunk that was written and makes the intent of the next one
+// durable, in one transaction. next is nil at the end.
+func (r *Range) step(ctx context.Context, landed bool, lower []string, next *chunk) error {
+	var (
+		upper    []string
+		snapshot *string
+		rows     int
+		ours     bool
+	)
+	if next != nil {
+		text := next.Snapshot.String()
+		upper, snapshot, rows = next.Upper, &text, next.Rows
+	}
+	err := r.Control.QueryRow(ctx, "select freshet.next_chunk($1, $2, $3, $4, $5, $6, $7::text::pg_snapshot)",
+		r.held.ID, r.held.Epoch, landed, rows, lower, upper, snapshot).Scan(&ours)
+	if err != nil {
+		return fmt.Errorf("record chunk: %w", err)
+	}
+	if !ours {
+		return lease.ErrLost
+	}
+	return nil
+}
+
+type chunk struct {
+	source.Chunk
+	lower   []string
+	entries *source.Entries
+	last    bool
+}
+
+// walk is one session's way through the range: a reader ahead and a writer behind.
+type walk struct {
+	r       *Range
+	reader  *source.Reader
+	writer  *fence.Writer
+	own     fence.Fence
+	inRedis string
+	durable *durable.Waiter
+}
+
+func (w *walk) run(ctx context.Context, stop <-chan struct{}, after []string) (bool, error) {
+	var (
+		chunks = make(chan *chunk, 1)
+		free   = make(chan *source.Entries, 2)
+		done   bool
+	)
+	for range cap(free) {
+		free <- new(source.Entries)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(chunks)
+		return w.read(ctx, stop, after, free, chunks)
+	})
+	group.Go(func() error {
+		var err error
+		done, err = w.write(ctx, free, chunks)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return false, err
+	}
+	return done, nil
+}
+
+func (w *walk) read(ctx context.Context, stop <-chan struct{}, after []string, free <-chan *source.Entries, out chan<- *chunk) error {
+	limit := maxChunk
+	for {
+		var entries *source.Entries
+		select {
+		case <-stop:
+			return nil
+		case entries = <-free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		entries.Reset()
+		read, err := w.reader.Chunk(ctx, after, limit, entries)
+		if err != nil {
+			return err
+		}
+		if read.Incarnation != w.own.Incarnation {
+			return errors.New("Postgres has crashed or was replaced")
+		}
+		c := &chunk{Chunk: read, lower: after, entries: entries, last: read.Rows < limit}
+		select {
+		case out <- c:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if c.last {
+			return nil
+		}
+		after = slices.Clone(read.Upper)
+		if entries.Bytes() > wantBytes {
+			limit = max(limit/2, minChunk)
+		} else {
+			limit = min(limit*2, maxChunk)
+		}
+	}
+}
+
+func (w *walk) write(ctx context.Context, free chan<- *source.Entries, chunks <-chan *chunk) (bool, error) {
+	landed, last := false, false
+	for c := range chunks {
+		if c.Rows > 0 {
+			if err := w.apply(ctx, c, landed); err != nil {
+				return false, err
+			}
+			landed = true
+		}
+		last = c.last
+		free <- c.entries
+	}
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if err := w.r.step(ctx, landed, nil, nil); err != nil {
+		return false, err
+	}
+	if !last {
+		return false, nil
+	}
+	return true, w.writer.Retire(ctx, w.own, w.inRedis, keep)
+}
+
+func (w *walk) apply(ctx context.Context, c *chunk, landed bool) error {
+	if err := w.r.step(ctx, landed, c.lower, c); err != nil {
+		return err
+	}
+	if err := w.durable.Wait(ctx, c.Insert, c.Flushed); err != nil {
+		return err
+	}
+	// Validation makes it right in any case; this keeps what changed meanwhile from
+	// being wrong until then.
+	touched, err := w.reader.Touched(ctx, c.Snapshot, c.lower, c.Upper)
+	if err != nil {
+		return err
+	}
+	if len(touched) > 0 {
+		c.entries.Keep(func(i int) bool {
+			_, changed := touched[string(c.entries.Key(i))]
+			return !changed
+		})
+	}
+	to := encode(c.Upper)
+	if err := w.writer.Write(ctx, w.own, w.inRedis, to, c.entries); err != nil {
+		return fmt.Errorf("write to target %s: %w", w.r.target.Name, err)
+	}
+	w.inRedis = to
+	return nil
+}
+
+// encode is a tuple as the cursor of a range's control key.
+func encode(tuple []string) string {
+	if tuple == nil {
+		return "[]"
+	}
+	text, err := json.Marshal(tuple)
+	if err != nil {
+		// Strings always marshal.
+		panic(err)
+	}
+	return string(text)
+}

@@ -1,0 +1,84 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Kind is what the holder of a lease does.
+type Kind string
+
+// The kinds of lease.
+const (
+	Sync     Kind = "sync"
+	Backfill Kind = "backfill"
+	Sweep    Kind = "sweep"
+	Purge    Kind = "purge"
+)
+
+// Lease is work that one worker at a time may do.
+type Lease struct {
+	ID     int64
+	SinkID int32
+	Kind   Kind
+	Target string
+	Part   string
+	Epoch  int64
+	Nonce  string
+	// Stamped: the control key has been written before, so a missing one was lost.
+	Stamped bool
+	Cursor  string
+}
+
+// ErrNotOurs is returned when a lease has moved on to another epoch or holder.
+var ErrNotOurs = errors.New("the lease has passed to another epoch")
+
+// TakeLease makes worker the holder of a lease under this epoch. It can be taken
+// once only: a job that runs twice finds it taken and gets ErrNotOurs.
+func TakeLease(ctx context.Context, db Querier, id, epoch int64, worker string) (Lease, error) {
+	l := Lease{ID: id}
+	err := db.QueryRow(ctx, `
+		update freshet.lease
+		set holder = $3, heartbeat_at = clock_timestamp()
+		where id = $1 and epoch = $2 and holder is null and finished_at is null
+		returning sink_id, kind, target, part, epoch, nonce, stamped, cursor`,
+		id, epoch, worker).Scan(&l.SinkID, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Lease{}, ErrNotOurs
+	}
+	if err != nil {
+		return Lease{}, fmt.Errorf("take lease %d: %w", id, err)
+	}
+	return l, nil
+}
+
+// Installation reads the id that was drawn when Freshet was installed.
+func Installation(ctx context.Context, db Querier) (string, error) {
+	var id string
+	if err := db.QueryRow(ctx, "select id from freshet.installation").Scan(&id); err != nil {
+		return "", fmt.Errorf("read installation id: %w", err)
+	}
+	return id, nil
+}
+
+// Incarnation reads which life of the database this is, and draws a value if a
+// crash has emptied it.
+func Incarnation(ctx context.Context, db Querier) (string, error) {
+	var id *string
+	if err := db.QueryRow(ctx, "select freshet.incarnation()").Scan(&id); err != nil {
+		return "", fmt.Errorf("read incarnation: %w", err)
+	}
+	if id != nil {
+		return *id, nil
+	}
+	if err := db.QueryRow(ctx, "select freshet.renew_incarnation()").Scan(&id); err != nil {
+		return "", fmt.Errorf("draw incarnation: %w", err)
+	}
+	if id == nil {
+		return "", errors.New("draw incarnation: the value is still missing")
+	}
+	return *id, nil
+}

@@ -1,0 +1,203 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freshet/freshet/internal/key"
+	"github.com/freshet/freshet/internal/render"
+)
+
+// Querier is a connection, a pool or a transaction.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// ErrNoSink is returned when there is no such sink, or no longer.
+var ErrNoSink = errors.New("there is no such sink")
+
+// Sink is the definition of a sink, as the workers need it.
+type Sink struct {
+	ID         int32
+	Name       string
+	Definition int32
+	SourceID   int32
+	// Schema and Table name the source as it is called now; empty when it has no
+	// capture any more.
+	Schema, Table string
+	Filter        string
+	Dropping      bool
+	KeepEntries   bool
+	Coverage      string
+	Targets       []string
+	// Key columns, in order of attribute number: this is the order of a tuple.
+	KeyColumns []KeyColumn
+	// Order lists positions in KeyColumns: the columns of the unique index.
+	Order    []int
+	Columns  []render.Column
+	Template *key.Template
+	// KeyTypes are the OIDs of the key columns' types when the sink was made, known
+	// even when the source is gone.
+	KeyTypes []uint32
+}
+
+// KeyColumn is a column of the key and of the change table.
+type KeyColumn struct {
+	render.Column
+	Attnum int16
+	// Change is its name in the change table.
+	Change string
+	// SQLType is the type to cast its text to.
+	SQLType string
+	// Exact: values that are equal in SQL are the same text.
+	Exact bool
+	// Foreign: only Postgres can tell whether a text is a value of the type.
+	Foreign bool
+}
+
+// LoadSink reads the sink with this id.
+func LoadSink(ctx context.Context, db Querier, id int32) (*Sink, error) {
+	return load(ctx, db, "s.id = $1", id)
+}
+
+// LoadSinkNamed reads the sink with this name.
+func LoadSinkNamed(ctx context.Context, db Querier, name string) (*Sink, error) {
+	return load(ctx, db, "s.name = $1", name)
+}
+
+const sinkQuery = `
+select s.id, s.name, s.definition, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
+       coalesce(s.filter, ''), s.state = 'dropping', s.keep_entries, s.coverage, s.targets,
+       s.key_parts, s.key_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
+from freshet.sink s
+join freshet.source o on o.id = s.source_id
+left join pg_catalog.pg_class c on c.oid = o.relid
+left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+left join lateral (
+    select json_agg(json_build_object(
+               'attnum', a.attnum, 'name', a.attname, 'type', t.oid::bigint, 'kind', t.typtype,
+               'sql', format_type(t.oid, null), 'exact', freshet.is_exact(c.oid, a.attnum)) order by u.n) as columns
+    from unnest(s.key_attnums) with ordinality as u (attnum, n)
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum
+    join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)
+) k on true
+left join lateral (
+    select json_agg(json_build_object(
+               'attnum', a.attnum, 'name', a.attname, 'type', t.oid::bigint, 'kind', t.typtype) order by u.n) as columns
+    from unnest(s.column_attnums) with ordinality as u (attnum, n)
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum and not a.attisdropped
+    join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)
+) v on true
+where `
+
+type columnRow struct {
+	Attnum int16  `json:"attnum"`
+	Name   string `json:"name"`
+	Type   uint32 `json:"type"`
+	Kind   string `json:"kind"`
+	SQL    string `json:"sql"`
+	Exact  bool   `json:"exact"`
+}
+
+func (r columnRow) column() render.Column {
+	c := render.Column{Name: r.Name, Type: r.Type}
+	if r.Kind != "" {
+		c.Kind = r.Kind[0]
+	}
+	return c
+}
+
+type partRow struct {
+	Text   string `json:"text"`
+	Attnum int16  `json:"attnum"`
+	Type   uint32 `json:"type"`
+}
+
+func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error) {
+	var (
+		s                   Sink
+		parts               []partRow
+		keyAttnums, order   []int16
+		keyColumns, columns []byte
+		rawParts            []byte
+	)
+	err := db.QueryRow(ctx, sinkQuery+where, arg).Scan(
+		&s.ID, &s.Name, &s.Definition, &s.SourceID, &s.Schema, &s.Table,
+		&s.Filter, &s.Dropping, &s.KeepEntries, &s.Coverage, &s.Targets,
+		&rawParts, &keyAttnums, &order, &keyColumns, &columns)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrNoSink
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read sink: %w", err)
+	}
+	var keyRows, valueRows []columnRow
+	for _, d := range []struct {
+		raw  []byte
+		into any
+	}{{rawParts, &parts}, {keyColumns, &keyRows}, {columns, &valueRows}} {
+		if err := json.Unmarshal(d.raw, d.into); err != nil {
+			return nil, fmt.Errorf("read sink %s: %w", s.Name, err)
+		}
+	}
+	if s.Table != "" && len(keyRows) != len(keyAttnums) {
+		return nil, fmt.Errorf("read sink %s: a key column of %s.%s is gone", s.Name, s.Schema, s.Table)
+	}
+	for _, r := range keyRows {
+		s.KeyColumns = append(s.KeyColumns, KeyColumn{
+			Column: r.column(), Attnum: r.Attnum, Change: fmt.Sprintf("k%d", r.Attnum), SQLType: r.SQL, Exact: r.Exact,
+			Foreign: class(r.Type) == key.Foreign,
+		})
+	}
+	for _, r := range valueRows {
+		s.Columns = append(s.Columns, r.column())
+	}
+	position := make(map[int16]int, len(keyAttnums))
+	for i, a := range keyAttnums {
+		position[a] = i
+	}
+	for _, a := range order {
+		s.Order = append(s.Order, position[a])
+	}
+	s.KeyTypes = make([]uint32, len(keyAttnums))
+	template := make([]key.Part, 0, len(parts))
+	for _, p := range parts {
+		if p.Attnum == 0 {
+			template = append(template, key.Part{Text: p.Text})
+			continue
+		}
+		s.KeyTypes[position[p.Attnum]] = p.Type
+		template = append(template, key.Part{IsColumn: true, Column: position[p.Attnum], Class: class(p.Type)})
+	}
+	if s.Template, err = key.NewTemplate(template, len(keyAttnums)); err != nil {
+		return nil, fmt.Errorf("read sink %s: %w", s.Name, err)
+	}
+	return &s, nil
+}
+
+// class says which texts a type can print, by its OID in pg_type.
+func class(oid uint32) key.Class {
+	switch oid {
+	case 21:
+		return key.Int16
+	case 23:
+		return key.Int32
+	case 20:
+		return key.Int64
+	case 26:
+		return key.OID
+	case 2950:
+		return key.UUID
+	case 16:
+		return key.Bool
+	case 25, 1043, 19:
+		return key.AnyText
+	default:
+		return key.Foreign
+	}
+}

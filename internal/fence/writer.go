@@ -1,0 +1,239 @@
+package fence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/target"
+)
+
+// ErrFenced is returned when the control key holds another fence or cursor than this
+// writer's, or was touched by anyone else: nothing of the batch was applied.
+var ErrFenced = errors.New("another writer holds the fence")
+
+// State is what a control key says.
+type State struct {
+	Exists bool
+	Fence  string
+	Cursor string
+}
+
+// Entries are what a batch writes.
+type Entries interface {
+	Len() int
+	Key(i int) []byte
+	// Value returns false if the entry must be absent.
+	Value(i int) ([]byte, bool)
+}
+
+const (
+	fieldFence  = "fence"
+	fieldCursor = "cursor"
+
+	// perCommand bounds the keys of one MSET or DEL, so that one command never holds the
+	// server for much longer than a millisecond.
+	perCommand = 1000
+)
+
+// Writer writes under one control key over one connection. It is not safe for
+// concurrent use. After any error it is of no use: close it and open another.
+type Writer struct {
+	key    string
+	client *redis.Client
+	conn   *redis.Conn
+	// watched is the control key as it was read under the WATCH that guards the next EXEC.
+	watched State
+	// expires: the key may have a time to live from an earlier holder or a Retire.
+	expires bool
+	// broken is the first error; with it, there is no WATCH to rely on.
+	broken error
+}
+
+// Open connects, watches the control key and reads it.
+func Open(ctx context.Context, t *target.Target, key string) (*Writer, error) {
+	client := t.Single()
+	w := &Writer{key: key, client: client, conn: client.Conn(), expires: true}
+	pipe := w.conn.Pipeline()
+	watch, read := w.watch(ctx, pipe)
+	_, err := pipe.Exec(ctx)
+	if err = w.settle(err, watch, read); err != nil {
+		return nil, errors.Join(fmt.Errorf("read control key: %w", err), w.Close())
+	}
+	return w, nil
+}
+
+// State is the control key as the next write expects it.
+func (w *Writer) State() State { return w.watched }
+
+// Close closes the connection, and with it the WATCH.
+func (w *Writer) Close() error {
+	w.broken = errors.Join(w.broken, errors.New("writer is closed"))
+	return errors.Join(w.conn.Close(), w.client.Close())
+}
+
+// Take writes a fence over whatever the control key held when it was read: from here
+// on every other writer is refused.
+func (w *Writer) Take(ctx context.Context, f Fence, cursor string) error {
+	return w.exec(ctx, State{Exists: true, Fence: f.String(), Cursor: cursor}, nil, persist)
+}
+
+// Write applies a batch and moves the cursor, both or neither. The control key must
+// hold f and from, as it does after Take or the write before.
+func (w *Writer) Write(ctx context.Context, f Fence, from, to string, e Entries) error {
+	want := State{Exists: true, Fence: f.String(), Cursor: from}
+	if w.broken == nil && w.watched != want {
+		return ErrFenced
+	}
+	return w.exec(ctx, State{Exists: true, Fence: want.Fence, Cursor: to}, e, persist)
+}
+
+// Retire lets the control key expire after ttl, as its last write under f.
+func (w *Writer) Retire(ctx context.Context, f Fence, from string, ttl time.Duration) error {
+	want := State{Exists: true, Fence: f.String(), Cursor: from}
+	if w.broken == nil && w.watched != want {
+		return ErrFenced
+	}
+	return w.exec(ctx, want, nil, ttl)
+}
+
+// Remove deletes the control key, as its last write under f.
+func (w *Writer) Remove(ctx context.Context, f Fence, from string) error {
+	want := State{Exists: true, Fence: f.String(), Cursor: from}
+	if w.broken == nil && w.watched != want {
+		return ErrFenced
+	}
+	return w.exec(ctx, State{}, nil, persist)
+}
+
+// persist keeps a control key for good.
+const persist time.Duration = 0
+
+// exec sends MULTI … EXEC and, in the same round trip, the WATCH and the read for the
+// next one.
+func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Duration) error {
+	if w.broken != nil {
+		return w.broken
+	}
+	pipe := w.conn.Pipeline()
+	queued := []*redis.Cmd{pipe.Do(ctx, "multi")}
+	queued = append(queued, w.queueEntries(ctx, pipe, e)...)
+	if next.Exists {
+		queued = append(queued, pipe.Do(ctx, "hset", w.key, fieldFence, next.Fence, fieldCursor, next.Cursor))
+	} else {
+		queued = append(queued, pipe.Do(ctx, "del", w.key))
+	}
+	switch {
+	case ttl > 0:
+		queued = append(queued, pipe.Do(ctx, "pexpire", w.key, ttl.Milliseconds()))
+	case w.expires:
+		queued = append(queued, pipe.Do(ctx, "persist", w.key))
+	}
+	w.expires = ttl > 0
+	exec := pipe.Do(ctx, "exec")
+	watch, read := w.watch(ctx, pipe)
+
+	_, pipeErr := pipe.Exec(ctx)
+	if err := applied(queued, exec); err != nil {
+		// After a refusal the WATCH behind it stands, but whoever was refused has to look
+		// anew in any case.
+		w.broken = err
+		return err
+	}
+	// EXEC was accepted. What went wrong after it concerns the next write.
+	w.broken = w.settle(pipeErr, watch, read)
+	if w.broken == nil && w.watched != next {
+		w.broken = ErrFenced
+	}
+	return nil
+}
+
+// queueEntries sends the entries: values in MSETs, absences in DELs.
+func (w *Writer) queueEntries(ctx context.Context, pipe redis.Pipeliner, e Entries) []*redis.Cmd {
+	if e == nil {
+		return nil
+	}
+	var cmds []*redis.Cmd
+	flush := func(args []any) {
+		if len(args) > 1 {
+			cmds = append(cmds, pipe.Do(ctx, args...))
+		}
+	}
+	sets, dels := []any{"mset"}, []any{"del"}
+	for i := range e.Len() {
+		if value, present := e.Value(i); present {
+			if sets = append(sets, e.Key(i), value); len(sets) > 2*perCommand {
+				flush(sets)
+				sets = []any{"mset"}
+			}
+		} else if dels = append(dels, e.Key(i)); len(dels) > perCommand {
+			flush(dels)
+			dels = []any{"del"}
+		}
+	}
+	flush(sets)
+	flush(dels)
+	return cmds
+}
+
+// applied reports whether the transaction was executed whole.
+func applied(queued []*redis.Cmd, exec *redis.Cmd) error {
+	// A command refused at queue time (OOM, READONLY, NOPERM) says why; EXEC then only
+	// says that it was aborted.
+	for _, cmd := range queued {
+		if err := cmd.Err(); err != nil {
+			return err
+		}
+	}
+	if errors.Is(exec.Err(), redis.Nil) {
+		return ErrFenced
+	}
+	if err := exec.Err(); err != nil {
+		return err
+	}
+	replies, ok := exec.Val().([]any)
+	if !ok || len(replies) != len(queued)-1 {
+		return fmt.Errorf("EXEC answered %T for %d commands: this server does not run transactions", exec.Val(), len(queued)-1)
+	}
+	for _, reply := range replies {
+		if err, failed := reply.(error); failed {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Writer) watch(ctx context.Context, pipe redis.Pipeliner) (watch, read *redis.Cmd) {
+	return pipe.Do(ctx, "watch", w.key), pipe.Do(ctx, "hmget", w.key, fieldFence, fieldCursor)
+}
+
+// settle takes over what was read under a new WATCH.
+func (w *Writer) settle(pipeErr error, watch, read *redis.Cmd) error {
+	if err := watch.Err(); err != nil {
+		return err
+	}
+	if err := read.Err(); err != nil {
+		return err
+	}
+	if pipeErr != nil {
+		return pipeErr
+	}
+	if status, _ := watch.Val().(string); status != "OK" {
+		return fmt.Errorf("WATCH answered %v", watch.Val())
+	}
+	fields, ok := read.Val().([]any)
+	if !ok || len(fields) != 2 {
+		return fmt.Errorf("HMGET answered %v", read.Val())
+	}
+	w.watched = State{}
+	if f, ok := fields[0].(string); ok {
+		w.watched.Fence, w.watched.Exists = f, true
+	}
+	if c, ok := fields[1].(string); ok {
+		w.watched.Cursor, w.watched.Exists = c, true
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/freshet/freshet/internal/backfill"
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/lane"
+	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/maintain"
+	"github.com/freshet/freshet/internal/target"
+)
+
+// Runner runs the jobs of one worker.
+type Runner struct {
+	lane.Config
+	Keeper  *lease.Keeper
+	Targets map[string]*target.Target
+	// Slice is about how long one job works before it hands over to its successor.
+	Slice time.Duration
+	// Stop is closed when the worker is to end: every job hands over at once.
+	Stop <-chan struct{}
+}
+
+// Workers registers the kinds of job with River.
+func (r *Runner) Workers() *river.Workers {
+	workers := river.NewWorkers()
+	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, job *river.Job[SyncArgs]) error {
+		return work(ctx, r, job, job.Args.Args)
+	}))
+	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, job *river.Job[BackfillArgs]) error {
+		return work(ctx, r, job, job.Args.Args)
+	}))
+	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, job *river.Job[MaintainArgs]) error {
+		return work(ctx, r, job, job.Args.Args)
+	}))
+	return workers
+}
+
+// handOverTimeout bounds the last statement of a slice, which runs even when the job's
+// own context has ended.
+const handOverTimeout = 5 * time.Second
+
+func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], args Args) error {
+	held, heldCtx, err := r.Keeper.Take(ctx, args.Lease, args.Epoch)
+	if errors.Is(err, catalog.ErrNotOurs) {
+		return nil
+	}
+	if err != nil {
+		// The heartbeat that never comes hands the lease on.
+		r.Log.Warn("could not take a lease", "lease", args.Lease, "err", err)
+		return nil
+	}
+	defer r.Keeper.Give(held)
+
+	done, err := r.run(heldCtx, held)
+	if errors.Is(context.Cause(heldCtx), lease.ErrLost) || errors.Is(err, lease.ErrLost) {
+		return nil
+	}
+	if err != nil && heldCtx.Err() == nil && !errors.Is(err, lane.ErrGone) {
+		held.Failed(err)
+	}
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOverTimeout)
+	defer cancel()
+	// What this slice came to is written down before the next holder reads it.
+	if err := r.Keeper.Beat(ctx); err != nil {
+		r.Log.Debug("last heartbeat of a slice", "err", err)
+	}
+	if err := handOver(ctx, r, job, held, done || errors.Is(err, lane.ErrGone)); err != nil {
+		r.Log.Debug("hand over", "lease", held.ID, "err", err)
+	}
+	return nil
+}
+
+// handOver completes the job, and in the same transaction ends the lease or gives it to
+// its successor. Completion comes first: a unique successor would collide with it.
+func handOver[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], held *lease.Held, done bool) error {
+	return pgx.BeginFunc(ctx, r.Control, func(tx pgx.Tx) error {
+		if _, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job); err != nil {
+			return fmt.Errorf("complete job: %w", err)
+		}
+		statement := "select freshet.release_lease($1, $2)"
+		if done {
+			statement = "select freshet.finish_lease($1, $2)"
+		}
+		var ours bool
+		if err := tx.QueryRow(ctx, statement, held.ID, held.Epoch).Scan(&ours); err != nil {
+			return err
+		}
+		return nil
+	})
+}
+
+// run does what the lease is for until the slice ends. It returns true when there is
+// nothing left to do for good.
+func (r *Runner) run(ctx context.Context, held *lease.Held) (bool, error) {
+	t, ok := r.Targets[held.Target]
+	if !ok {
+		return false, fmt.Errorf("this worker has no URL for target %s", held.Target)
+	}
+	stop, release := r.sliceEnd()
+	defer release()
+	switch held.Kind {
+	case catalog.Sync:
+		return false, lane.New(r.Config, t, held).Run(ctx, stop)
+	case catalog.Backfill:
+		return r.retry(ctx, stop, held, func() (bool, error) {
+			return backfill.New(r.Config, t, held).Session(ctx, stop)
+		})
+	case catalog.Sweep:
+		return r.retry(ctx, stop, held, func() (bool, error) { return maintain.Sweep(ctx, r.Config, t, held, stop) })
+	case catalog.Purge:
+		return r.retry(ctx, stop, held, func() (bool, error) {
+			err := maintain.Purge(ctx, r.Config, t, held)
+			return err == nil, err
+		})
+	}
+	return false, fmt.Errorf("a lease of kind %q is of a newer version", held.Kind)
+}
+
+// sliceEnd is closed when the worker stops or the slice has had its time. Slices that
+// began together do not end together.
+func (r *Runner) sliceEnd() (<-chan struct{}, func()) {
+	end := make(chan struct{})
+	quit := make(chan struct{})
+	timer := time.NewTimer(r.Slice*3/4 + rand.N(r.Slice/2))
+	go func() {
+		defer timer.Stop()
+		select {
+		case <-r.Stop:
+			close(end)
+		case <-timer.C:
+			close(end)
+		case <-quit:
+		}
+	}()
+	return end, func() { close(quit) }
+}
+
+// retry repeats a session with backoff until it ends well, the slice ends or the lease
+// is lost.
+func (r *Runner) retry(ctx context.Context, stop <-chan struct{}, held *lease.Held, session func() (bool, error)) (bool, error) {
+	backoff := lane.NewBackoff()
+	for {
+		done, err := session()
+		if err == nil || ctx.Err() != nil || errors.Is(err, lane.ErrGone) || errors.Is(err, lease.ErrLost) {
+			return done, err
+		}
+		held.Failed(err)
+		level := slog.LevelDebug
+		if backoff.First() {
+			level = slog.LevelWarn
+		}
+		r.Log.Log(ctx, level, "work has to be tried again", "kind", held.Kind, "sink", held.SinkID, "target", held.Target, "err", err)
+		if !backoff.Wait(ctx, stop) {
+			return false, err
+		}
+	}
+}

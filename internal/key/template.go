@@ -1,0 +1,164 @@
+package key
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Part is a piece of a template: literal text, or a column.
+type Part struct {
+	Text string
+	// Column is the position in the tuple of key columns; it counts when IsColumn is set.
+	Column   int
+	IsColumn bool
+	// Class says which texts the column can render to.
+	Class Class
+}
+
+// Class is what is known about the text of a column's type.
+type Class int
+
+// The classes. A key is only taken for a sink's own when every part is the text that
+// its type prints, and nothing that merely looks like it.
+const (
+	AnyText Class = iota
+	Int16
+	Int32
+	Int64
+	OID
+	UUID
+	Bool
+	// Foreign is a type whose text only Postgres can judge.
+	Foreign
+)
+
+// Template renders keys. It is immutable and safe for concurrent use.
+type Template struct {
+	parts   []Part
+	columns int
+	match   *regexp.Regexp
+	pattern string
+	foreign bool
+}
+
+// NewTemplate prepares a template over tuples of the given number of columns.
+func NewTemplate(parts []Part, columns int) (*Template, error) {
+	t := &Template{parts: parts, columns: columns}
+	var expr, glob strings.Builder
+	expr.WriteString(`(?s)\A`)
+	seen := make([]bool, columns)
+	for _, p := range parts {
+		if !p.IsColumn {
+			expr.WriteString(regexp.QuoteMeta(p.Text))
+			glob.WriteString(escapeGlob(p.Text))
+			continue
+		}
+		if p.Column < 0 || p.Column >= columns {
+			return nil, fmt.Errorf("key template: column %d of %d", p.Column, columns)
+		}
+		seen[p.Column] = true
+		t.foreign = t.foreign || p.Class == Foreign
+		expr.WriteString(p.Class.expression())
+		glob.WriteByte('*')
+	}
+	for i, s := range seen {
+		if !s {
+			return nil, fmt.Errorf("key template: column %d is not in it", i)
+		}
+	}
+	expr.WriteString(`\z`)
+	re, err := regexp.Compile(expr.String())
+	if err != nil {
+		return nil, fmt.Errorf("key template: %w", err)
+	}
+	t.match, t.pattern = re, glob.String()
+	return t, nil
+}
+
+// Append appends the key of a tuple, given as the rendered text of each column.
+func (t *Template) Append(dst []byte, tuple [][]byte) []byte {
+	for i := range t.parts {
+		if p := &t.parts[i]; p.IsColumn {
+			dst = append(dst, tuple[p.Column]...)
+		} else {
+			dst = append(dst, p.Text...)
+		}
+	}
+	return dst
+}
+
+// Pattern is a SCAN pattern that every key of the template matches, and perhaps others.
+func (t *Template) Pattern() string { return t.pattern }
+
+// Parse is the inverse of Append: the tuple that renders to key, and false if there
+// is none. Of a Foreign column only Postgres can tell whether its text is
+// canonical; NeedsCheck says whether there is one.
+func (t *Template) Parse(key string) ([]string, bool) {
+	found := t.match.FindStringSubmatch(key)
+	if found == nil {
+		return nil, false
+	}
+	tuple := make([]string, t.columns)
+	given := make([]bool, t.columns)
+	group := 0
+	for _, p := range t.parts {
+		if !p.IsColumn {
+			continue
+		}
+		group++
+		text := found[group]
+		if !p.Class.canonical(text) || (given[p.Column] && tuple[p.Column] != text) {
+			return nil, false
+		}
+		tuple[p.Column], given[p.Column] = text, true
+	}
+	return tuple, true
+}
+
+// NeedsCheck reports whether Parse leaves a part for Postgres to judge.
+func (t *Template) NeedsCheck() bool { return t.foreign }
+
+func (c Class) expression() string {
+	switch c {
+	case Int16, Int32, Int64:
+		return `(-?[0-9]+)`
+	case OID:
+		return `([0-9]+)`
+	case UUID:
+		return `([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`
+	case Bool:
+		return `(true|false)`
+	default:
+		return `(.+)`
+	}
+}
+
+func (c Class) canonical(text string) bool {
+	switch c {
+	case Int16:
+		return isInt(text, 16)
+	case Int32:
+		return isInt(text, 32)
+	case Int64:
+		return isInt(text, 64)
+	case OID:
+		n, err := strconv.ParseUint(text, 10, 32)
+		return err == nil && strconv.FormatUint(n, 10) == text
+	default:
+		return true
+	}
+}
+
+func isInt(text string, bits int) bool {
+	n, err := strconv.ParseInt(text, 10, bits)
+	return err == nil && strconv.FormatInt(n, 10) == text
+}
+
+// escapeGlob makes text match itself in a SCAN pattern.
+func escapeGlob(text string) string {
+	return globEscaper.Replace(text)
+}
+
+var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)

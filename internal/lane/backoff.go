@@ -1,0 +1,39 @@
+package lane
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// Backoff spaces retries: doubling, with jitter, capped.
+type Backoff struct {
+	next  time.Duration
+	tries int
+}
+
+// NewBackoff begins with a short wait.
+func NewBackoff() *Backoff { return &Backoff{next: minBackoff} }
+
+// Reset begins a new row.
+func (b *Backoff) Reset() { b.next, b.tries = minBackoff, 0 }
+
+// First reports whether the next wait is the first in a row.
+func (b *Backoff) First() bool { return b.tries == 0 }
+
+// Wait returns false when ctx ended or stop was closed.
+func (b *Backoff) Wait(ctx context.Context, stop <-chan struct{}) bool {
+	d := b.next/2 + rand.N(b.next)
+	b.next = min(2*b.next, maxBackoff)
+	b.tries++
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-stop:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,254 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/doorbell"
+	"github.com/freshet/freshet/internal/durable"
+	"github.com/freshet/freshet/internal/fence"
+	"github.com/freshet/freshet/internal/source"
+)
+
+const (
+	// maxBatch is how many changes one claim walks at most; minBatch is where it ends
+	// up when values are large.
+	maxBatch = 2000
+	minBatch = 10
+	// wantBytes is the size of a batch above which the next one is smaller.
+	wantBytes = 4 << 20
+	// depth is how many batches are in memory: one being written, one being read.
+	depth = 2
+
+	// A caught-up lane that cannot arm the bell looks again by itself, at first soon.
+	minLook = 2 * time.Millisecond
+	maxLook = 50 * time.Millisecond
+)
+
+// errReincarnated ends a session: the cursor has to be judged anew.
+var errReincarnated = errors.New("Postgres has crashed or was replaced")
+
+// pipe is one session of a lane: a reader that claims ahead and a writer behind it.
+type pipe struct {
+	lane    *Lane
+	reader  *source.Reader
+	writer  *fence.Writer
+	own     fence.Fence
+	durable *durable.Waiter
+
+	start cursor.Cursor
+	// inRedis is the cursor that the control key holds.
+	inRedis string
+	// at is the cursor that is fully applied, in Redis or because nothing was to do.
+	at cursor.Cursor
+
+	batches chan *batch
+	free    chan *source.Entries
+	// idle is told by the writer when everything before it is written.
+	idle chan struct{}
+}
+
+type batch struct {
+	source.Batch
+	entries *source.Entries
+	// marker: an empty claim; the writer answers on idle.
+	marker bool
+}
+
+func newPipe(l *Lane, r *source.Reader, w *fence.Writer, own fence.Fence, start cursor.Cursor) *pipe {
+	p := &pipe{
+		lane: l, reader: r, writer: w, own: own, start: start, inRedis: start.String(), at: start,
+		durable: durable.New(l.Control),
+		batches: make(chan *batch, depth-1),
+		free:    make(chan *source.Entries, depth),
+		idle:    make(chan struct{}, 1),
+	}
+	for range depth {
+		p.free <- new(source.Entries)
+	}
+	return p
+}
+
+// run works until stop is closed or something fails. When it returns nil, everything
+// that was claimed is written, and the control key holds the newest cursor.
+func (p *pipe) run(ctx context.Context, stop <-chan struct{}) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(p.batches)
+		return p.read(ctx, stop)
+	})
+	group.Go(func() error { return p.write(ctx) })
+	return group.Wait()
+}
+
+// read claims batch after batch and sleeps when there is nothing to claim.
+func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
+	sleeper := p.lane.Bell.NewSleeper(p.reader.Sink().SourceID, func(passed cursor.Snapshot, at time.Time) {
+		p.lane.held.Passed(passed.String(), at)
+	})
+	defer sleeper.Close()
+
+	var (
+		at      = p.start
+		limit   = maxBatch
+		look    = minLook
+		armed   bool
+		entries *source.Entries
+	)
+	for {
+		if entries == nil {
+			select {
+			case entries = <-p.free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		entries.Reset()
+		b, err := p.reader.Claim(ctx, at, limit, entries)
+		if err != nil {
+			return err
+		}
+		if b.Incarnation != p.own.Incarnation {
+			return errReincarnated
+		}
+		at = b.Next
+
+		if b.Changes > 0 {
+			sleeper.Awake()
+			armed = false
+			look = minLook
+			limit = nextLimit(limit, entries.Bytes())
+			if err := p.send(ctx, &batch{Batch: b, entries: entries}); err != nil {
+				return err
+			}
+			entries = nil
+			if b.CaughtUp {
+				// Most likely nothing more is pending: arm before the next look, so that one
+				// look is enough to fall asleep.
+				armed = sleeper.Arm(ctx)
+			}
+			continue
+		}
+
+		if !armed {
+			if armed = sleeper.Arm(ctx); armed {
+				continue
+			}
+		}
+		if err := p.send(ctx, &batch{Batch: b, marker: true}); err != nil {
+			return err
+		}
+		select {
+		case <-p.idle:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		d := maxSleep
+		if !armed {
+			d = look
+			look = min(look*3/2, maxLook)
+		}
+		p.sleep(ctx, stop, sleeper, b.Next.Done, d)
+		armed = false
+	}
+}
+
+// maxSleep only bounds how long a slice can overrun.
+const maxSleep = time.Minute
+
+// sleep ends at once when stop is closed.
+func (p *pipe) sleep(ctx context.Context, stop <-chan struct{}, s *doorbell.Sleeper, passed cursor.Snapshot, d time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-stop:
+			cancel()
+		case <-done:
+		}
+	}()
+	s.Sleep(ctx, passed, d)
+}
+
+func (p *pipe) send(ctx context.Context, b *batch) error {
+	select {
+	case p.batches <- b:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// write applies the batches in order.
+func (p *pipe) write(ctx context.Context) error {
+	for b := range p.batches {
+		if b.marker {
+			p.at = b.Next
+			p.lane.held.Progress(p.inRedis, b.Next.Done.String(), b.At)
+			p.idle <- struct{}{}
+			continue
+		}
+		if err := p.apply(ctx, b); err != nil {
+			return err
+		}
+		p.free <- b.entries
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	// The end of a slice: an idle lane's cursor goes to Redis too, so that neither
+	// grows old.
+	if to := p.at.String(); to != p.inRedis {
+		return p.writer.Write(ctx, p.own, p.inRedis, to, nil)
+	}
+	return nil
+}
+
+func (p *pipe) apply(ctx context.Context, b *batch) error {
+	if b.Truncated {
+		// Consequences first: which entries are without a row now only a sweep can tell.
+		_, err := p.lane.Control.Exec(ctx, "select freshet.request_sweep($1, $2::text::pg_snapshot)",
+			p.lane.held.SinkID, windowOf(b.Next).String())
+		if err != nil {
+			return fmt.Errorf("request sweep: %w", err)
+		}
+	}
+	if err := p.durable.Wait(ctx, b.Insert, b.Flushed); err != nil {
+		return err
+	}
+	to := b.Next.String()
+	if err := p.writer.Write(ctx, p.own, p.inRedis, to, b.entries); err != nil {
+		return fmt.Errorf("write to target %s: %w", p.lane.target.Name, err)
+	}
+	p.inRedis, p.at = to, b.Next
+	p.lane.held.Progress(to, b.Next.Done.String(), b.At)
+	return nil
+}
+
+// windowOf is the snapshot that the batch belongs to.
+func windowOf(c cursor.Cursor) cursor.Snapshot {
+	if c.Window != nil {
+		return *c.Window
+	}
+	return c.Done
+}
+
+// nextLimit keeps a batch near wantBytes.
+func nextLimit(limit, bytes int) int {
+	if bytes > wantBytes {
+		return max(limit/2, minBatch)
+	}
+	return min(limit*2, maxBatch)
+}

@@ -1,0 +1,202 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/catalog"
+)
+
+// ErrLost is the cause of a held lease's context when another worker has it.
+var ErrLost = errors.New("the lease was lost to another worker")
+
+const (
+	interval = time.Second
+	// silence is after how long without a heartbeat a lease is taken from its holder.
+	// With the check each second and the job's way through the queue, a lane of a
+	// killed worker is served again within about seven seconds.
+	silence = 5 * time.Second
+	timeout = 5 * time.Second
+)
+
+// Keeper keeps the leases of one worker.
+type Keeper struct {
+	pool    *pgxpool.Pool
+	worker  string
+	targets []string
+	log     *slog.Logger
+
+	mu   sync.Mutex
+	held map[int64]*Held
+}
+
+// NewKeeper makes a keeper for a worker that serves these targets.
+func NewKeeper(pool *pgxpool.Pool, worker string, targets []string, log *slog.Logger) *Keeper {
+	return &Keeper{pool: pool, worker: worker, targets: targets, log: log, held: make(map[int64]*Held)}
+}
+
+// Worker is the id under which the leases are held.
+func (k *Keeper) Worker() string { return k.worker }
+
+// Held is a lease that this worker holds.
+type Held struct {
+	catalog.Lease
+	cancel context.CancelCauseFunc
+
+	mu     sync.Mutex
+	cursor *string
+	passed *string
+	asOf   *time.Time
+	err    *string
+}
+
+// Progress says how far the holder has come; the next heartbeat writes it down.
+func (h *Held) Progress(cursor, passed string, asOf time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cursor, h.passed, h.asOf = &cursor, &passed, &asOf
+}
+
+// Passed says that nothing was left to do up to a later moment.
+func (h *Held) Passed(passed string, asOf time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.asOf == nil || h.asOf.Before(asOf) {
+		h.passed, h.asOf = &passed, &asOf
+	}
+}
+
+// Failed says what went wrong; it shows in the view status.
+func (h *Held) Failed(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	text := err.Error()
+	h.err = &text
+}
+
+// Take takes a lease under the epoch that a job names. The context ends with cause
+// ErrLost when the lease is lost. Give must be called in the end.
+func (k *Keeper) Take(ctx context.Context, id, epoch int64) (*Held, context.Context, error) {
+	l, err := catalog.TakeLease(ctx, k.pool, id, epoch, k.worker)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	h := &Held{Lease: l, cancel: cancel}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.held[id] = h
+	return h, ctx, nil
+}
+
+// Give ends the keeping of a lease.
+func (k *Keeper) Give(h *Held) {
+	h.cancel(context.Canceled)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.held[h.ID] == h {
+		delete(k.held, h.ID)
+	}
+}
+
+// Run beats until ctx ends. The heart goes on while Postgres is away: leases are lost
+// only when Postgres says so.
+func (k *Keeper) Run(ctx context.Context) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	var failing bool
+	for {
+		err := k.Beat(ctx)
+		if err == nil {
+			err = k.takeOver(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		// One line when it begins and one when it is over.
+		if (err != nil) != failing {
+			failing = err != nil
+			if failing {
+				k.log.Warn("Postgres does not answer", "err", err)
+			} else {
+				k.log.Info("Postgres answers again")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// Beat writes one heartbeat for every lease that is held.
+func (k *Keeper) Beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	k.mu.Lock()
+	held := make([]*Held, 0, len(k.held))
+	for _, h := range k.held {
+		held = append(held, h)
+	}
+	k.mu.Unlock()
+
+	n := len(held)
+	ids, epochs := make([]int64, n), make([]int64, n)
+	cursors, passed, asOf, errs := make([]*string, n), make([]*string, n), make([]*time.Time, n), make([]*string, n)
+	for i, h := range held {
+		h.mu.Lock()
+		ids[i], epochs[i] = h.ID, h.Epoch
+		cursors[i], passed[i], asOf[i], errs[i] = h.cursor, h.passed, h.asOf, h.err
+		h.err = nil
+		h.mu.Unlock()
+	}
+
+	kept := make(map[int64]bool, n)
+	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+		// A heartbeat that a crash forgets is only a heartbeat late.
+		if _, err := tx.Exec(ctx, "set local synchronous_commit = off"); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, "select freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8)",
+			k.worker, k.targets, ids, epochs, cursors, passed, asOf, errs)
+		if err != nil {
+			return err
+		}
+		list, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		for _, id := range list {
+			kept[id] = true
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	for _, h := range held {
+		if !kept[h.ID] {
+			h.cancel(ErrLost)
+		}
+	}
+	return nil
+}
+
+func (k *Keeper) takeOver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var taken int
+	if err := k.pool.QueryRow(ctx, "select freshet.take_over($1, $2)", k.targets, silence).Scan(&taken); err != nil {
+		return fmt.Errorf("look for silent leases: %w", err)
+	}
+	if taken > 0 {
+		k.log.Info("took over leases of a silent worker", "leases", taken)
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package maintain
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/target"
+)
+
+// scanCount is how many keys one SCAN step looks at.
+const scanCount = 1000
+
+// Scan walks the keys of a target that are keys of the sink, in pieces, each with the
+// tuples that they render. A key can come twice, as SCAN says.
+func Scan(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.Sink, found func(keys []string, tuples [][]string) error) error {
+	var (
+		position uint64
+		pattern  = sink.Template.Pattern()
+	)
+	for {
+		page, next, err := t.Shared().Scan(ctx, position, pattern, scanCount).Result()
+		if err != nil {
+			return fmt.Errorf("scan target %s: %w", t.Name, err)
+		}
+		var (
+			keys   []string
+			tuples [][]string
+		)
+		for _, k := range page {
+			if tuple, ours := sink.Template.Parse(k); ours {
+				keys, tuples = append(keys, k), append(tuples, tuple)
+			}
+		}
+		if len(keys) > 0 && sink.Template.NeedsCheck() {
+			if keys, tuples, err = canonical(ctx, db, sink, keys, tuples); err != nil {
+				return err
+			}
+		}
+		if len(keys) > 0 {
+			if err := found(keys, tuples); err != nil {
+				return err
+			}
+		}
+		if position = next; position == 0 {
+			return nil
+		}
+	}
+}
+
+// canonical keeps the keys whose parts are what their types print.
+func canonical(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, keys []string, tuples [][]string) ([]string, [][]string, error) {
+	column := make([]string, len(tuples))
+	fits := make([]bool, len(tuples))
+	for i := range fits {
+		fits[i] = true
+	}
+	for c, oid := range sink.KeyTypes {
+		for i, t := range tuples {
+			column[i] = t[c]
+		}
+		var good []bool
+		err := db.QueryRow(ctx, `
+			select array_agg(freshet.canonical(u.value, format_type($2::bigint::oid, null)) is not null order by u.n)
+			from unnest($1::text[]) with ordinality as u (value, n)`, column, int64(oid)).Scan(&good)
+		if err != nil {
+			return nil, nil, fmt.Errorf("judge keys: %w", err)
+		}
+		for i := range fits {
+			fits[i] = fits[i] && good[i]
+		}
+	}
+	n := 0
+	for i, ok := range fits {
+		if ok {
+			keys[n], tuples[n] = keys[i], tuples[i]
+			n++
+		}
+	}
+	return keys[:n], tuples[:n], nil
+}

@@ -1,0 +1,108 @@
+package maintain
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/lane"
+	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/source"
+	"github.com/freshet/freshet/internal/target"
+)
+
+// passPause is how often a sweep looks whether the lanes have come far enough.
+const passPause = 200 * time.Millisecond
+
+// Sweep touches the tuples of entries that have no row any more. It returns true when
+// it is done, false when stop was closed before it began.
+func Sweep(ctx context.Context, c lane.Config, t *target.Target, held *lease.Held, stop <-chan struct{}) (bool, error) {
+	sink, err := catalog.LoadSink(ctx, c.Control, held.SinkID)
+	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
+		return false, lane.ErrGone
+	}
+	if err != nil {
+		return false, err
+	}
+	reader, err := source.NewReader(c.Read, sink)
+	if err != nil {
+		return false, err
+	}
+	// What the lane still has to remove is no business of ours, and what it writes after
+	// we looked may be older than what asked for the sweep.
+	for {
+		var passed bool
+		err := c.Control.QueryRow(ctx, `
+			select coalesce(bool_and(coalesce(freshet.snapshot_covers(l.passed, $3::text::pg_snapshot), false)), true)
+			from freshet.lease l where l.sink_id = $1 and l.target = $2 and l.kind = 'sync'`,
+			held.SinkID, t.Name, held.Cursor).Scan(&passed)
+		if err != nil {
+			return false, fmt.Errorf("ask how far the lanes are: %w", err)
+		}
+		if passed {
+			break
+		}
+		timer := time.NewTimer(passPause)
+		select {
+		case <-timer.C:
+		case <-stop:
+			timer.Stop()
+			return false, nil
+		case <-ctx.Done():
+			timer.Stop()
+			return false, ctx.Err()
+		}
+	}
+
+	swept := 0
+	err = Scan(ctx, c.Control, t, sink, func(keys []string, tuples [][]string) error {
+		gone, err := Absent(ctx, reader, keys, tuples)
+		if err != nil || len(gone) == 0 {
+			return err
+		}
+		swept += len(gone)
+		return Touch(ctx, c.Control, sink, gone)
+	})
+	if err != nil {
+		return false, err
+	}
+	c.Log.Info("swept", "sink", sink.Name, "target", t.Name, "orphans", swept)
+	return true, nil
+}
+
+// Absent returns the tuples whose entries should not be there.
+func Absent(ctx context.Context, reader *source.Reader, keys []string, tuples [][]string) ([][]string, error) {
+	var e source.Entries
+	if _, err := reader.Lookup(ctx, tuples, &e); err != nil {
+		return nil, err
+	}
+	present := make(map[string]bool, e.Len())
+	for i := range e.Len() {
+		if _, ok := e.Value(i); ok {
+			present[string(e.Key(i))] = true
+		}
+	}
+	var gone [][]string
+	for i, k := range keys {
+		if !present[k] {
+			gone = append(gone, tuples[i])
+		}
+	}
+	return gone, nil
+}
+
+// Touch touches these tuples of a sink.
+func Touch(ctx context.Context, db catalog.Querier, sink *catalog.Sink, tuples [][]string) error {
+	text, err := json.Marshal(tuples)
+	if err != nil {
+		return fmt.Errorf("touch: %w", err)
+	}
+	var touched int64
+	if err := db.QueryRow(ctx, "select freshet.touch_keys($1, $2::text::jsonb)", sink.ID, string(text)).Scan(&touched); err != nil {
+		return fmt.Errorf("touch: %w", err)
+	}
+	return nil
+}

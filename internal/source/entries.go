@@ -1,0 +1,44 @@
+package source
+
+// Entries are rendered entries in one arena: keys with a value to set, and keys
+// that must be absent. Reset keeps the memory for the next batch.
+type Entries struct {
+	arena []byte
+	items []item
+}
+
+type item struct {
+	key, value, end int
+	present         bool
+}
+
+// Reset empties e and keeps its memory.
+func (e *Entries) Reset() {
+	e.arena, e.items = e.arena[:0], e.items[:0]
+}
+
+// Len is the number of entries.
+func (e *Entries) Len() int { return len(e.items) }
+
+// Bytes is the size of all keys and values.
+func (e *Entries) Bytes() int { return len(e.arena) }
+
+// Key returns the key of entry i, valid until Reset.
+func (e *Entries) Key(i int) []byte { return e.arena[e.items[i].key:e.items[i].value] }
+
+// Value returns the value of entry i, and false if the entry must be absent.
+func (e *Entries) Value(i int) ([]byte, bool) {
+	it := e.items[i]
+	return e.arena[it.value:it.end], it.present
+}
+
+// Keep drops the entries for which keep is false.
+func (e *Entries) Keep(keep func(i int) bool) {
+	kept := e.items[:0]
+	for i := range e.items {
+		if keep(i) {
+			kept = append(kept, e.items[i])
+		}
+	}
+	e.items = kept
+}

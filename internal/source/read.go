@@ -1,0 +1,275 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/pg"
+	"github.com/freshet/freshet/internal/render"
+)
+
+// Meta is what a read says about the moment it was made in.
+type Meta struct {
+	// Snapshot of the statement: every row is as this snapshot sees it, or newer.
+	Snapshot    cursor.Snapshot
+	Incarnation string
+	// The rows may go to Redis once the WAL is flushed up to Insert; Flushed is how far
+	// it was then.
+	Insert, Flushed LSN
+	At              time.Time
+}
+
+// LSN is a position in the WAL.
+type LSN uint64
+
+// Batch is the result of a claim.
+type Batch struct {
+	Meta
+	// Next is the cursor once the batch is applied.
+	Next cursor.Cursor
+	// Changes is how many rows of the change table were walked.
+	Changes int
+	// CaughtUp: nothing is left of the window.
+	CaughtUp bool
+	// Truncated: the source was truncated in this batch.
+	Truncated bool
+}
+
+// Claim reads the next batch of at most limit changes after c and renders the present
+// state of the tuples they touched into e.
+func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
+	var (
+		b     Batch
+		tuple = r.newTuple()
+		seen  bool
+	)
+	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(limit), 10)}
+	if c.Window != nil {
+		params[1] = []byte(c.Window.String())
+		params[2] = strconv.AppendUint(nil, c.Xid, 10)
+		params[3] = strconv.AppendInt(nil, c.ID, 10)
+	}
+	err := pg.Read(ctx, r.pool, r.claim, params, func(values [][]byte) error {
+		if values[0] == nil {
+			return r.appendRow(e, values[1:], tuple)
+		}
+		seen = true
+		fields := strings.SplitN(string(values[0]), "|", 6)
+		if len(fields) != 6 {
+			return fmt.Errorf("claim says %q", values[0])
+		}
+		window, err := cursor.ParseSnapshot(fields[0])
+		if err != nil {
+			return err
+		}
+		changes, err1 := strconv.Atoi(fields[1])
+		xid, err2 := strconv.ParseUint(fields[2], 10, 64)
+		id, err3 := strconv.ParseInt(fields[3], 10, 64)
+		if err := errors.Join(err1, err2, err3); err != nil {
+			return fmt.Errorf("claim says %q: %w", values[0], err)
+		}
+		b.Changes, b.Truncated = changes, fields[4] != "0"
+		b.CaughtUp = changes < limit
+		if b.CaughtUp {
+			b.Next = cursor.Finished(window)
+		} else {
+			b.Next = c.At(window, xid, id)
+		}
+		b.Meta, err = parseMeta(fields[5])
+		return err
+	})
+	if err == nil && !seen {
+		err = errors.New("no reply")
+	}
+	if err != nil {
+		return Batch{}, fmt.Errorf("claim: %w", err)
+	}
+	return b, nil
+}
+
+// Chunk is the result of reading a piece of the source in key order.
+type Chunk struct {
+	Meta
+	// Rows read, whether the filter let them pass or not. Fewer than the limit: there
+	// are no more.
+	Rows int
+	// Upper is the tuple of the order columns of the last row, nil without rows.
+	Upper []string
+}
+
+// Chunk reads at most limit rows after the tuple `after` (nil: from the beginning) and
+// renders those that pass the filter into e.
+func (r *Reader) Chunk(ctx context.Context, after []string, limit int, e *Entries) (Chunk, error) {
+	var (
+		c     Chunk
+		tuple = r.newTuple()
+		seen  bool
+		last  [][]byte
+	)
+	params := [][]byte{nil, strconv.AppendInt(nil, int64(limit), 10)}
+	if after != nil {
+		params[0] = arrayLiteral(after)
+	}
+	err := pg.Read(ctx, r.pool, r.chunk, params, func(values [][]byte) error {
+		if values[0] != nil {
+			seen = true
+			var err error
+			c.Meta, err = parseMeta(string(values[0]))
+			return err
+		}
+		c.Rows++
+		keys := values[2 : 2+len(r.parts)]
+		if last == nil {
+			last = r.newTuple()
+		}
+		if hasNull(keys) {
+			// Unique columns may be null; such a row has no entry. It still moves the chunk on,
+			// unless the null is in the order columns, where nothing comes after it by comparison.
+			return r.renderOrder(keys, last)
+		}
+		before := len(e.items)
+		if err := r.appendRow(e, values[1:], tuple); err != nil {
+			return err
+		}
+		for i := range tuple {
+			last[i] = append(last[i][:0], tuple[i]...)
+		}
+		if !e.items[before].present {
+			e.arena, e.items = e.arena[:e.items[before].key], e.items[:before]
+		}
+		return nil
+	})
+	if err == nil && !seen {
+		err = errors.New("no reply")
+	}
+	if err != nil {
+		return Chunk{}, fmt.Errorf("read chunk: %w", err)
+	}
+	if c.Rows > 0 {
+		c.Upper = texts(last, r.sink.Order)
+	}
+	return c, nil
+}
+
+// renderOrder renders what is not null of a tuple.
+func (r *Reader) renderOrder(values, tuple [][]byte) error {
+	for i := range r.parts {
+		if values[i] == nil {
+			continue
+		}
+		var err error
+		if tuple[i], err = r.parts[i].Append(tuple[i][:0], values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Touched lists the keys in (lower, upper] that were touched by transactions which
+// since does not see.
+func (r *Reader) Touched(ctx context.Context, since cursor.Snapshot, lower, upper []string) (map[string]struct{}, error) {
+	params := [][]byte{[]byte(since.String()), nil, nil}
+	if lower != nil {
+		params[1] = arrayLiteral(lower)
+	}
+	if upper != nil {
+		params[2] = arrayLiteral(upper)
+	}
+	keys := make(map[string]struct{})
+	tuple := r.newTuple()
+	var buf []byte
+	err := pg.Read(ctx, r.pool, r.touched, params, func(values [][]byte) error {
+		buf = buf[:0]
+		if err := r.appendKey(&buf, values, tuple); err != nil {
+			return err
+		}
+		keys[string(buf)] = struct{}{}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for touched tuples: %w", err)
+	}
+	return keys, nil
+}
+
+// Lookup reads the present rows of these tuples, given in the order of the key
+// columns, and renders them into e: absent where there is no row that passes the
+// filter. Entries come in no particular order.
+func (r *Reader) Lookup(ctx context.Context, tuples [][]string, e *Entries) (Meta, error) {
+	params := make([][]byte, len(r.parts))
+	column := make([]string, len(tuples))
+	for i := range r.parts {
+		for j, t := range tuples {
+			column[j] = t[i]
+		}
+		params[i] = arrayLiteral(column)
+	}
+	var (
+		meta  Meta
+		tuple = r.newTuple()
+	)
+	err := pg.Read(ctx, r.pool, r.lookup, params, func(values [][]byte) error {
+		if values[0] == nil {
+			if hasNull(values[2 : 2+len(r.parts)]) {
+				return nil
+			}
+			return r.appendRow(e, values[1:], tuple)
+		}
+		var err error
+		meta, err = parseMeta(string(values[0]))
+		return err
+	})
+	if err != nil {
+		return Meta{}, fmt.Errorf("look up rows: %w", err)
+	}
+	return meta, nil
+}
+
+func (r *Reader) lookupParts() []render.KeyPart {
+	parts := make([]render.KeyPart, len(r.sink.KeyColumns))
+	for i, k := range r.sink.KeyColumns {
+		c := k.Column
+		c.Name = fmt.Sprintf("k%d", i)
+		parts[i] = render.NewKeyPart(c)
+	}
+	return parts
+}
+
+func parseMeta(text string) (Meta, error) {
+	fields := strings.Split(text, "|")
+	if len(fields) != 5 {
+		return Meta{}, fmt.Errorf("read says %q of itself", text)
+	}
+	var (
+		m    Meta
+		errs [4]error
+	)
+	m.Snapshot, errs[0] = cursor.ParseSnapshot(fields[0])
+	m.Incarnation = fields[1]
+	m.Insert, errs[1] = ParseLSN(fields[2])
+	m.Flushed, errs[2] = ParseLSN(fields[3])
+	m.At, errs[3] = time.Parse("2006-01-02 15:04:05.999999-07", fields[4])
+	if err := errors.Join(errs[:]...); err != nil {
+		return Meta{}, fmt.Errorf("read says %q of itself: %w", text, err)
+	}
+	return m, nil
+}
+
+// ParseLSN reads the text form of a pg_lsn.
+func ParseLSN(text string) (LSN, error) {
+	high, low, ok := strings.Cut(text, "/")
+	if !ok {
+		return 0, fmt.Errorf("WAL position %q", text)
+	}
+	h, err1 := strconv.ParseUint(high, 16, 32)
+	l, err2 := strconv.ParseUint(low, 16, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, fmt.Errorf("WAL position %q: %w", text, err)
+	}
+	return LSN(h<<32 | l), nil
+}

@@ -1,0 +1,120 @@
+package source
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/pg"
+	"github.com/freshet/freshet/internal/render"
+)
+
+// Reader reads for one definition of one sink. It is safe for concurrent use.
+type Reader struct {
+	pool   *pgxpool.Pool
+	sink   *catalog.Sink
+	object *render.Object
+	parts  []render.KeyPart
+	// parts of the change table's columns, under their names there
+	changeParts []render.KeyPart
+
+	claim, chunk, touched, lookup pg.Query
+}
+
+// NewReader prepares the statements for a sink. The source must exist.
+func NewReader(pool *pgxpool.Pool, sink *catalog.Sink) (*Reader, error) {
+	if sink.Table == "" {
+		return nil, fmt.Errorf("sink %s: its source is gone", sink.Name)
+	}
+	r := &Reader{pool: pool, sink: sink, object: render.NewObject(sink.Columns)}
+	for _, k := range sink.KeyColumns {
+		r.parts = append(r.parts, render.NewKeyPart(k.Column))
+		change := k.Column
+		change.Name = k.Change
+		r.changeParts = append(r.changeParts, render.NewKeyPart(change))
+	}
+	s := newStatements(r)
+	path := "pg_catalog, " + pgx.Identifier{sink.Schema}.Sanitize() + ", public"
+	r.claim = pg.Query{SearchPath: path, SQL: s.claim()}
+	r.chunk = pg.Query{SearchPath: path, SQL: s.chunk()}
+	r.touched = pg.Query{SearchPath: path, SQL: s.touched()}
+	r.lookup = pg.Query{SearchPath: path, SQL: s.lookup()}
+	return r, nil
+}
+
+// Sink is the definition that r reads for.
+func (r *Reader) Sink() *catalog.Sink { return r.sink }
+
+// appendRow renders one row: present (a boolean), the key columns, the value's columns.
+func (r *Reader) appendRow(e *Entries, values [][]byte, tuple [][]byte) error {
+	it := item{key: len(e.arena)}
+	present := values[0] != nil && values[0][0] == 1
+	if err := r.appendKey(&e.arena, values[1:1+len(r.parts)], tuple); err != nil {
+		return err
+	}
+	it.value = len(e.arena)
+	if present {
+		var err error
+		if e.arena, err = r.object.Append(e.arena, values[1+len(r.parts):]); err != nil {
+			e.arena = e.arena[:it.key]
+			return err
+		}
+	}
+	it.end, it.present = len(e.arena), present
+	e.items = append(e.items, it)
+	return nil
+}
+
+// appendKey renders a tuple's key. The tuple's texts are left in tuple.
+func (r *Reader) appendKey(dst *[]byte, values [][]byte, tuple [][]byte) error {
+	for i := range r.parts {
+		var err error
+		if tuple[i], err = r.parts[i].Append(tuple[i][:0], values[i]); err != nil {
+			return err
+		}
+	}
+	*dst = r.sink.Template.Append(*dst, tuple)
+	return nil
+}
+
+func (r *Reader) newTuple() [][]byte { return make([][]byte, len(r.parts)) }
+
+func hasNull(values [][]byte) bool {
+	for _, v := range values {
+		if v == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// texts copies a rendered tuple, or the given positions of it.
+func texts(tuple [][]byte, positions []int) []string {
+	out := make([]string, len(positions))
+	for i, p := range positions {
+		out[i] = string(tuple[p])
+	}
+	return out
+}
+
+// arrayLiteral is a Postgres text[] in text form.
+func arrayLiteral(elements []string) []byte {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, e := range elements {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('"')
+		b.WriteString(arrayEscaper.Replace(e))
+		b.WriteByte('"')
+	}
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+var arrayEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)

@@ -1,0 +1,243 @@
+package source
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// statements builds the SQL of a reader. Aliases of its own begin with freshet_, so
+// that a filter's names always mean the source's.
+type statements struct {
+	r       *Reader
+	table   string // schema.table
+	alias   string // the table's name: what a filter calls it
+	changes string
+	filter  string
+}
+
+func newStatements(r *Reader) statements {
+	s := statements{
+		r:       r,
+		table:   pgx.Identifier{r.sink.Schema, r.sink.Table}.Sanitize(),
+		alias:   pgx.Identifier{r.sink.Table}.Sanitize(),
+		changes: fmt.Sprintf("freshet.changes_%d", r.sink.SourceID),
+		filter:  "true",
+	}
+	if r.sink.Filter != "" {
+		// The line breaks end a comment in the filter.
+		s.filter = "((\n" + r.sink.Filter + "\n)) is true"
+	}
+	return s
+}
+
+// meta is what every read says about itself, as one text: the snapshot of the
+// statement, the incarnation, how far the WAL is written and flushed (in this order:
+// a commit that the snapshot sees lies before the insert position), the clock.
+const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.incarnation(), '')
+ || '|' || pg_catalog.pg_current_wal_insert_lsn() || '|' || pg_catalog.pg_current_wal_flush_lsn()
+ || '|' || pg_catalog.clock_timestamp()`
+
+func (s statements) quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// keys lists the key columns of alias as the key parts read them.
+func (s statements) keys(alias string) []string {
+	list := make([]string, len(s.r.parts))
+	for i, p := range s.r.parts {
+		list[i] = p.Select(alias)
+	}
+	return list
+}
+
+// changeKeys lists the key columns of a change-table alias likewise.
+func (s statements) changeKeys(alias string) []string {
+	list := make([]string, len(s.r.changeParts))
+	for i, p := range s.r.changeParts {
+		list[i] = p.Select(alias)
+	}
+	return list
+}
+
+// each joins f of every key column.
+func (s statements) each(sep string, f func(i int) string) string {
+	list := make([]string, len(s.r.sink.KeyColumns))
+	for i := range list {
+		list[i] = f(i)
+	}
+	return strings.Join(list, sep)
+}
+
+func (s statements) changeColumn(i int) string { return s.r.sink.KeyColumns[i].Change }
+
+func (s statements) nulls(n int) string { return strings.Repeat(", null", n) }
+
+// same compares the row of the source with a tuple of alias: equal in SQL, and equal
+// as rendered where that says more.
+func (s statements) same(alias string, column func(i int) string) string {
+	return s.each(" and ", func(i int) string {
+		k := s.r.sink.KeyColumns[i]
+		own, other := s.alias+"."+s.quoted(k.Name), alias+"."+column(i)
+		if k.Exact {
+			return own + " = " + other
+		}
+		return own + " = " + other + " and " + own + "::text = " + other + "::text"
+	})
+}
+
+// looked is the row of each tuple in freshet_k, if there is one that passes the
+// filter. OFFSET 0 keeps the subquery whole: an index lookup for each tuple, never a
+// join that reads the table.
+func (s statements) looked(column func(i int) string) string {
+	values := s.r.object.Select(s.alias)
+	return fmt.Sprintf(`left join lateral (select true as freshet_present%s from %s as %s where %s and %s offset 0) as freshet_t on true`,
+		prefixed(numbered(values)), s.table, s.alias, s.same("freshet_k", column), s.filter)
+}
+
+func numbered(expressions []string) []string {
+	list := make([]string, len(expressions))
+	for i, e := range expressions {
+		list[i] = fmt.Sprintf("%s as freshet_v%d", e, i)
+	}
+	return list
+}
+
+func valueNames(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("freshet_t.freshet_v%d", i)
+	}
+	return list
+}
+
+func prefixed(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return ", " + strings.Join(list, ", ")
+}
+
+// claim reads a batch: $1 the snapshot that is done, $2 the window or null, $3 and $4
+// the place inside it, $5 the limit. The first row is meta with the window, the
+// number of changes, the last one's place and whether a truncate is among them.
+func (s statements) claim() string {
+	n, width := len(s.r.parts), len(s.r.object.Select("x"))
+	columns := s.each(", ", s.changeColumn)
+	rendered := s.each("", func(i int) string {
+		if s.r.sink.KeyColumns[i].Exact {
+			return ""
+		}
+		return ", " + s.changeColumn(i) + "::text"
+	})
+	return fmt.Sprintf(`with freshet_w as materialized (
+  select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win
+), freshet_b as materialized (
+  select c.xid, c.id, c.op, %[1]s
+  from freshet_w
+  cross join lateral freshet.window_ranges($1::pg_snapshot, freshet_w.win) as r
+  cross join lateral (
+    select c.xid, c.id, c.op, %[1]s from %[2]s c
+    where c.xid >= r.lo and c.xid <= r.hi and (c.xid, c.id) > ($3::xid8, $4::bigint)
+    order by c.xid, c.id limit $5::bigint
+  ) as c
+  order by c.xid, c.id limit $5::bigint
+), freshet_k as materialized (
+  select distinct %[1]s%[3]s from freshet_b where op <> 't' and %[4]s order by %[1]s
+)
+select freshet_w.win::text || '|' || (select count(*) from freshet_b)
+   || '|' || coalesce((select xid || '|' || id from freshet_b order by xid desc, id desc limit 1), '0|0')
+   || '|' || (select count(*) from freshet_b where op = 't') || '|' || %[5]s as meta, null::boolean%[6]s
+from freshet_w
+union all
+select null, freshet_t.freshet_present%[7]s%[8]s
+from freshet_k %[9]s`,
+		columns, s.changes, rendered,
+		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
+		meta, s.nulls(n+width),
+		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), s.looked(s.changeColumn))
+}
+
+// order lists the order columns of alias.
+func (s statements) order(column func(i int) string) string {
+	list := make([]string, len(s.r.sink.Order))
+	for i, p := range s.r.sink.Order {
+		list[i] = column(p)
+	}
+	return strings.Join(list, ", ")
+}
+
+// bounds are the elements of the text[] parameter as a tuple of the order columns' types.
+func (s statements) bounds(param string) string {
+	list := make([]string, len(s.r.sink.Order))
+	for i, p := range s.r.sink.Order {
+		list[i] = fmt.Sprintf("(%s::text[])[%d]::%s", param, i+1, s.r.sink.KeyColumns[p].SQLType)
+	}
+	return strings.Join(list, ", ")
+}
+
+// chunk reads rows in key order: $1 the tuple to go on after or null, $2 the limit.
+// Rows that the filter rejects come too, as not present: the limit is on rows read.
+func (s statements) chunk() string {
+	n, width := len(s.r.parts), len(s.r.object.Select("x"))
+	own := func(i int) string { return s.alias + "." + s.quoted(s.r.sink.KeyColumns[i].Name) }
+	branch := func(where string) string {
+		return fmt.Sprintf(`(select null, %[1]s%[2]s%[3]s
+from (select * from %[4]s as %[5]s where %[6]s order by %[7]s limit $2::bigint) as %[5]s order by %[7]s)`,
+			s.filter, prefixed(s.keys(s.alias)), prefixed(s.r.object.Select(s.alias)),
+			s.table, s.alias, where, s.order(own))
+	}
+	// Two branches of which one is empty, each with a plan that can seek: an OR would
+	// read the index from its beginning in every chunk.
+	return fmt.Sprintf(`select %s as meta, null::boolean%s
+union all
+%s
+union all
+%s`, meta, s.nulls(n+width),
+		branch("$1::text[] is null"),
+		branch(fmt.Sprintf("$1::text[] is not null and (%s) > (%s)", s.order(own), s.bounds("$1"))))
+}
+
+// touched lists the tuples in ($2, $3] that transactions touched which snapshot $1
+// does not see.
+func (s statements) touched() string {
+	column := func(i int) string { return "c." + s.changeColumn(i) }
+	return fmt.Sprintf(`select distinct %s
+from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r
+cross join lateral (select * from %s c where c.xid >= r.lo and c.xid <= r.hi offset 0) as c
+where c.op <> 't' and %s and ($2::text[] is null or (%s) > (%s)) and ($3::text[] is null or (%s) <= (%s))`,
+		strings.Join(s.changeKeys("c"), ", "), s.changes,
+		s.each(" and ", func(i int) string { return column(i) + " is not null" }),
+		s.order(column), s.bounds("$2"), s.order(column), s.bounds("$3"))
+}
+
+// lookup reads the rows of given tuples: one text[] parameter for each key column.
+// Tuples whose text is not what their type would print have no row.
+func (s statements) lookup() string {
+	n, width := len(s.r.parts), len(s.r.object.Select("x"))
+	column := func(i int) string { return fmt.Sprintf("k%d", i) }
+	return fmt.Sprintf(`select %[1]s as meta, null::boolean%[2]s
+union all
+select null, freshet_t.freshet_present%[3]s%[4]s
+from (select %[5]s from unnest(%[6]s) as u (%[7]s) offset 0) as freshet_k %[8]s`,
+		meta, s.nulls(n+width),
+		prefixed(s.lookupKeys()), prefixed(valueNames(width)),
+		s.each(", ", func(i int) string {
+			k := s.r.sink.KeyColumns[i]
+			text := "u." + column(i)
+			if k.Foreign {
+				// Whatever the type does not print itself is no row's key, and must not be an error.
+				text = fmt.Sprintf("freshet.canonical(%s, '%s')", text, strings.ReplaceAll(k.SQLType, "'", "''"))
+			}
+			return fmt.Sprintf("%s::%s as %s", text, k.SQLType, column(i))
+		}),
+		s.each(", ", func(i int) string { return fmt.Sprintf("$%d::text[]", i+1) }),
+		s.each(", ", column), s.looked(column))
+}
+
+func (s statements) lookupKeys() []string {
+	list := make([]string, len(s.r.sink.KeyColumns))
+	for i, part := range s.r.lookupParts() {
+		list[i] = part.Select("freshet_k")
+	}
+	return list
+}

@@ -1,0 +1,16 @@
+// Package sql holds what Freshet installs into a database: numbered migrations
+// that only go forward, and functions that every migration replaces whole. It
+// knows nothing of Go beyond embedding.
+package sql
+
+import "embed"
+
+// Migrations are the tables, one file per schema version, in order of name.
+//
+//go:embed migrations/*.sql
+var Migrations embed.FS
+
+// Functions are the functions and views, one file each.
+//
+//go:embed functions/*.sql
+var Functions embed.FS

@@ -1,0 +1,20 @@
+-- The text itself if it is what the type would print for it, else null: '7' for an
+-- integer, but not '07', and not 'x'.
+create or replace function freshet.canonical(value text, type text)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_printed  text;
+begin
+    execute pg_catalog.format('select ($1::%s)::pg_catalog.text', type) into v_printed using value;
+    return case when v_printed = value then value end;
+exception
+    when data_exception or syntax_error_or_access_rule_violation then
+        return null;
+end
+$$;
+
+revoke all on function freshet.canonical(text, text) from public;

@@ -1,0 +1,43 @@
+-- Refuses what cannot feed a sink, saying why.
+create or replace function freshet.check_source(source oid)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_class   pg_catalog.pg_class;
+    v_schema  name;
+    v_name    text := source::pg_catalog.regclass::text;
+begin
+    select * into v_class from pg_catalog.pg_class c where c.oid = check_source.source;
+    if not found then
+        raise exception 'source: there is no table with oid %', source using errcode = 'undefined_table';
+    end if;
+    select n.nspname into v_schema from pg_catalog.pg_namespace n where n.oid = v_class.relnamespace;
+
+    if v_schema in ('freshet', 'pg_catalog', 'information_schema') then
+        raise exception 'source: % belongs to the schema %, which cannot feed a sink', v_name, v_schema
+            using errcode = 'wrong_object_type';
+    elsif v_class.relkind = 'p' or v_class.relispartition then
+        raise exception 'source: % is partitioned or a partition, which this version does not support yet', v_name
+            using errcode = 'feature_not_supported';
+    elsif v_class.relkind <> 'r' then
+        raise exception 'source: % is not a table', v_name
+            using errcode = 'wrong_object_type',
+                  hint = 'Name a table; views and foreign tables fire no triggers for their rows.';
+    elsif v_class.relpersistence <> 'p' then
+        raise exception 'source: % is a temporary or unlogged table, whose rows vanish without a trigger', v_name
+            using errcode = 'wrong_object_type';
+    elsif exists (select from pg_catalog.pg_inherits i where source in (i.inhrelid, i.inhparent)) then
+        raise exception 'source: % takes part in inheritance, which this version does not support yet', v_name
+            using errcode = 'feature_not_supported';
+    elsif not pg_catalog.pg_has_role(v_class.relowner, 'member') then
+        raise exception 'source: only the owner of % can create a sink on it', v_name
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_class.relowner));
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_source(oid) from public;

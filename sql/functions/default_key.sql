@@ -1,0 +1,31 @@
+-- users:${id} for public.users, billing.invoices:${tenant_id}:${id} elsewhere and
+-- for composite keys.
+create or replace function freshet.default_key(source oid)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $body$
+declare
+    v_prefix  text;
+    v_key     text;
+begin
+    select case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end into v_prefix
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = source;
+
+    select pg_catalog.string_agg(pg_catalog.format('${%s}', a.attname), ':' order by k.n) into v_key
+    from pg_catalog.pg_index i
+    cross join lateral pg_catalog.unnest(i.indkey::smallint[]) with ordinality as k (attnum, n)
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = source and i.indisprimary and k.n <= i.indnkeyatts;
+    if v_key is null then
+        raise exception 'source: % has no primary key to make a key of', source::pg_catalog.regclass
+            using errcode = 'invalid_parameter_value',
+                  hint = 'Give key, a template such as ''users:${email}'' over the columns of a unique index.';
+    end if;
+    return pg_catalog.replace(v_prefix, '${', '$${') || ':' || v_key;
+end
+$body$;
+
+revoke all on function freshet.default_key(oid) from public;

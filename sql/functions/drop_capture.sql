@@ -1,0 +1,28 @@
+-- Removes the capture of a source that no sink needs any more.
+create or replace function freshet.drop_capture(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_relid  oid;
+begin
+    if exists (select from freshet.sink s where s.source_id = drop_capture.source and s.state <> 'dropping') then
+        return;
+    end if;
+    select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
+    if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
+        perform freshet.lock_source(v_relid, 'access exclusive');
+    end if;
+    -- The triggers go with their function.
+    execute pg_catalog.format('drop function if exists freshet.%I() cascade', 'capture_' || source);
+    execute pg_catalog.format('drop function if exists freshet.%I(text)', 'touch_' || source);
+    execute pg_catalog.format('drop table if exists freshet.%I cascade', 'changes_' || source);
+    delete from freshet.capture_gap g where g.source_id = drop_capture.source;
+    -- The row stays for sinks whose entries are still being removed; a new sink on
+    -- the same table gets a source of its own.
+    update freshet.source s set relid = null where s.id = drop_capture.source;
+end
+$$;
+
+revoke all on function freshet.drop_capture(integer) from public;

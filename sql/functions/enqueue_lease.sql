@@ -1,0 +1,21 @@
+-- Enqueues the job that will take a lease under its present epoch.
+create or replace function freshet.enqueue_lease(lease bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease freshet.lease;
+begin
+    select * into strict v_lease from freshet.lease l where l.id = enqueue_lease.lease for update;
+
+    update freshet.lease l
+    set job_id = freshet.enqueue(
+        case when v_lease.kind in ('sync', 'backfill') then v_lease.kind else 'maintain' end,
+        'target_' || v_lease.target,
+        pg_catalog.jsonb_build_object('lease', v_lease.id, 'epoch', v_lease.epoch))
+    where l.id = v_lease.id;
+end
+$$;
+
+revoke all on function freshet.enqueue_lease(bigint) from public;

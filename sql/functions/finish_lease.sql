@@ -1,0 +1,47 @@
+-- Ends the work of a lease for good. The last range of a backfill completes it; the
+-- last purge of a sink removes the sink. False if `epoch` is over.
+create or replace function freshet.finish_lease(lease bigint, epoch bigint)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  freshet.lease;
+    v_run    bigint;
+begin
+    update freshet.lease l
+    set finished_at = pg_catalog.clock_timestamp(), holder = null
+    where l.id = finish_lease.lease and l.epoch = finish_lease.epoch
+    returning * into v_lease;
+    if not found then
+        return false;
+    end if;
+
+    if v_lease.kind = 'backfill' then
+        update freshet.backfill_range r set finished_at = pg_catalog.clock_timestamp()
+        where r.lease_id = v_lease.id
+        returning r.run_id into v_run;
+        -- Two ranges that end at once must not each take the other for unfinished.
+        perform from freshet.backfill_run b where b.id = v_run for update;
+        if not exists (select from freshet.backfill_range r where r.run_id = v_run and r.finished_at is null) then
+            update freshet.backfill_run b set state = 'completed', finished_at = pg_catalog.clock_timestamp()
+            where b.id = v_run;
+            update freshet.sink s set coverage = 'full' where s.id = v_lease.sink_id;
+        end if;
+
+    elsif v_lease.kind = 'purge' then
+        perform from freshet.sink s where s.id = v_lease.sink_id for update;
+        if not exists (
+            select from freshet.lease l
+            where l.sink_id = v_lease.sink_id and l.kind = 'purge' and l.finished_at is null)
+        then
+            delete from freshet.sink s where s.id = v_lease.sink_id;
+            delete from freshet.source o
+            where o.relid is null and not exists (select from freshet.sink s where s.source_id = o.id);
+        end if;
+    end if;
+    return true;
+end
+$$;
+
+revoke all on function freshet.finish_lease(bigint, bigint) from public;

@@ -1,0 +1,40 @@
+-- What a worker says once a second, for all its leases in one statement: that it
+-- lives, how far each has come and what went wrong. Returns the leases that it still
+-- holds; the others have a new owner.
+create or replace function freshet.heartbeat(
+    worker   text,
+    targets  text[],
+    leases   bigint[],
+    epochs   bigint[],
+    cursors  text[],
+    passed   text[],
+    as_of    timestamptz[],
+    errors   text[])
+returns setof bigint
+language plpgsql
+set search_path = ''
+as $$
+begin
+    insert into freshet.worker as w (id, targets)
+    values (heartbeat.worker, heartbeat.targets)
+    on conflict (id) do update
+    set heartbeat_at = pg_catalog.clock_timestamp(), targets = excluded.targets;
+
+    return query
+    update freshet.lease l
+    set heartbeat_at = pg_catalog.clock_timestamp(),
+        cursor = coalesce(v.cursor, l.cursor),
+        passed = coalesce(v.passed::pg_snapshot, l.passed),
+        as_of = coalesce(v.as_of, l.as_of),
+        last_error = coalesce(v.error, l.last_error),
+        last_error_at = case when v.error is null then l.last_error_at else pg_catalog.clock_timestamp() end
+    from rows from (
+        pg_catalog.unnest(leases), pg_catalog.unnest(epochs), pg_catalog.unnest(cursors),
+        pg_catalog.unnest(heartbeat.passed), pg_catalog.unnest(heartbeat.as_of), pg_catalog.unnest(errors)
+    ) as v (lease, epoch, cursor, passed, as_of, error)
+    where l.id = v.lease and l.epoch = v.epoch and l.holder = heartbeat.worker
+    returning l.id;
+end
+$$;
+
+revoke all on function freshet.heartbeat(text, text[], bigint[], bigint[], text[], text[], timestamptz[], text[]) from public;

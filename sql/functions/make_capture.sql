@@ -1,0 +1,172 @@
+-- Writes the capture of a source anew: its change table (one parent, one segment
+-- to begin with), the trigger function, the touch function and the triggers.
+-- Called with the source locked as CREATE TRIGGER locks it.
+create or replace function freshet.make_capture(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_source    freshet.source;
+    v_table     text;
+    v_changes   text;
+    v_segment   text;
+    v_column    record;
+    v_names     text := '';   -- k1, k2
+    v_columns   text := '';   -- "id", "tenant id"
+    v_exact     boolean := true;
+    v_rendered  text := '';
+    v_both      text;
+    v_insert    text;
+    v_trigger   record;
+begin
+    select * into strict v_source from freshet.source s where s.id = make_capture.source;
+    v_table := v_source.relid::pg_catalog.regclass::text;
+    v_changes := pg_catalog.format('freshet.%I', 'changes_' || source);
+    v_segment := pg_catalog.format('freshet.%I', 'changes_' || source || '_' || v_source.segment);
+
+    if pg_catalog.to_regclass(v_changes) is null then
+        execute pg_catalog.format('create sequence freshet.%I cache 100', 'changes_' || source || '_id');
+        execute pg_catalog.format(
+            'create table %s ('
+            'id bigint not null default pg_catalog.nextval(%L), '
+            'xid xid8 not null default pg_catalog.pg_current_xact_id(), '
+            'at timestamptz not null default pg_catalog.now(), '
+            'op "char" not null)',
+            v_changes, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'));
+        execute pg_catalog.format('alter sequence freshet.%I owned by %s.id', 'changes_' || source || '_id', v_changes);
+        execute pg_catalog.format('revoke all on %s from public', v_changes);
+    end if;
+
+    for v_column in
+        select 'k' || a.attnum as name,
+               pg_catalog.quote_ident(a.attname) as source_name,
+               freshet.is_exact(v_source.relid, a.attnum) as exact,
+               pg_catalog.format_type(freshet.base_type(a.atttypid),
+                   case when freshet.base_type(a.atttypid) = a.atttypid then a.atttypmod else -1 end)
+               || case when a.attcollation = 0 then ''
+                  else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
+                        from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+                        where c.oid = a.attcollation) end as type
+        from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
+        join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
+        order by a.attnum
+    loop
+        execute pg_catalog.format('alter table %s add column if not exists %I %s', v_changes, v_column.name, v_column.type);
+        v_names := v_names || ', ' || v_column.name;
+        v_columns := v_columns || ', ' || v_column.source_name;
+        v_exact := v_exact and v_column.exact;
+        if not v_column.exact then
+            v_rendered := v_rendered || ', ' || v_column.source_name || '::pg_catalog.text as freshet_' || v_column.name;
+        end if;
+    end loop;
+    v_names := pg_catalog.substr(v_names, 3);
+    v_columns := pg_catalog.substr(v_columns, 3);
+
+    if pg_catalog.to_regclass(v_segment) is null then
+        execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
+        execute pg_catalog.format('create index on %s (xid, id)', v_segment);
+        execute pg_catalog.format('revoke all on %s from public', v_segment);
+    end if;
+
+    -- An update touches the new tuples, and the old ones too where they render
+    -- differently. UNION and not an anti-join: a plan made for one row is kept for
+    -- the statement that updates a million, and must not turn quadratic there.
+    if v_exact then
+        v_both := pg_catalog.format('select %1$s from freshet_new union select %1$s from freshet_old', v_columns);
+    else
+        -- The rendered columns only make the union tell them apart: give them names of their own.
+        v_both := pg_catalog.format(
+            'select %1$s from (select %1$s%2$s from freshet_new union select %1$s%2$s from freshet_old) as both_rows',
+            v_columns, v_rendered);
+    end if;
+
+    v_insert := pg_catalog.format($sql$
+        if tg_op = 'UPDATE' then
+            insert into %1$s (op, %2$s) select 'u', both_tuples.* from (%4$s) as both_tuples;
+        elsif tg_op = 'INSERT' then
+            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new;
+        elsif tg_op = 'DELETE' then
+            insert into %1$s (op, %2$s) select 'd', %3$s from freshet_old;
+        else
+            insert into %1$s (op) values ('t');
+        end if;
+$sql$, v_segment, v_names, v_columns, v_both);
+
+    -- The first call of a transaction runs under an exception block, so that
+    -- whatever is wrong with the change table becomes a gap and not the
+    -- application's error. The locks it took keep it right until the transaction
+    -- ends, so later calls go without: a subtransaction in each of them would slow
+    -- down every other session of the server.
+    --
+    -- A sleeping worker holds the advisory lock. Failing to share it means that
+    -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
+    -- before this transaction has ended.
+    execute pg_catalog.format($sql$
+create or replace function freshet.%1$I() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $body$
+begin
+    if pg_catalog.current_setting('freshet.guarded_%2$s', true) = 'yes' then
+%3$s
+    else
+        begin
+%3$s
+            if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s)
+                and pg_catalog.current_setting('max_prepared_transactions') = '0'
+            then
+                perform pg_catalog.pg_notify('freshet_bell', '%2$s');
+            end if;
+            perform pg_catalog.set_config('freshet.guarded_%2$s', 'yes', true);
+        exception when others then
+            perform freshet.record_gap(%2$s, tg_op, sqlstate, sqlerrm);
+        end;
+    end if;
+    return null;
+end
+$body$
+$sql$, 'capture_' || source, source, v_insert);
+
+    -- What Freshet itself touches goes through the same segment as the triggers'.
+    execute pg_catalog.format($sql$
+create or replace function freshet.%1$I(query text) returns bigint
+language plpgsql
+set search_path = ''
+as $body$
+declare
+    v_touched bigint;
+begin
+    execute 'insert into %3$s (op, %4$s) select ''r'', touched.* from (' || query || ') as touched';
+    get diagnostics v_touched = row_count;
+    if v_touched > 0 then
+        perform freshet.ring(%2$s);
+    end if;
+    return v_touched;
+end
+$body$
+$sql$, 'touch_' || source, source, v_segment, v_names);
+    execute pg_catalog.format('revoke all on function freshet.%I(text) from public', 'touch_' || source);
+
+    for v_trigger in
+        select * from (values
+            ('freshet_insert', 'insert', 'referencing new table as freshet_new'),
+            ('freshet_update', 'update', 'referencing old table as freshet_old new table as freshet_new'),
+            ('freshet_delete', 'delete', 'referencing old table as freshet_old'),
+            ('freshet_truncate', 'truncate', '')) as t (name, event, tables)
+    loop
+        if not exists (
+            select from pg_catalog.pg_trigger t
+            where t.tgrelid = v_source.relid and t.tgname = v_trigger.name)
+        then
+            execute pg_catalog.format(
+                'create trigger %I after %s on %s %s for each statement execute function freshet.%I()',
+                v_trigger.name, v_trigger.event, v_table, v_trigger.tables, 'capture_' || source);
+        end if;
+        -- Also for sessions that load data with session_replication_role = replica.
+        execute pg_catalog.format('alter table %s enable always trigger %I', v_table, v_trigger.name);
+    end loop;
+end
+$$;
+
+revoke all on function freshet.make_capture(integer) from public;

@@ -1,0 +1,38 @@
+-- Between two chunks of a backfill range, in one transaction: the chunk that has
+-- been written is validated, and the intent of the next one becomes durable before
+-- a byte of it is. Without a snapshot it only validates. False if the lease is no
+-- longer held under `epoch`.
+create or replace function freshet.next_chunk(
+    lease     bigint,
+    epoch     bigint,
+    landed    boolean,
+    rows_read bigint,
+    lower     text[],
+    upper     text[],
+    snapshot  pg_snapshot)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform from freshet.lease l
+    where l.id = next_chunk.lease and l.epoch = next_chunk.epoch
+    for update;
+    if not found then
+        return false;
+    end if;
+
+    perform freshet.validate_intent(lease, landed);
+
+    update freshet.backfill_range r
+    set intent_lower = next_chunk.lower,
+        intent_upper = next_chunk.upper,
+        intent_snapshot = next_chunk.snapshot,
+        intent_rows = rows_read,
+        rows_done = r.rows_done + rows_read
+    where r.lease_id = next_chunk.lease;
+    return true;
+end
+$$;
+
+revoke all on function freshet.next_chunk(bigint, bigint, boolean, bigint, text[], text[], pg_snapshot) from public;

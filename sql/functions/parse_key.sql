@@ -1,0 +1,62 @@
+-- Splits a key template into its parts: {"text": …} for literal text and
+-- {"column": …} for ${column}. `$${` is a literal `${`; braces without a dollar
+-- sign stay as they are, for Redis hash tags.
+create or replace function freshet.parse_key(template text)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $body$
+declare
+    v_rest    text := template;
+    v_parts   jsonb := '[]';
+    v_text    text := '';
+    v_at      integer;
+    v_close   integer;
+    v_column  text;
+begin
+    loop
+        v_at := pg_catalog.strpos(v_rest, '${');
+        exit when v_at = 0;
+
+        if v_at > 1 and pg_catalog.substr(v_rest, v_at - 1, 1) = '$' then
+            v_text := v_text || pg_catalog.substr(v_rest, 1, v_at - 2) || '${';
+            v_rest := pg_catalog.substr(v_rest, v_at + 2);
+            continue;
+        end if;
+
+        v_text := v_text || pg_catalog.substr(v_rest, 1, v_at - 1);
+        v_rest := pg_catalog.substr(v_rest, v_at + 2);
+        v_close := pg_catalog.strpos(v_rest, '}');
+        if v_close = 0 then
+            raise exception 'key: the template "%" has a "${" without its "}"', template
+                using errcode = 'invalid_parameter_value',
+                      hint = 'Write ${column} for a column, or $${ for a literal ${.';
+        end if;
+        v_column := pg_catalog.substr(v_rest, 1, v_close - 1);
+        v_rest := pg_catalog.substr(v_rest, v_close + 1);
+        if v_column = '' then
+            raise exception 'key: the template "%" names no column between "${" and "}"', template
+                using errcode = 'invalid_parameter_value';
+        end if;
+        if pg_catalog.strpos(v_column, '|') > 0 then
+            raise exception 'key: "${%}" asks for a modifier, which this version does not support yet', v_column
+                using errcode = 'feature_not_supported';
+        end if;
+
+        if v_text <> '' then
+            v_parts := v_parts || pg_catalog.jsonb_build_object('text', v_text);
+            v_text := '';
+        end if;
+        v_parts := v_parts || pg_catalog.jsonb_build_object('column', v_column);
+    end loop;
+
+    v_text := v_text || v_rest;
+    if v_text <> '' then
+        v_parts := v_parts || pg_catalog.jsonb_build_object('text', v_text);
+    end if;
+    return v_parts;
+end
+$body$;
+
+revoke all on function freshet.parse_key(text) from public;

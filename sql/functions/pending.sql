@@ -1,0 +1,24 @@
+-- How many captured changes a lane has not passed, counted up to ten thousand.
+create or replace function freshet.pending(source integer, passed pg_snapshot)
+returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_pending  bigint;
+begin
+    if pg_catalog.to_regclass('freshet.changes_' || source) is null then
+        return 0;
+    end if;
+    execute pg_catalog.format(
+        'select count(*) from (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
+        'lateral (select from freshet.%I c where c.xid between r.lo and r.hi limit 10000) c limit 10000) as bounded',
+        'changes_' || source)
+    into v_pending
+    using passed;
+    return v_pending;
+end
+$$;
+
+revoke all on function freshet.pending(integer, pg_snapshot) from public;

@@ -1,0 +1,36 @@
+-- Gives a lease to whoever comes next: raises the epoch, draws a nonce and
+-- enqueues the successor's job. True if `epoch` still was the lease's epoch;
+-- otherwise somebody else has it and nothing happens.
+--
+-- With `older_than`, only if its heartbeat has been silent for that long: this is
+-- how a lease is taken from a worker that died.
+create or replace function freshet.release_lease(lease bigint, epoch bigint, older_than interval default null)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_job bigint;
+begin
+    update freshet.lease l
+    set epoch = l.epoch + 1,
+        nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),
+        holder = null,
+        heartbeat_at = pg_catalog.clock_timestamp()
+    where l.id = release_lease.lease
+      and l.epoch = release_lease.epoch
+      and (older_than is null or l.heartbeat_at < pg_catalog.clock_timestamp() - older_than)
+    returning l.job_id into v_job;
+    if not found then
+        return false;
+    end if;
+
+    -- A job that nobody fetched would only find that its epoch is over.
+    delete from freshet.river_job j where j.id = v_job and j.state in ('available', 'scheduled', 'retryable');
+
+    perform freshet.enqueue_lease(release_lease.lease);
+    return true;
+end
+$$;
+
+revoke all on function freshet.release_lease(bigint, bigint, interval) from public;

@@ -1,0 +1,71 @@
+-- Closes the open intent of a backfill range: tuples within its bounds that were
+-- touched by transactions its snapshot did not see are touched again, so that the
+-- lane reads and writes them after the chunk did. The range has then come to the
+-- intent's upper bound if the chunk `landed` in the target; one that did not is only
+-- forgotten. Nothing happens without an intent.
+create or replace function freshet.validate_intent(lease bigint, landed boolean)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_range      freshet.backfill_range;
+    v_sink       freshet.sink;
+    v_all        text;
+    v_bounds     text := 'true';
+    v_tuple      text;
+    v_truncated  boolean;
+begin
+    select * into strict v_range from freshet.backfill_range r where r.lease_id = validate_intent.lease;
+    if v_range.intent_snapshot is null then
+        return;
+    end if;
+    if not landed then
+        update freshet.backfill_range r
+        set intent_lower = null, intent_upper = null, intent_snapshot = null,
+            rows_done = r.rows_done - r.intent_rows, intent_rows = 0
+        where r.lease_id = validate_intent.lease;
+        return;
+    end if;
+    select s.* into strict v_sink
+    from freshet.lease l join freshet.sink s on s.id = l.sink_id
+    where l.id = validate_intent.lease;
+
+    select pg_catalog.string_agg('c.k' || k.attnum, ', ' order by k.attnum) into v_all
+    from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+    where s.id = v_sink.source_id;
+    select pg_catalog.string_agg('c.k' || o.attnum, ', ' order by o.n) into v_tuple
+    from pg_catalog.unnest(v_sink.order_attnums) with ordinality as o (attnum, n);
+    if v_range.intent_lower is not null then
+        v_bounds := pg_catalog.format('(%s) > (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_lower));
+    end if;
+    if v_range.intent_upper is not null then
+        v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_upper));
+    end if;
+
+    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
+    using pg_catalog.format(
+        'select distinct %s '
+        'from freshet.window_ranges(%L, pg_catalog.pg_current_snapshot()) r, '
+        'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c '
+        'where c.op <> ''t'' and %s',
+        v_all, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds);
+
+    execute pg_catalog.format(
+        'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
+        'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c where c.op = ''t'')',
+        'changes_' || v_sink.source_id)
+    into v_truncated
+    using v_range.intent_snapshot;
+    if v_truncated then
+        perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
+    end if;
+
+    update freshet.backfill_range r
+    set position = coalesce(v_range.intent_upper, r.position),
+        intent_lower = null, intent_upper = null, intent_snapshot = null, intent_rows = 0
+    where r.lease_id = validate_intent.lease;
+end
+$$;
+
+revoke all on function freshet.validate_intent(bigint, boolean) from public;

@@ -1,0 +1,83 @@
+-- The public views. Dropped and made again whole by every migration: a view's
+-- columns cannot be replaced in place.
+drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps;
+
+create view freshet.sinks as
+select s.name as sink,
+       case when s.state = 'dropping' then 'dropping' else 'active' end as state,
+       coalesce(c.oid::pg_catalog.regclass::text, o.schema_name || '.' || o.table_name) as source,
+       s.key,
+       (select pg_catalog.array_agg(a.attname::text order by u.n)
+        from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
+        join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum) as columns,
+       s.filter,
+       s.targets,
+       s.shards,
+       s.capture,
+       s.coverage,
+       s.definition,
+       s.created_at
+from freshet.sink s
+join freshet.source o on o.id = s.source_id
+left join pg_catalog.pg_class c on c.oid = o.relid;
+
+comment on view freshet.sinks is 'Every sink and what it was made with.';
+
+create view freshet.status as
+select s.name as sink,
+       l.target,
+       l.part::integer as shard,
+       case
+           when s.state = 'dropping' then 'dropping'
+           when not exists (
+               select from freshet.worker w
+               where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
+               then 'unserved'
+           when run.reason = 'create' then 'warming'
+           when run.reason is not null then 'rewarming'
+           when l.as_of is null or l.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
+           else 'live'
+       end as state,
+       s.coverage,
+       l.as_of,
+       pg_catalog.clock_timestamp() - l.as_of as lag,
+       freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
+       l.holder as worker,
+       l.last_error,
+       l.last_error_at
+from freshet.lease l
+join freshet.sink s on s.id = l.sink_id
+left join lateral (
+    select b.reason from freshet.backfill_run b
+    where b.sink_id = s.id and b.state in ('queued', 'running')
+    order by b.id limit 1
+) run on true
+where l.kind = 'sync';
+
+comment on view freshet.status is 'How far each lane (sink, target, shard) has come. Everything committed up to as_of is in Redis.';
+
+create view freshet.backfills as
+select b.id,
+       s.name as sink,
+       b.reason,
+       b.state,
+       sum(r.rows_done)::bigint as rows_done,
+       greatest(b.rows_estimated, sum(r.rows_done)::bigint) as rows_estimated,
+       b.created_at,
+       b.started_at,
+       b.finished_at
+from freshet.backfill_run b
+join freshet.sink s on s.id = b.sink_id
+left join freshet.backfill_range r on r.run_id = b.id
+group by b.id, s.name;
+
+comment on view freshet.backfills is 'Every backfill, running and past.';
+
+create view freshet.capture_gaps as
+select o.schema_name || '.' || o.table_name as source, g.at, g.operation, g.code, g.message
+from freshet.capture_gap g
+join freshet.source o on o.id = g.source_id;
+
+comment on view freshet.capture_gaps is 'Changes that a trigger could not record, and why.';
+
+revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps from public;

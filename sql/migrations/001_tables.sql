@@ -1,0 +1,149 @@
+-- The tables behind the public views and functions. All of them are private:
+-- applications and operators go through freshet.create_sink and its kin.
+
+-- One row: who this installation is. Redis keys of Freshet's own carry the id,
+-- so two databases that share a target never take each other's for their own.
+create table freshet.installation (
+    singleton   boolean primary key default true constraint installation_is_one_row check (singleton),
+    id          text not null,
+    created_at  timestamptz not null default now()
+);
+
+insert into freshet.installation (id)
+values (substr(md5(gen_random_uuid()::text), 1, 12));
+
+-- One row that a crash or a promotion empties (that is what unlogged means) and
+-- a clean restart keeps. With another value in it, transaction ids that a cursor
+-- has seen as finished may be given out a second time.
+create unlogged table freshet.incarnation (
+    singleton  boolean primary key default true constraint incarnation_is_one_row check (singleton),
+    value      text not null
+);
+
+-- A table that feeds sinks. Columns are kept by attribute number, so that a
+-- rename changes nothing here.
+create table freshet.source (
+    id             integer generated always as identity primary key,
+    -- null once its capture is dropped
+    relid          oid constraint source_relid_key unique,
+    schema_name    name not null,
+    table_name     name not null,
+    key_attnums    smallint[] not null,
+    segment        integer not null default 1,
+    -- changes of transactions visible in this snapshot may be gone from the change table
+    floor          pg_snapshot not null,
+    created_at     timestamptz not null default now()
+);
+
+create table freshet.sink (
+    id                integer generated always as identity primary key,
+    name              text not null constraint sink_name_key unique,
+    source_id         integer not null constraint sink_source_fkey references freshet.source (id),
+    -- raised by every change of what entries look like; part of every fence
+    definition        integer not null default 1,
+    key               text not null,
+    key_parts         jsonb not null,
+    key_attnums       smallint[] not null,
+    -- the columns of the unique index that orders a backfill
+    order_attnums     smallint[] not null,
+    column_attnums    smallint[] not null,
+    filter            text,
+    targets           text[] not null,
+    shards            integer not null,
+    capture           text not null,
+    on_schema_change  text not null,
+    max_lag           interval not null,
+    max_pending       bigint,
+    max_rate          integer,
+    state             text not null default 'active'
+        constraint sink_state_is_known check (state in ('active', 'dropping')),
+    keep_entries      boolean not null default false,
+    coverage          text not null default 'lazy'
+        constraint sink_coverage_is_known check (coverage in ('lazy', 'full')),
+    created_at        timestamptz not null default now()
+);
+
+create index sink_source_id_idx on freshet.sink (source_id);
+
+-- Work that one worker at a time may do: a lane, a range of a backfill, or the
+-- removal of a dropped sink's entries. Whoever does it holds the lease under its
+-- epoch; the same epoch and nonce stand in the fence of the lease's control key.
+create table freshet.lease (
+    id             bigint generated always as identity primary key,
+    sink_id        integer not null constraint lease_sink_fkey references freshet.sink (id) on delete cascade,
+    kind           text not null
+        constraint lease_kind_is_known check (kind in ('sync', 'backfill', 'sweep', 'purge')),
+    target         text not null,
+    -- the last part of the control key: the shard of a lane, b<number> of a range
+    part           text not null,
+    epoch          bigint not null default 1,
+    nonce          text not null default substr(md5(gen_random_uuid()::text), 1, 16),
+    job_id         bigint,
+    holder         text,
+    heartbeat_at   timestamptz not null default clock_timestamp(),
+    -- true from just before the control key is first written: if the key is missing
+    -- afterwards, the target has lost it
+    stamped        boolean not null default false,
+    finished_at    timestamptz,
+    -- copy of the cursor in the control key, at most a heartbeat old
+    cursor         text not null,
+    -- everything visible in this snapshot is applied (or was seen not to concern the lane)
+    passed         pg_snapshot,
+    as_of          timestamptz,
+    last_error     text,
+    last_error_at  timestamptz,
+    constraint lease_part_key unique (sink_id, kind, target, part)
+) with (fillfactor = 50);
+
+create table freshet.worker (
+    id            text primary key,
+    targets       text[] not null,
+    started_at    timestamptz not null default clock_timestamp(),
+    heartbeat_at  timestamptz not null default clock_timestamp()
+) with (fillfactor = 50);
+
+create table freshet.backfill_run (
+    id              bigint generated always as identity primary key,
+    sink_id         integer not null constraint backfill_run_sink_fkey references freshet.sink (id) on delete cascade,
+    reason          text not null,
+    state           text not null default 'queued'
+        constraint backfill_run_state_is_known check (state in ('queued', 'running', 'completed', 'cancelled')),
+    rows_estimated  bigint not null default 0,
+    created_at      timestamptz not null default clock_timestamp(),
+    started_at      timestamptz,
+    finished_at     timestamptz
+);
+
+create index backfill_run_sink_id_idx on freshet.backfill_run (sink_id);
+
+-- A key range of a backfill on one target. The intent is what may have been
+-- written to the target and is not validated yet: key tuples in
+-- (intent_lower, intent_upper] that were read in intent_snapshot.
+create table freshet.backfill_range (
+    lease_id         bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
+    run_id           bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
+    -- validated up to and including this tuple; null: nothing yet
+    position         text[],
+    rows_done        bigint not null default 0,
+    intent_lower     text[],
+    intent_upper     text[],
+    intent_snapshot  pg_snapshot,
+    intent_rows      bigint not null default 0,
+    finished_at      timestamptz
+);
+
+create index backfill_range_run_id_idx on freshet.backfill_range (run_id);
+
+-- What a trigger could not record. No unique index: two writers must never wait
+-- for each other here.
+create table freshet.capture_gap (
+    source_id  integer not null,
+    at         timestamptz not null default clock_timestamp(),
+    xid        xid8 not null default pg_current_xact_id(),
+    operation  text not null,
+    code       text not null,
+    message    text not null
+);
+
+revoke all on all tables in schema freshet from public;
+revoke all on all sequences in schema freshet from public;

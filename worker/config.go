@@ -1,0 +1,86 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// Config says what a worker works on. Only DatabaseURL and Targets are needed.
+type Config struct {
+	// DatabaseURL is the Postgres database that Freshet is installed in.
+	DatabaseURL string
+
+	// Targets holds the URL (redis:// or rediss://) of each target that this worker
+	// serves, by name. Sinks that say nothing about targets use "default".
+	Targets map[string]string
+
+	// Concurrency bounds how many lanes and backfills read from Postgres at a time, and
+	// so the connections used for reading. Idle lanes do not count.
+	//
+	// Defaults to 4.
+	Concurrency int
+
+	// PollOnly does without LISTEN and NOTIFY: changes are found by a look each second
+	// and jobs by polling. For transaction poolers.
+	//
+	// Defaults to false; a worker that does not get its own notifications back at the
+	// start polls by itself.
+	PollOnly bool
+
+	// Logger receives a line for every event a person would act on.
+	//
+	// Defaults to slog.Default().
+	Logger *slog.Logger
+
+	// slice is about how long a job works before it hands over. Tests shorten it.
+	slice time.Duration
+}
+
+const (
+	defaultConcurrency = 4
+	defaultSlice       = 30 * time.Second
+)
+
+// targetName is what may follow FRESHET_REDIS_URL_ in lower case, and stand in targets.
+var targetName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,47}$`)
+
+// withDefaults checks c and fills in what was left out.
+func (c Config) withDefaults() (Config, error) {
+	if c.DatabaseURL == "" {
+		return c, errors.New("DatabaseURL is empty: give the URL of the database that Freshet is installed in")
+	}
+	if len(c.Targets) == 0 {
+		return c, errors.New("Targets is empty: give the URL of at least one Redis-compatible server, such as {\"default\": \"redis://localhost:6379\"}")
+	}
+	for name := range c.Targets {
+		if !targetName.MatchString(name) {
+			return c, fmt.Errorf("Targets: %q is not a target name: begin with a lower-case letter and go on with lower-case letters, digits and underscores", name)
+		}
+	}
+	if c.Concurrency < 0 {
+		return c, fmt.Errorf("Concurrency is %d: it cannot be negative", c.Concurrency)
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = defaultConcurrency
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.slice == 0 {
+		c.slice = defaultSlice
+	}
+	return c, nil
+}
+
+func (c Config) targetNames() []string {
+	names := make([]string, 0, len(c.Targets))
+	for name := range c.Targets {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

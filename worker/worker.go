@@ -1,0 +1,272 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/doorbell"
+	"github.com/freshet/freshet/internal/install"
+	"github.com/freshet/freshet/internal/jobs"
+	"github.com/freshet/freshet/internal/lane"
+	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/pg"
+	"github.com/freshet/freshet/internal/target"
+)
+
+const (
+	// controlConnections serve River, heartbeats and the short statements between batches.
+	controlConnections = 6
+
+	// River: jobs are announced by NOTIFY with every insert, so polling is only the net
+	// below; behind a pooler it is all there is.
+	fetchCooldown = 5 * time.Millisecond
+	fetchPoll     = time.Second
+	fetchPollOnly = 50 * time.Millisecond
+
+	// Slices end by themselves long before; a job that still runs then is stuck.
+	jobTimeout   = 10 * time.Minute
+	rescueAfter  = 11 * time.Minute
+	keepFinished = 10 * time.Minute
+
+	// maxJobs bounds the lanes that one worker serves per target, idle ones included.
+	maxJobs = 2000
+
+	// stopGrace is how long a stopping worker waits for its jobs to hand over.
+	stopGrace = 5 * time.Second
+)
+
+// Worker serves the targets of its Config.
+type Worker struct {
+	config        Config
+	id            string
+	control, read *pgxpool.Pool
+	targets       map[string]*target.Target
+	installation  string
+}
+
+// New connects to Postgres and to every target and checks that both can be worked
+// with: the schema is installed and not newer than this binary, and each target runs
+// transactions. Nothing is left open when it fails. Close must be called unless Run or
+// Drain was.
+func New(ctx context.Context, config Config) (*Worker, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{config: config, id: newID(), targets: make(map[string]*target.Target)}
+	for name, url := range config.Targets {
+		if w.targets[name], err = target.Parse(name, url); err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
+	}
+	if err := w.connect(ctx); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+func (w *Worker) connect(ctx context.Context) error {
+	var err error
+	if w.control, err = pg.Open(ctx, w.config.DatabaseURL, "freshet", controlConnections); err != nil {
+		return err
+	}
+	if w.read, err = pg.Open(ctx, w.config.DatabaseURL, "freshet read", w.config.Concurrency); err != nil {
+		return err
+	}
+	version, err := install.Version(ctx, w.control)
+	if err != nil {
+		return err
+	}
+	latest, err := install.Latest()
+	if err != nil {
+		return err
+	}
+	switch {
+	case version == 0:
+		return errors.New("Freshet is not installed in this database: run freshet migrate")
+	case version < latest:
+		return fmt.Errorf("the schema in this database is version %d and this binary needs %d: run freshet migrate", version, latest)
+	case version > latest:
+		return fmt.Errorf("the schema in this database is version %d and this binary knows up to %d: use a newer freshet", version, latest)
+	}
+	if w.installation, err = catalog.Installation(ctx, w.control); err != nil {
+		return err
+	}
+	for _, name := range w.config.targetNames() {
+		if err := w.targets[name].Check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close releases what New opened.
+func (w *Worker) Close() error {
+	var errs []error
+	for _, t := range w.targets {
+		if t != nil {
+			errs = append(errs, t.Close())
+		}
+	}
+	w.targets = nil
+	for _, pool := range []*pgxpool.Pool{w.control, w.read} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+	w.control, w.read = nil, nil
+	return errors.Join(errs...)
+}
+
+// Run works until ctx ends, then hands its lanes over and returns nil. It closes w.
+func (w *Worker) Run(ctx context.Context) error {
+	return w.run(ctx, func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	})
+}
+
+// Drain works until nothing is pending that was committed before it began, every
+// backfill, sweep and purge included, and returns nil; or until ctx ends, and returns
+// its error. It closes w.
+func (w *Worker) Drain(ctx context.Context) error {
+	return w.run(ctx, func(ctx context.Context) error {
+		return Settle(ctx, w.control, w.config.targetNames())
+	})
+}
+
+// run works while body does.
+func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err error) {
+	defer func() { err = errors.Join(err, w.Close()) }()
+	log := w.config.Logger.With("worker", w.id)
+
+	pollOnly := w.config.PollOnly
+	if !pollOnly {
+		heard, err := doorbell.Hears(ctx, w.dial)
+		if err != nil {
+			return fmt.Errorf("connect to Postgres: %w", err)
+		}
+		if !heard {
+			log.Info("this connection gets no notifications (a transaction pooler?): polling")
+			pollOnly = true
+		}
+	}
+
+	// The parts end in the reverse order in which they are needed: first the jobs, then
+	// what they rely on.
+	partsCtx, endParts := context.WithCancel(context.WithoutCancel(ctx))
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer endParts()
+
+	bell := doorbell.New(w.control, w.dial, pollOnly, log)
+	keeper := lease.NewKeeper(w.control, w.id, w.config.targetNames(), log)
+	parts.Go(func() { bell.Run(partsCtx) })
+	parts.Go(func() { keeper.Run(partsCtx) })
+
+	stop := make(chan struct{})
+	runner := &jobs.Runner{
+		Config: lane.Config{
+			Control: w.control, Read: w.read, Installation: w.installation, Bell: bell, Log: log,
+		},
+		Keeper: keeper, Targets: w.targets, Slice: w.config.slice, Stop: stop,
+	}
+	client, err := river.NewClient(riverpgxv5.New(w.control), w.riverConfig(runner.Workers(), pollOnly))
+	if err != nil {
+		return fmt.Errorf("prepare the job queue: %w", err)
+	}
+	// River's own context outlives ctx: the end is asked for below, in order.
+	if err := client.Start(partsCtx); err != nil {
+		return fmt.Errorf("start the job queue: %w", err)
+	}
+	log.Info("working", "targets", w.config.targetNames())
+
+	bodyErr := body(ctx)
+
+	// Jobs hand over as soon as stop is closed. Until River has stopped fetching, one of
+	// them may come back to us; it then hands over once more.
+	close(stop)
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer cancel()
+	if err := client.Stop(stopCtx); err != nil {
+		cancelCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+		defer cancel()
+		bodyErr = errors.Join(bodyErr, client.StopAndCancel(cancelCtx))
+	}
+	log.Info("stopped")
+	return bodyErr
+}
+
+func (w *Worker) riverConfig(workers *river.Workers, pollOnly bool) *river.Config {
+	queues := make(map[string]river.QueueConfig, len(w.targets))
+	for name := range w.targets {
+		queues[jobs.Queue(name)] = river.QueueConfig{MaxWorkers: maxJobs}
+	}
+	poll := fetchPoll
+	if pollOnly {
+		poll = fetchPollOnly
+	}
+	return &river.Config{
+		ID:                          w.id,
+		Schema:                      install.Schema,
+		Queues:                      queues,
+		Workers:                     workers,
+		FetchCooldown:               fetchCooldown,
+		FetchPollInterval:           poll,
+		PollOnly:                    pollOnly,
+		JobTimeout:                  jobTimeout,
+		RescueStuckJobsAfter:        rescueAfter,
+		CompletedJobRetentionPeriod: keepFinished,
+		CancelledJobRetentionPeriod: keepFinished,
+		DiscardedJobRetentionPeriod: keepFinished,
+		// River tells about itself at info; only what is wrong concerns our users.
+		Logger: slog.New(atLeast{w.config.Logger.Handler(), slog.LevelWarn}),
+	}
+}
+
+// dial opens a connection that is not the pool's.
+func (w *Worker) dial(ctx context.Context) (*pgx.Conn, error) {
+	return pgx.ConnectConfig(ctx, w.control.Config().ConnConfig.Copy())
+}
+
+// newID names this worker in status and in River's tables.
+func newID() string {
+	var random [4]byte
+	_, _ = rand.Read(random[:])
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "worker"
+	}
+	return host + "-" + hex.EncodeToString(random[:])
+}
+
+// atLeast drops records below a level.
+type atLeast struct {
+	slog.Handler
+	level slog.Level
+}
+
+func (h atLeast) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= h.level && h.Handler.Enabled(ctx, level)
+}
+
+func (h atLeast) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return atLeast{h.Handler.WithAttrs(attrs), h.level}
+}
+
+func (h atLeast) WithGroup(name string) slog.Handler {
+	return atLeast{h.Handler.WithGroup(name), h.level}
+}
