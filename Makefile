@@ -8,6 +8,10 @@ GO ?= go
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+.PHONY: demo
+demo: ## Keep a shop table in step with a cache on private servers, and check every entry
+	$(GO) run ./cmd/freshet demo
+
 .PHONY: test
 test: ## Run all tests against real Postgres and real Redis
 	$(GO) test -count=1 -timeout 9m ./...

@@ -24,6 +24,8 @@ func commands() []command {
 		{"migrate", "", "install Freshet into the database, or bring it up to this version", migrate},
 		{"worker", "", "keep caches in step until stopped", runWorker},
 		{"drain", "", "work until nothing is pending, then exit", drain},
+		{"verify", "SINK [--sample N] [--repair] [--timeout D]", "compare a sink's table and cache both ways", verifyCommand},
+		{"demo", "[--rows N] [--seconds N] [--keep]", "show it all on private servers", demoCommand},
 	}
 }
 
@@ -35,6 +37,9 @@ type cli struct {
 
 // errUsage ends the program with status 2 after a message about the arguments.
 var errUsage = errors.New("usage")
+
+// errUnequal ends the program with status 1 and no further message.
+var errUnequal = errors.New("table and cache differ")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -66,6 +71,8 @@ func (c *cli) main(ctx context.Context, args []string) int {
 		case errors.Is(err, flag.ErrHelp):
 			fmt.Fprintf(c.stdout, "freshet %s %s\n\n%s.\n", cmd.name, cmd.args, cmd.summary)
 			return 0
+		case errors.Is(err, errUnequal):
+			return 1
 		case errors.Is(err, errUsage):
 			fmt.Fprintf(c.stderr, "freshet %s: %s\nusage: freshet %s %s\n", cmd.name, oneLine(err), cmd.name, cmd.args)
 			return 2

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/render"
@@ -105,17 +107,37 @@ type Chunk struct {
 // Chunk reads at most limit rows after the tuple `after` (nil: from the beginning) and
 // renders those that pass the filter into e.
 func (r *Reader) Chunk(ctx context.Context, after []string, limit int, e *Entries) (Chunk, error) {
+	params := [][]byte{nil, strconv.AppendInt(nil, int64(limit), 10)}
+	if after != nil {
+		params[0] = arrayLiteral(after)
+	}
+	return r.rows(ctx, r.chunk, params, e)
+}
+
+// Sample reads about limit rows from all over the source and renders those that pass
+// the filter into e.
+func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, error) {
+	var rows int64
+	err := r.pool.QueryRow(ctx, "select freshet.estimate_rows($1::text::regclass)",
+		pgx.Identifier{r.sink.Schema, r.sink.Table}.Sanitize()).Scan(&rows)
+	if err != nil {
+		return Chunk{}, fmt.Errorf("estimate rows: %w", err)
+	}
+	// A little more than asked for, so that the limit decides and not chance.
+	percent := min(100, 120*float64(limit)/float64(max(rows, 1)))
+	params := [][]byte{strconv.AppendFloat(nil, percent, 'f', 6, 64), strconv.AppendInt(nil, int64(limit), 10)}
+	return r.rows(ctx, r.sample, params, e)
+}
+
+// rows runs a statement that reads rows of the source.
+func (r *Reader) rows(ctx context.Context, q pg.Query, params [][]byte, e *Entries) (Chunk, error) {
 	var (
 		c     Chunk
 		tuple = r.newTuple()
 		seen  bool
 		last  [][]byte
 	)
-	params := [][]byte{nil, strconv.AppendInt(nil, int64(limit), 10)}
-	if after != nil {
-		params[0] = arrayLiteral(after)
-	}
-	err := pg.Read(ctx, r.pool, r.chunk, params, func(values [][]byte) error {
+	err := pg.Read(ctx, r.pool, q, params, func(values [][]byte) error {
 		if values[0] != nil {
 			seen = true
 			var err error
@@ -148,7 +170,7 @@ func (r *Reader) Chunk(ctx context.Context, after []string, limit int, e *Entrie
 		err = errors.New("no reply")
 	}
 	if err != nil {
-		return Chunk{}, fmt.Errorf("read chunk: %w", err)
+		return Chunk{}, fmt.Errorf("read rows: %w", err)
 	}
 	if c.Rows > 0 {
 		c.Upper = texts(last, r.sink.Order)

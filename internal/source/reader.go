@@ -22,7 +22,7 @@ type Reader struct {
 	// parts of the change table's columns, under their names there
 	changeParts []render.KeyPart
 
-	claim, chunk, touched, lookup pg.Query
+	claim, chunk, sample, touched, lookup pg.Query
 }
 
 // NewReader prepares the statements for a sink. The source must exist.
@@ -41,6 +41,7 @@ func NewReader(pool *pgxpool.Pool, sink *catalog.Sink) (*Reader, error) {
 	path := "pg_catalog, " + pgx.Identifier{sink.Schema}.Sanitize() + ", public"
 	r.claim = pg.Query{SearchPath: path, SQL: s.claim()}
 	r.chunk = pg.Query{SearchPath: path, SQL: s.chunk()}
+	r.sample = pg.Query{SearchPath: path, SQL: s.sample()}
 	r.touched = pg.Query{SearchPath: path, SQL: s.touched()}
 	r.lookup = pg.Query{SearchPath: path, SQL: s.lookup()}
 	return r, nil

@@ -197,6 +197,15 @@ union all
 		branch(fmt.Sprintf("$1::text[] is not null and (%s) > (%s)", s.order(own), s.bounds("$1"))))
 }
 
+// sample reads about $1 percent of the rows, at most $2.
+func (s statements) sample() string {
+	n, width := len(s.r.parts), len(s.r.object.Select("x"))
+	return fmt.Sprintf(`select %s as meta, null::boolean%s
+union all
+(select null, %s%s%s from %s as %s tablesample bernoulli ($1::float8) limit $2::bigint)`,
+		meta, s.nulls(n+width), s.filter, prefixed(s.keys(s.alias)), prefixed(s.r.object.Select(s.alias)), s.table, s.alias)
+}
+
 // touched lists the tuples in ($2, $3] that transactions touched which snapshot $1
 // does not see.
 func (s statements) touched() string {

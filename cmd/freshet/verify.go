@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/pg"
+	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/verify"
+)
+
+func verifyCommand(ctx context.Context, c *cli, args []string) error {
+	var o verify.Options
+	set := flags("verify")
+	set.IntVar(&o.Sample, "sample", 0, "")
+	set.BoolVar(&o.Repair, "repair", false, "")
+	set.DurationVar(&o.Patience, "timeout", 30*time.Second, "")
+	names, err := parse(set, args, 1)
+	if err != nil {
+		return err
+	}
+	if o.Sample < 0 {
+		return fmt.Errorf("%w: --sample is %d: give a number of rows", errUsage, o.Sample)
+	}
+	s, err := c.load()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.needDatabase(), s.needTargets()); err != nil {
+		return err
+	}
+	db, err := pg.Open(ctx, s.DatabaseURL, "freshet verify", 4)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+
+	result, err := verifySink(ctx, c, db, s.urls, names[0], o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.stdout, result)
+	if !result.Clean() {
+		return errUnequal
+	}
+	return nil
+}
+
+// verifySink compares a sink on every target of its that has a URL.
+func verifySink(ctx context.Context, c *cli, db *pgxpool.Pool, urls map[string]string, name string, o verify.Options) (verify.Result, error) {
+	sink, err := catalog.LoadSinkNamed(ctx, db, name)
+	if errors.Is(err, catalog.ErrNoSink) {
+		return verify.Result{}, fmt.Errorf("there is no sink %q; select sink from freshet.sinks lists them", name)
+	}
+	if err != nil {
+		return verify.Result{}, err
+	}
+	var total verify.Result
+	for _, targetName := range sink.Targets {
+		url, ok := urls[targetName]
+		if !ok {
+			return verify.Result{}, fmt.Errorf("sink %s writes to target %s, whose URL is not set", name, targetName)
+		}
+		t, err := target.Parse(targetName, url)
+		if err != nil {
+			return verify.Result{}, err
+		}
+		result, err := verify.Run(ctx, db, t, sink, o)
+		if err := errors.Join(err, t.Close()); err != nil {
+			return verify.Result{}, err
+		}
+		if result.Lazy {
+			fmt.Fprintf(c.stdout, "sink %s was never warmed whole: rows without an entry do not count as missing\n", name)
+		}
+		total = total.Add(result)
+	}
+	if differ := total.Stale + total.Missing + total.Orphaned; o.Repair && differ > 0 {
+		fmt.Fprintf(c.stdout, "touched %d key tuples of sink %s; a worker mends them\n", differ, name)
+	}
+	return total, nil
+}

@@ -1,0 +1,173 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/maintain"
+	"github.com/freshet/freshet/internal/source"
+)
+
+// judge looks at the suspects again until each is cleared or counted. A round reads
+// the rows, waits until the lanes have passed that moment, and only then reads the
+// entries: whatever differs now and was not touched in between is wrong.
+func (v *verification) judge(ctx context.Context) error {
+	deadline := time.Now().Add(v.options.Patience)
+	var wrong [][]string
+	for len(v.suspects) > 0 {
+		found, err := v.round(ctx, deadline)
+		wrong = append(wrong, found...)
+		if err != nil {
+			return err
+		}
+		if time.Now().After(deadline) && len(v.suspects) > 0 {
+			// These changed in every single round. They were different each time too, but
+			// nobody can say that they were wrong.
+			return fmt.Errorf("%d entries of sink %s changed faster than they could be compared; try again when it is quieter",
+				len(v.suspects), v.sink.Name)
+		}
+	}
+	if v.options.Repair && len(wrong) > 0 {
+		return maintain.Touch(ctx, v.db, v.sink, wrong)
+	}
+	return nil
+}
+
+// round takes suspects that are right, or that are surely wrong, off the list, and
+// returns the latter.
+func (v *verification) round(ctx context.Context, deadline time.Time) ([][]string, error) {
+	var (
+		keys   []string
+		tuples [][]string
+		e      source.Entries
+		want   = make(map[string]*string, len(v.suspects))
+		since  *cursor.Snapshot
+		last   cursor.Snapshot
+	)
+	for key, tuple := range v.suspects {
+		keys, tuples = append(keys, key), append(tuples, tuple)
+	}
+	for from := 0; from < len(keys); from += chunkRows {
+		e.Reset()
+		meta, err := v.reader.Lookup(ctx, tuples[from:min(from+chunkRows, len(keys))], &e)
+		if err != nil {
+			return nil, err
+		}
+		for i := range e.Len() {
+			if value, present := e.Value(i); present {
+				text := string(value)
+				want[string(e.Key(i))] = &text
+			}
+		}
+		if since == nil {
+			since = &meta.Snapshot
+		}
+		last = meta.Snapshot
+	}
+
+	if err := v.passed(ctx, last, deadline); err != nil {
+		return nil, err
+	}
+	got := make([]*string, 0, len(keys))
+	for from := 0; from < len(keys); from += chunkRows {
+		found, err := v.read(ctx, keys[from:min(from+chunkRows, len(keys))])
+		if err != nil {
+			return nil, err
+		}
+		got = append(got, found...)
+	}
+	// A backfill may have written an older value that its validation has not touched
+	// yet. Once no intent is open, what it touched is among the touched.
+	if err := v.validated(ctx, deadline); err != nil {
+		return nil, err
+	}
+	touched, err := v.reader.Touched(ctx, *since, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+
+	var wrong [][]string
+	for i, key := range keys {
+		w, g := want[key], got[i]
+		same := (w == nil && g == nil) || (w != nil && g != nil && *w == *g)
+		if !same {
+			if _, changed := touched[key]; changed {
+				continue
+			}
+			if v.count(w, g) {
+				wrong = append(wrong, v.suspects[key])
+			}
+		}
+		v.judged[key] = true
+		delete(v.suspects, key)
+	}
+	return wrong, nil
+}
+
+// count counts a difference, and reports whether it is one.
+func (v *verification) count(want, got *string) bool {
+	switch {
+	case want == nil:
+		v.result.Orphaned++
+	case got != nil:
+		v.result.Stale++
+	case v.result.Lazy:
+		return false
+	default:
+		v.result.Missing++
+	}
+	return true
+}
+
+// passed waits until every lane of the sink on this target has applied what s sees.
+func (v *verification) passed(ctx context.Context, s cursor.Snapshot, deadline time.Time) error {
+	return v.await(ctx, deadline, fmt.Sprintf("sink %s does not get further on target %s: is a worker running? (select * from freshet.status)",
+		v.sink.Name, v.target.Name), `
+		select coalesce(bool_and(coalesce(freshet.snapshot_covers(l.passed, $3::text::pg_snapshot), false)), true)
+		from freshet.lease l where l.sink_id = $1 and l.target = $2 and l.kind = 'sync'`,
+		v.sink.ID, v.target.Name, s.String())
+}
+
+// validated waits until no chunk of a backfill is between its intent and its
+// validation.
+func (v *verification) validated(ctx context.Context, deadline time.Time) error {
+	// A running backfill opens an intent as it closes the one before: any that is open
+	// now has to change once.
+	var open []string
+	const query = `
+		select coalesce(array_agg(r.lease_id || ' ' || r.intent_snapshot::text || coalesce(r.intent_upper::text, '')), '{}')
+		from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+		where l.sink_id = $1 and l.target = $2 and r.intent_snapshot is not null`
+	if err := v.db.QueryRow(ctx, query, v.sink.ID, v.target.Name).Scan(&open); err != nil {
+		return fmt.Errorf("look for open chunks: %w", err)
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	return v.await(ctx, deadline, fmt.Sprintf("a backfill of sink %s does not get further: is a worker running? (select * from freshet.backfills)", v.sink.Name),
+		"select not ($3::text[] && ("+query+"))", v.sink.ID, v.target.Name, open)
+}
+
+func (v *verification) await(ctx context.Context, deadline time.Time, otherwise, query string, args ...any) error {
+	for {
+		var reached bool
+		if err := v.db.QueryRow(ctx, query, args...).Scan(&reached); err != nil {
+			return fmt.Errorf("ask how far the lanes are: %w", err)
+		}
+		if reached {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s", otherwise)
+		}
+		timer := time.NewTimer(settlePause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
