@@ -20,10 +20,10 @@ import (
 	"github.com/freshet/freshet/internal/doorbell"
 	"github.com/freshet/freshet/internal/install"
 	"github.com/freshet/freshet/internal/jobs"
-	"github.com/freshet/freshet/internal/lane"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/task"
 )
 
 const (
@@ -179,7 +179,7 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 
 	stop := make(chan struct{})
 	runner := &jobs.Runner{
-		Config: lane.Config{
+		Config: task.Config{
 			Control: w.control, Read: w.read, Installation: w.installation, Bell: bell, Log: log,
 		},
 		Keeper: keeper, Targets: w.targets, Slice: w.config.slice, Stop: stop,
@@ -205,6 +205,11 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 		cancelCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 		defer cancel()
 		bodyErr = errors.Join(bodyErr, client.StopAndCancel(cancelCtx))
+	}
+	endParts()
+	parts.Wait()
+	if err := keeper.Leave(context.WithoutCancel(ctx)); err != nil {
+		log.Debug("leave", "err", err)
 	}
 	log.Info("stopped")
 	return bodyErr

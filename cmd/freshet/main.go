@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // command is one subcommand: its place in the help and what runs it.
@@ -42,6 +44,8 @@ var errUsage = errors.New("usage")
 var errUnequal = errors.New("table and cache differ")
 
 func main() {
+	// What goes wrong on a connection is returned to whoever used it, and said there.
+	redis.SetLogger(silent{})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	c := &cli{stdout: os.Stdout, stderr: os.Stderr, environ: environment(os.Environ())}
@@ -49,6 +53,10 @@ func main() {
 	stop()
 	os.Exit(code)
 }
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 func (c *cli) main(ctx context.Context, args []string) int {
 	if len(args) == 0 {
@@ -73,6 +81,9 @@ func (c *cli) main(ctx context.Context, args []string) int {
 			return 0
 		case errors.Is(err, errUnequal):
 			return 1
+		case ctx.Err() != nil && errors.Is(err, context.Canceled):
+			fmt.Fprintf(c.stderr, "freshet %s: interrupted\n", cmd.name)
+			return 130
 		case errors.Is(err, errUsage):
 			fmt.Fprintf(c.stderr, "freshet %s: %s\nusage: freshet %s %s\n", cmd.name, oneLine(err), cmd.name, cmd.args)
 			return 2

@@ -13,17 +13,18 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/durable"
 	"github.com/freshet/freshet/internal/fence"
-	"github.com/freshet/freshet/internal/lane"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/task"
 )
 
 const (
 	// maxChunk is how many rows one EXEC writes at most: about two milliseconds of the
 	// server's time at 300 bytes a row.
-	maxChunk = 2000
-	minChunk = 10
+	maxChunk   = 2000
+	minChunk   = 10
+	firstChunk = 250
 	// wantBytes is the size of a chunk above which the next one is smaller.
 	wantBytes = 2 << 20
 	// keep is how long the control key of a finished range stays.
@@ -32,13 +33,13 @@ const (
 
 // Range works on one range under one lease.
 type Range struct {
-	lane.Config
+	task.Config
 	target *target.Target
 	held   *lease.Held
 }
 
 // New makes the range that a lease of kind backfill is for.
-func New(c lane.Config, t *target.Target, held *lease.Held) *Range {
+func New(c task.Config, t *target.Target, held *lease.Held) *Range {
 	return &Range{Config: c, target: t, held: held}
 }
 
@@ -55,7 +56,7 @@ type state struct {
 func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error) {
 	sink, err := catalog.LoadSink(ctx, r.Control, r.held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
-		return false, lane.ErrGone
+		return false, task.ErrGone
 	}
 	if err != nil {
 		return false, err
@@ -228,7 +229,7 @@ func (w *walk) run(ctx context.Context, stop <-chan struct{}, after []string) (b
 }
 
 func (w *walk) read(ctx context.Context, stop <-chan struct{}, after []string, free <-chan *source.Entries, out chan<- *chunk) error {
-	limit := maxChunk
+	limit := firstChunk
 	for {
 		var entries *source.Entries
 		select {

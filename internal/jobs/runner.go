@@ -18,11 +18,12 @@ import (
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/maintain"
 	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/task"
 )
 
 // Runner runs the jobs of one worker.
 type Runner struct {
-	lane.Config
+	task.Config
 	Keeper  *lease.Keeper
 	Targets map[string]*target.Target
 	// Slice is about how long one job works before it hands over to its successor.
@@ -66,7 +67,7 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 	if errors.Is(context.Cause(heldCtx), lease.ErrLost) || errors.Is(err, lease.ErrLost) {
 		return nil
 	}
-	if err != nil && heldCtx.Err() == nil && !errors.Is(err, lane.ErrGone) {
+	if err != nil && heldCtx.Err() == nil && !errors.Is(err, task.ErrGone) {
 		held.Failed(err)
 	}
 
@@ -76,7 +77,7 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 	if err := r.Keeper.Beat(ctx); err != nil {
 		r.Log.Debug("last heartbeat of a slice", "err", err)
 	}
-	if err := handOver(ctx, r, job, held, done || errors.Is(err, lane.ErrGone)); err != nil {
+	if err := handOver(ctx, r, job, held, done || errors.Is(err, task.ErrGone)); err != nil {
 		r.Log.Debug("hand over", "lease", held.ID, "err", err)
 	}
 	return nil
@@ -150,10 +151,10 @@ func (r *Runner) sliceEnd() (<-chan struct{}, func()) {
 // retry repeats a session with backoff until it ends well, the slice ends or the lease
 // is lost.
 func (r *Runner) retry(ctx context.Context, stop <-chan struct{}, held *lease.Held, session func() (bool, error)) (bool, error) {
-	backoff := lane.NewBackoff()
+	backoff := task.NewBackoff()
 	for {
 		done, err := session()
-		if err == nil || ctx.Err() != nil || errors.Is(err, lane.ErrGone) || errors.Is(err, lease.ErrLost) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, task.ErrGone) || errors.Is(err, lease.ErrLost) {
 			return done, err
 		}
 		held.Failed(err)

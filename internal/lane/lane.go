@@ -7,52 +7,32 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
-	"github.com/freshet/freshet/internal/doorbell"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/task"
 )
-
-// Config is what the lanes of a worker share.
-type Config struct {
-	// Control is for short statements of Freshet's own, Read for claims: its size bounds
-	// how many lanes are busy at a time.
-	Control, Read *pgxpool.Pool
-	Installation  string
-	Bell          *doorbell.Bell
-	Log           *slog.Logger
-}
 
 // Lane serves one lane under one lease.
 type Lane struct {
-	Config
+	task.Config
 	target *target.Target
 	held   *lease.Held
 }
 
 // New makes the lane that a lease of kind sync is for.
-func New(c Config, t *target.Target, held *lease.Held) *Lane {
+func New(c task.Config, t *target.Target, held *lease.Held) *Lane {
 	return &Lane{Config: c, target: t, held: held}
 }
 
-// ErrGone is returned when the sink does not exist any more: the lane has no work.
-var ErrGone = errors.New("the sink is gone")
-
-const (
-	minBackoff = 50 * time.Millisecond
-	maxBackoff = time.Second
-)
-
 // Run serves until stop is closed (nil), the lease is lost or ctx ends (its cause), or
-// the sink is gone (ErrGone). Anything else that fails is retried with backoff from
+// the sink is gone ([task.ErrGone]). Anything else that fails is retried with backoff from
 // the cursor that Redis holds.
 func (l *Lane) Run(ctx context.Context, stop <-chan struct{}) error {
-	retry := NewBackoff()
+	retry := task.NewBackoff()
 	for {
 		began := time.Now()
 		err := l.session(ctx, stop)
@@ -61,10 +41,10 @@ func (l *Lane) Run(ctx context.Context, stop <-chan struct{}) error {
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, ErrGone), errors.Is(err, lease.ErrLost):
+		case errors.Is(err, task.ErrGone), errors.Is(err, lease.ErrLost):
 			return err
 		}
-		if time.Since(began) > maxBackoff {
+		if time.Since(began) > task.MaxBackoff {
 			retry.Reset()
 		}
 		l.failed(err, retry.First())
@@ -89,7 +69,7 @@ func (l *Lane) failed(err error, first bool) {
 func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	sink, err := catalog.LoadSink(ctx, l.Control, l.held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
-		return ErrGone
+		return task.ErrGone
 	}
 	if err != nil {
 		return err

@@ -18,8 +18,9 @@ import (
 const (
 	// maxBatch is how many changes one claim walks at most; minBatch is where it ends
 	// up when values are large.
-	maxBatch = 2000
-	minBatch = 10
+	maxBatch   = 2000
+	minBatch   = 10
+	firstBatch = 250
 	// wantBytes is the size of a batch above which the next one is smaller.
 	wantBytes = 4 << 20
 	// depth is how many batches are in memory: one being written, one being read.
@@ -95,7 +96,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 
 	var (
 		at      = p.start
-		limit   = maxBatch
+		limit   = firstBatch
 		look    = minLook
 		armed   bool
 		entries *source.Entries

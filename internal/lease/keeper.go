@@ -137,6 +137,16 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
+// Leave says that the worker is gone, once it holds nothing any more.
+func (k *Keeper) Leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if _, err := k.pool.Exec(ctx, "delete from freshet.worker where id = $1", k.worker); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	return nil
+}
+
 // Beat writes one heartbeat for every lease that is held.
 func (k *Keeper) Beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)

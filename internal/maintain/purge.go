@@ -9,16 +9,16 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/fence"
-	"github.com/freshet/freshet/internal/lane"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/task"
 )
 
 // Purge removes the entries of a dropped sink from a target, then Freshet's own keys.
-func Purge(ctx context.Context, c lane.Config, t *target.Target, held *lease.Held) error {
+func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Held) error {
 	sink, err := catalog.LoadSink(ctx, c.Control, held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) {
-		return lane.ErrGone
+		return task.ErrGone
 	}
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func stamp(ctx context.Context, t *target.Target, key string, own fence.Fence) e
 }
 
 // controlKeys are those of the sink's lanes and ranges on a target.
-func controlKeys(ctx context.Context, c lane.Config, sink *catalog.Sink, t *target.Target) ([]string, error) {
+func controlKeys(ctx context.Context, c task.Config, sink *catalog.Sink, t *target.Target) ([]string, error) {
 	rows, err := c.Control.Query(ctx, `
 		select part from freshet.lease
 		where sink_id = $1 and target = $2 and kind in ('sync', 'backfill')

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/catalog"
-	"github.com/freshet/freshet/internal/lane"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/task"
 )
 
 // passPause is how often a sweep looks whether the lanes have come far enough.
@@ -19,10 +19,10 @@ const passPause = 200 * time.Millisecond
 
 // Sweep touches the tuples of entries that have no row any more. It returns true when
 // it is done, false when stop was closed before it began.
-func Sweep(ctx context.Context, c lane.Config, t *target.Target, held *lease.Held, stop <-chan struct{}) (bool, error) {
+func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Held, stop <-chan struct{}) (bool, error) {
 	sink, err := catalog.LoadSink(ctx, c.Control, held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
-		return false, lane.ErrGone
+		return false, task.ErrGone
 	}
 	if err != nil {
 		return false, err

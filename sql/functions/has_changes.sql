@@ -5,6 +5,7 @@ returns boolean
 language plpgsql
 stable
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
     v_found  boolean;

@@ -4,6 +4,7 @@ returns bigint
 language plpgsql
 stable
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
     v_pending  bigint;

@@ -9,6 +9,9 @@ declare
     v_lease  record;
     v_taken  integer := 0;
 begin
+    -- Workers that were killed say no farewell.
+    delete from freshet.worker w where w.heartbeat_at < pg_catalog.clock_timestamp() - interval '10 minutes';
+
     for v_lease in
         select l.id, l.epoch from freshet.lease l
         where l.finished_at is null

@@ -7,6 +7,7 @@ create or replace function freshet.validate_intent(lease bigint, landed boolean)
 returns void
 language plpgsql
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
     v_range      freshet.backfill_range;

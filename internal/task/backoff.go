@@ -1,9 +1,15 @@
-package lane
+package task
 
 import (
 	"context"
 	"math/rand/v2"
 	"time"
+)
+
+const (
+	minBackoff = 50 * time.Millisecond
+	// MaxBackoff is the longest that a retry waits, jitter aside.
+	MaxBackoff = time.Second
 )
 
 // Backoff spaces retries: doubling, with jitter, capped.
@@ -24,7 +30,7 @@ func (b *Backoff) First() bool { return b.tries == 0 }
 // Wait returns false when ctx ended or stop was closed.
 func (b *Backoff) Wait(ctx context.Context, stop <-chan struct{}) bool {
 	d := b.next/2 + rand.N(b.next)
-	b.next = min(2*b.next, maxBackoff)
+	b.next = min(2*b.next, MaxBackoff)
 	b.tries++
 	timer := time.NewTimer(d)
 	defer timer.Stop()
