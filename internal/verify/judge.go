@@ -12,19 +12,19 @@ import (
 
 // judge looks at the suspects again until each is cleared or counted. A round reads
 // the rows, waits until the lanes have passed that moment, and only then reads the
-// entries: whatever differs now and was not touched in between is wrong.
+// entries: whatever differs now and was not touched in between is wrong. What was
+// touched is followed for a while.
 func (v *verification) judge(ctx context.Context) error {
 	deadline := time.Now().Add(v.options.Patience)
 	var wrong [][]string
 	for len(v.suspects) > 0 {
-		found, err := v.round(ctx, deadline)
+		found, err := v.round(ctx)
 		wrong = append(wrong, found...)
 		if err != nil {
 			return err
 		}
 		if time.Now().After(deadline) && len(v.suspects) > 0 {
-			// These changed in every single round. They were different each time too, but
-			// nobody can say that they were wrong.
+			// These changed all the time, and nobody can say whether they were wrong.
 			return fmt.Errorf("%d entries of sink %s changed faster than they could be compared; try again when it is quieter",
 				len(v.suspects), v.sink.Name)
 		}
@@ -37,7 +37,7 @@ func (v *verification) judge(ctx context.Context) error {
 
 // round takes suspects that are right, or that are surely wrong, off the list, and
 // returns the latter.
-func (v *verification) round(ctx context.Context, deadline time.Time) ([][]string, error) {
+func (v *verification) round(ctx context.Context) ([][]string, error) {
 	var (
 		keys   []string
 		tuples [][]string
@@ -67,7 +67,7 @@ func (v *verification) round(ctx context.Context, deadline time.Time) ([][]strin
 		last = meta.Snapshot
 	}
 
-	if err := v.passed(ctx, last, deadline); err != nil {
+	if err := v.passed(ctx, last); err != nil {
 		return nil, err
 	}
 	got := make([]*string, 0, len(keys))
@@ -80,7 +80,7 @@ func (v *verification) round(ctx context.Context, deadline time.Time) ([][]strin
 	}
 	// A backfill may have written an older value that its validation has not touched
 	// yet. Once no intent is open, what it touched is among the touched.
-	if err := v.validated(ctx, deadline); err != nil {
+	if err := v.validated(ctx); err != nil {
 		return nil, err
 	}
 	touched, err := v.reader.Touched(ctx, *since, nil, nil)
@@ -100,10 +100,74 @@ func (v *verification) round(ctx context.Context, deadline time.Time) ([][]strin
 				wrong = append(wrong, v.suspects[key])
 			}
 		}
-		v.judged[key] = true
-		delete(v.suspects, key)
+		v.clear(key)
 	}
-	return wrong, nil
+	return wrong, v.follow(ctx)
+}
+
+// clear takes a key off the list for good.
+func (v *verification) clear(key string) {
+	v.judged[key] = true
+	delete(v.suspects, key)
+}
+
+const (
+	followKeys = 200
+	followFor  = time.Second
+)
+
+// follow watches suspects that keep changing: an entry that holds what its row held
+// a moment ago is in step, whatever the row holds by now.
+func (v *verification) follow(ctx context.Context) error {
+	var (
+		keys   []string
+		tuples [][]string
+		e      source.Entries
+		until  = time.Now().Add(followFor)
+	)
+	for key, tuple := range v.suspects {
+		if keys, tuples = append(keys, key), append(tuples, tuple); len(keys) == followKeys {
+			break
+		}
+	}
+	seen := make(map[string]bool)
+	for len(keys) > 0 && time.Now().Before(until) && ctx.Err() == nil {
+		e.Reset()
+		if _, err := v.reader.Lookup(ctx, tuples, &e); err != nil {
+			return err
+		}
+		present := make(map[string]bool, len(keys))
+		for i := range e.Len() {
+			if value, ok := e.Value(i); ok {
+				key := string(e.Key(i))
+				present[key], seen[key+"\x00"+string(value)] = true, true
+			}
+		}
+		for _, key := range keys {
+			if !present[key] {
+				seen[key] = true
+			}
+		}
+		found, err := v.read(ctx, keys)
+		if err != nil {
+			return err
+		}
+		left := 0
+		for i, key := range keys {
+			mark := key
+			if found[i] != nil {
+				mark = key + "\x00" + *found[i]
+			}
+			if seen[mark] {
+				v.clear(key)
+				continue
+			}
+			keys[left], tuples[left] = keys[i], tuples[i]
+			left++
+		}
+		keys, tuples = keys[:left], tuples[:left]
+	}
+	return ctx.Err()
 }
 
 // count counts a difference, and reports whether it is one.
@@ -122,8 +186,8 @@ func (v *verification) count(want, got *string) bool {
 }
 
 // passed waits until every lane of the sink on this target has applied what s sees.
-func (v *verification) passed(ctx context.Context, s cursor.Snapshot, deadline time.Time) error {
-	return v.await(ctx, deadline, fmt.Sprintf("sink %s does not get further on target %s: is a worker running? (select * from freshet.status)",
+func (v *verification) passed(ctx context.Context, s cursor.Snapshot) error {
+	return v.await(ctx, fmt.Sprintf("sink %s does not get further on target %s: is a worker running? (select * from freshet.status)",
 		v.sink.Name, v.target.Name), `
 		select coalesce(bool_and(coalesce(freshet.snapshot_covers(l.passed, $3::text::pg_snapshot), false)), true)
 		from freshet.lease l where l.sink_id = $1 and l.target = $2 and l.kind = 'sync'`,
@@ -132,7 +196,7 @@ func (v *verification) passed(ctx context.Context, s cursor.Snapshot, deadline t
 
 // validated waits until no chunk of a backfill is between its intent and its
 // validation.
-func (v *verification) validated(ctx context.Context, deadline time.Time) error {
+func (v *verification) validated(ctx context.Context) error {
 	// A running backfill opens an intent as it closes the one before: any that is open
 	// now has to change once.
 	var open []string
@@ -146,11 +210,12 @@ func (v *verification) validated(ctx context.Context, deadline time.Time) error 
 	if len(open) == 0 {
 		return nil
 	}
-	return v.await(ctx, deadline, fmt.Sprintf("a backfill of sink %s does not get further: is a worker running? (select * from freshet.backfills)", v.sink.Name),
+	return v.await(ctx, fmt.Sprintf("a backfill of sink %s does not get further: is a worker running? (select * from freshet.backfills)", v.sink.Name),
 		"select not ($3::text[] && ("+query+"))", v.sink.ID, v.target.Name, open)
 }
 
-func (v *verification) await(ctx context.Context, deadline time.Time, otherwise, query string, args ...any) error {
+func (v *verification) await(ctx context.Context, otherwise, query string, args ...any) error {
+	deadline := time.Now().Add(v.options.Patience)
 	for {
 		var reached bool
 		if err := v.db.QueryRow(ctx, query, args...).Scan(&reached); err != nil {

@@ -1,0 +1,172 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// freshet runs the command to its end and returns what it printed and its status.
+func (e *env) freshet(args ...string) (stdout, stderr string, status int) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(e.t.Context(), 2*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary(e.t), args...)
+	cmd.Env = append(os.Environ(), "FRESHET_DATABASE_URL="+e.databaseURL, "FRESHET_REDIS_URL="+e.redisURL)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		e.t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+// verifies runs verify and expects this last line and status.
+func (e *env) verifies(want string, status int, args ...string) {
+	e.t.Helper()
+	stdout, stderr, got := e.freshet(append([]string{"verify"}, args...)...)
+	if lastLine(stdout) != want || got != status {
+		e.t.Fatalf("verify %v: status %d, %q; want status %d, %q\n%s", args, got, lastLine(stdout), status, want, stderr)
+	}
+}
+
+func TestVerifyFindsWhatDiffersAndRepairMendsIt(t *testing.T) {
+	e := newEnv(t)
+	ctx := t.Context()
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user ' || g from generate_series(1, 5000) g")
+	e.exec("select freshet.create_sink('users', 'users', filter => 'active')")
+	e.exec("update users set active = false where id > 4990")
+	e.start()
+	e.settle()
+	e.verifies("in step: 4990 entries, 0 stale, 0 missing, 0 orphaned", 0, "users")
+
+	e.redis.Del(ctx, "users:1", "users:2500")
+	e.redis.Set(ctx, "users:2", `{"id": 2}`, 0)
+	e.redis.Del(ctx, "users:3")
+	e.redis.HSet(ctx, "users:3", "not", "a string")
+	e.redis.Set(ctx, "users:4995", `{"id": 4995}`, 0) // filtered out
+	e.redis.Set(ctx, "users:99999", `{}`, 0)          // no such row
+	e.redis.Set(ctx, "users:007", `no key of ours`, 0)
+	e.redis.Set(ctx, "users:x", `no key of ours`, 0)
+	// A key of another type has no value that could be right: it counts as missing.
+	e.verifies("in step: 4990 entries, 1 stale, 3 missing, 2 orphaned", 1, "users")
+	e.verifies("in step: 4990 entries, 1 stale, 3 missing, 2 orphaned", 1, "users", "--repair")
+	e.settle()
+	e.verifies("in step: 4990 entries, 0 stale, 0 missing, 0 orphaned", 0, "users")
+	for _, foreign := range []string{"users:007", "users:x"} {
+		if got := e.entry(foreign); got != "no key of ours" {
+			t.Errorf("%s: %q: somebody else's key was changed", foreign, got)
+		}
+	}
+}
+
+func TestVerifyRaisesNoFalseAlarmOnLiveData(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user ' || g from generate_series(1, 20000) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		for n := 0; ctx.Err() == nil; n++ {
+			// A hot row, a spread of others, deletes and key changes.
+			for _, sql := range []string{
+				"update users set price = $1 where id = 1",
+				"update users set price = $1 where id % 997 = $1 % 997",
+				"delete from users where id = 5000 + $1 % 5000",
+				"update users set id = id + 1000000 where id = 15000 + $1 % 5000",
+			} {
+				if _, err := e.db.Exec(ctx, sql, n); err != nil && ctx.Err() == nil {
+					done <- err
+					return
+				}
+			}
+		}
+		done <- nil
+	}()
+	for range 3 {
+		stdout, stderr, status := e.freshet("verify", "users")
+		if line := lastLine(stdout); status != 0 || !strings.HasSuffix(line, " 0 stale, 0 missing, 0 orphaned") {
+			t.Errorf("verify while writing: status %d, %q %s", status, line, stderr)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	e.settle()
+	e.inStep("users:*", usersPromise)
+}
+
+func TestVerifySampleLooksAtAFew(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user ' || g from generate_series(1, 20000) g")
+	e.exec("analyze users")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	e.verifies("in step: 100 entries, 0 stale, 0 missing, 0 orphaned", 0, "users", "--sample", "100")
+}
+
+func TestVerifyOfALazySinkDoesNotMissWhatWasNeverTouched(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user ' || g from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	e.start()
+	e.exec("update users set name = 'touched' where id <= 10")
+	e.settle()
+	if n := len(e.redis.Keys(t.Context(), "users:*").Val()); n != 10 {
+		t.Errorf("%d entries; want the 10 that were touched", n)
+	}
+	e.verifies("in step: 100 entries, 0 stale, 0 missing, 0 orphaned", 0, "users")
+}
+
+func TestVerifyWithoutAWorkerSaysSo(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	stop := e.start()
+	e.settle()
+	stop()
+	e.exec("insert into users (id, name) values (1, 'unseen')")
+	stdout, stderr, status := e.freshet("verify", "users", "--timeout", "1s")
+	if status != 1 || !strings.Contains(stderr, "is a worker running?") {
+		t.Errorf("status %d, %q %q", status, stdout, stderr)
+	}
+	_, stderr, status = e.freshet("verify", "nobody")
+	if status != 1 || !strings.Contains(stderr, `there is no sink "nobody"`) {
+		t.Errorf("status %d, %q", status, stderr)
+	}
+}
+
+func TestDemoEndsInStep(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary(t), "demo", "--rows", "5000", "--seconds", "2")
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("demo: %v\n%s", err, out)
+	}
+	if line := lastLine(string(out)); !strings.HasPrefix(line, "in step: ") || !strings.HasSuffix(line, " 0 stale, 0 missing, 0 orphaned") {
+		t.Errorf("last line %q after %v", line, time.Since(began))
+	}
+}
