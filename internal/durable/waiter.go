@@ -3,8 +3,6 @@ package durable
 import (
 	"context"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -17,12 +15,6 @@ const (
 	// behind the next page's header, of which nothing is written.
 	pageSize   = 8192
 	pageHeader = 40
-
-	firstPause = time.Millisecond
-	// patience is how long the server's own flushes are waited for. They come with every
-	// synchronous commit; where all commits are asynchronous the WAL writer takes up to
-	// 200 ms, so after this long Freshet commits something itself.
-	patience = 15 * time.Millisecond
 )
 
 // Waiter waits for WAL positions. It is not safe for concurrent use.
@@ -37,33 +29,28 @@ func New(pool *pgxpool.Pool) *Waiter { return &Waiter{pool: pool} }
 // Wait returns once the WAL is flushed up to want. flushed is how far it was when want
 // was read.
 func (w *Waiter) Wait(ctx context.Context, want, flushed source.LSN) error {
-	w.known = max(w.known, flushed)
-	pause, began := firstPause, time.Now()
-	for !reached(w.known, want) {
-		if time.Since(began) > patience {
-			if err := w.force(ctx); err != nil {
-				return err
-			}
-		} else {
-			timer := time.NewTimer(pause)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				return ctx.Err()
-			}
-			pause *= 2
-		}
-		var now string
-		if err := w.pool.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text").Scan(&now); err != nil {
-			return fmt.Errorf("read WAL flush position: %w", err)
-		}
-		at, err := source.ParseLSN(strings.TrimSpace(now))
-		if err != nil {
-			return err
-		}
-		w.known = max(w.known, at)
+	if w.known = max(w.known, flushed); reached(w.known, want) {
+		return nil
 	}
+	// On a busy server somebody's commit has flushed it by now.
+	var now string
+	if err := w.pool.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text").Scan(&now); err != nil {
+		return fmt.Errorf("read WAL flush position: %w", err)
+	}
+	at, err := source.ParseLSN(now)
+	if err != nil {
+		return err
+	}
+	if w.known = max(w.known, at); reached(w.known, want) {
+		return nil
+	}
+	// Else what is not flushed is asynchronous commits, or only the tidying up that reads
+	// do: the WAL writer would take up to 200 ms. A commit of our own takes everything
+	// before it along.
+	if err := w.force(ctx); err != nil {
+		return err
+	}
+	w.known = max(w.known, want)
 	return nil
 }
 
@@ -71,7 +58,8 @@ func reached(flushed, want source.LSN) bool {
 	return want <= flushed || (flushed%pageSize == 0 && want-flushed <= pageHeader)
 }
 
-// force makes the server flush by committing a record that means nothing.
+// force makes the server flush by committing a record that means nothing. The commit
+// returns when everything before it is on disk.
 func (w *Waiter) force(ctx context.Context) error {
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "set local synchronous_commit = local"); err != nil {

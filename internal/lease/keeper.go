@@ -206,7 +206,7 @@ func (k *Keeper) takeOver(ctx context.Context) error {
 		return fmt.Errorf("look for silent leases: %w", err)
 	}
 	if taken > 0 {
-		k.log.Info("took over leases of a silent worker", "leases", taken)
+		k.log.Info("took over leases that nobody worked on", "leases", taken)
 	}
 	return nil
 }

@@ -34,7 +34,8 @@ func newStatements(r *Reader) statements {
 
 // meta is what every read says about itself, as one text: the snapshot of the
 // statement, the incarnation, how far the WAL is written and flushed (in this order:
-// a commit that the snapshot sees lies before the insert position), the clock.
+// a commit that the snapshot sees lies before the insert position), the clock. It is
+// computed before anything is read, for reading writes WAL too (it prunes pages).
 const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.incarnation(), '')
  || '|' || pg_catalog.pg_current_wal_insert_lsn() || '|' || pg_catalog.pg_current_wal_flush_lsn()
  || '|' || pg_catalog.clock_timestamp()`
@@ -130,7 +131,7 @@ func (s statements) claim() string {
 		return ", " + s.changeColumn(i) + "::text"
 	})
 	return fmt.Sprintf(`with freshet_w as materialized (
-  select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win
+  select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %[5]s as meta
 ), freshet_b as materialized (
   select c.xid, c.id, c.op, %[1]s
   from freshet_w
@@ -146,7 +147,7 @@ func (s statements) claim() string {
 )
 select freshet_w.win::text || '|' || (select count(*) from freshet_b)
    || '|' || coalesce((select xid || '|' || id from freshet_b order by xid desc, id desc limit 1), '0|0')
-   || '|' || (select count(*) from freshet_b where op = 't') || '|' || %[5]s as meta, null::boolean%[6]s
+   || '|' || (select count(*) from freshet_b where op = 't') || '|' || freshet_w.meta as meta, null::boolean%[6]s
 from freshet_w
 union all
 select null, freshet_t.freshet_present%[7]s%[8]s

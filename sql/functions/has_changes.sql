@@ -6,6 +6,7 @@ language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_found  boolean;
@@ -15,8 +16,8 @@ begin
         return true;
     end if;
     execute pg_catalog.format(
-        'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r '
-        'where exists (select from freshet.%I c where c.xid >= r.lo and c.xid <= r.hi))',
+        'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
+        'lateral (select from freshet.%I c where c.xid >= r.lo and c.xid <= r.hi limit 1) c)',
         'changes_' || source)
     into v_found
     using passed;

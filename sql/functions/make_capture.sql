@@ -35,6 +35,8 @@ begin
             'op "char" not null)',
             v_changes, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'));
         execute pg_catalog.format('alter sequence freshet.%I owned by %s.id', 'changes_' || source || '_id', v_changes);
+        -- Nothing is ever in the parent itself; without an index it would still be scanned.
+        execute pg_catalog.format('create index on %s (xid, id)', v_changes);
         execute pg_catalog.format('revoke all on %s from public', v_changes);
     end if;
 

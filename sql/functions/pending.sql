@@ -5,6 +5,7 @@ language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_pending  bigint;

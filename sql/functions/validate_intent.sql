@@ -8,6 +8,7 @@ returns void
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_range      freshet.backfill_range;
