@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -56,6 +57,10 @@ type KeyColumn struct {
 	SQLType string
 	// Exact: values that are equal in SQL are the same text.
 	Exact bool
+	// Lower: the key has it in lower case.
+	Lower bool
+	// Folded: it is compared and ordered as lower(column), for its type tells case apart.
+	Folded bool
 	// Foreign: only Postgres can tell whether a text is a value of the type.
 	Foreign bool
 }
@@ -73,7 +78,9 @@ func LoadSinkNamed(ctx context.Context, db Querier, name string) (*Sink, error) 
 const sinkQuery = `
 select s.id, s.name, s.definition, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
        coalesce(s.filter, ''), s.state = 'dropping', s.keep_entries, s.coverage, s.targets,
-       s.key_parts, s.key_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
+       (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
+        from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
+       s.key_attnums, s.folded_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
 from freshet.sink s
 join freshet.source o on o.id = s.source_id
 left join pg_catalog.pg_class c on c.oid = o.relid
@@ -116,6 +123,9 @@ type partRow struct {
 	Text   string `json:"text"`
 	Attnum int16  `json:"attnum"`
 	Type   uint32 `json:"type"`
+	// Class are the characters it can render to.
+	Class     *string  `json:"class"`
+	Modifiers []string `json:"modifiers"`
 }
 
 func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error) {
@@ -123,13 +133,14 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 		s                   Sink
 		parts               []partRow
 		keyAttnums, order   []int16
+		folded              []int16
 		keyColumns, columns []byte
 		rawParts            []byte
 	)
 	err := db.QueryRow(ctx, sinkQuery+where, arg).Scan(
 		&s.ID, &s.Name, &s.Definition, &s.SourceID, &s.Schema, &s.Table,
 		&s.Filter, &s.Dropping, &s.KeepEntries, &s.Coverage, &s.Targets,
-		&rawParts, &keyAttnums, &order, &keyColumns, &columns)
+		&rawParts, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoSink
 	}
@@ -154,6 +165,9 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 			Foreign: class(r.Type) == key.Foreign,
 		})
 	}
+	for i := range s.KeyColumns {
+		s.KeyColumns[i].Folded = slices.Contains(folded, s.KeyColumns[i].Attnum)
+	}
 	for _, r := range valueRows {
 		s.Columns = append(s.Columns, r.column())
 	}
@@ -172,7 +186,14 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 			continue
 		}
 		s.KeyTypes[position[p.Attnum]] = p.Type
-		template = append(template, key.Part{IsColumn: true, Column: position[p.Attnum], Class: class(p.Type)})
+		part := key.Part{IsColumn: true, Column: position[p.Attnum], Class: class(p.Type), URL: slices.Contains(p.Modifiers, "url")}
+		if p.Class != nil {
+			part.Chars = *p.Class
+		}
+		template = append(template, part)
+		if slices.Contains(p.Modifiers, "lower") && len(s.KeyColumns) > 0 {
+			s.KeyColumns[part.Column].Lower = true
+		}
 	}
 	if s.Template, err = key.NewTemplate(template, len(keyAttnums)); err != nil {
 		return nil, fmt.Errorf("read sink %s: %w", s.Name, err)

@@ -5,7 +5,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
+
+// MaxBytes is the longest key that is written. A tuple that renders to a longer one,
+// or to an empty one, has no entry.
+const MaxBytes = 512
 
 // Part is a piece of a template: literal text, or a column.
 type Part struct {
@@ -13,8 +18,13 @@ type Part struct {
 	// Column is the position in the tuple of key columns; it counts when IsColumn is set.
 	Column   int
 	IsColumn bool
-	// Class says which texts the column can render to.
+	// URL: the column's text is percent-encoded.
+	URL bool
+	// Class says how to tell the text of the column's type from what only looks like it.
 	Class Class
+	// Chars are the characters that the part can render to, as the inside of a regular
+	// expression's brackets; "" is any text.
+	Chars string
 }
 
 // Class is what is known about the text of a column's type.
@@ -60,7 +70,11 @@ func NewTemplate(parts []Part, columns int) (*Template, error) {
 		}
 		seen[p.Column] = true
 		t.foreign = t.foreign || p.Class == Foreign
-		expr.WriteString(p.Class.expression())
+		if p.Chars == "" {
+			expr.WriteString(`(.*)`)
+		} else {
+			expr.WriteString(`([` + p.Chars + `]*)`)
+		}
 		glob.WriteByte('*')
 	}
 	for i, s := range seen {
@@ -80,10 +94,13 @@ func NewTemplate(parts []Part, columns int) (*Template, error) {
 // Append appends the key of a tuple, given as the rendered text of each column.
 func (t *Template) Append(dst []byte, tuple [][]byte) []byte {
 	for i := range t.parts {
-		if p := &t.parts[i]; p.IsColumn {
-			dst = append(dst, tuple[p.Column]...)
-		} else {
+		switch p := &t.parts[i]; {
+		case !p.IsColumn:
 			dst = append(dst, p.Text...)
+		case p.URL:
+			dst = appendEncoded(dst, tuple[p.Column])
+		default:
+			dst = append(dst, tuple[p.Column]...)
 		}
 	}
 	return dst
@@ -96,6 +113,9 @@ func (t *Template) Pattern() string { return t.pattern }
 // is none. Of a Foreign column only Postgres can tell whether its text is
 // canonical; NeedsCheck says whether there is one.
 func (t *Template) Parse(key string) ([]string, bool) {
+	if len(key) > MaxBytes {
+		return nil, false
+	}
 	found := t.match.FindStringSubmatch(key)
 	if found == nil {
 		return nil, false
@@ -108,8 +128,11 @@ func (t *Template) Parse(key string) ([]string, bool) {
 			continue
 		}
 		group++
-		text := found[group]
-		if !p.Class.canonical(text) || (given[p.Column] && tuple[p.Column] != text) {
+		text, ok := found[group], true
+		if p.URL {
+			text, ok = decode(text)
+		}
+		if !ok || !p.Class.canonical(text) || (given[p.Column] && tuple[p.Column] != text) {
 			return nil, false
 		}
 		tuple[p.Column], given[p.Column] = text, true
@@ -120,20 +143,7 @@ func (t *Template) Parse(key string) ([]string, bool) {
 // NeedsCheck reports whether Parse leaves a part for Postgres to judge.
 func (t *Template) NeedsCheck() bool { return t.foreign }
 
-func (c Class) expression() string {
-	switch c {
-	case Int16, Int32, Int64:
-		return `(-?[0-9]+)`
-	case OID:
-		return `([0-9]+)`
-	case UUID:
-		return `([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`
-	case Bool:
-		return `(true|false)`
-	default:
-		return `(.+)`
-	}
-}
+var uuidText = regexp.MustCompile(`\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\z`)
 
 func (c Class) canonical(text string) bool {
 	switch c {
@@ -146,8 +156,13 @@ func (c Class) canonical(text string) bool {
 	case OID:
 		n, err := strconv.ParseUint(text, 10, 32)
 		return err == nil && strconv.FormatUint(n, 10) == text
+	case UUID:
+		return uuidText.MatchString(text)
+	case Bool:
+		return text == "true" || text == "false"
 	default:
-		return true
+		// Nothing else is a text of Postgres'.
+		return utf8.ValidString(text) && !strings.Contains(text, "\x00")
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/pg"
-	"github.com/freshet/freshet/internal/render"
 )
 
 // Meta is what a read says about the moment it was made in.
@@ -161,7 +160,7 @@ func (r *Reader) rows(ctx context.Context, q pg.Query, params [][]byte, e *Entri
 		for i := range tuple {
 			last[i] = append(last[i][:0], tuple[i]...)
 		}
-		if !e.items[before].present {
+		if len(e.items) > before && !e.items[before].present {
 			e.arena, e.items = e.arena[:e.items[before].key], e.items[:before]
 		}
 		return nil
@@ -252,12 +251,10 @@ func (r *Reader) Lookup(ctx context.Context, tuples [][]string, e *Entries) (Met
 	return meta, nil
 }
 
-func (r *Reader) lookupParts() []render.KeyPart {
-	parts := make([]render.KeyPart, len(r.sink.KeyColumns))
+func (r *Reader) lookupParts() []keyPart {
+	parts := make([]keyPart, len(r.sink.KeyColumns))
 	for i, k := range r.sink.KeyColumns {
-		c := k.Column
-		c.Name = fmt.Sprintf("k%d", i)
-		parts[i] = render.NewKeyPart(c)
+		parts[i] = newKeyPart(k, fmt.Sprintf("k%d", i))
 	}
 	return parts
 }

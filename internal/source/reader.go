@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/key"
 	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/render"
 )
@@ -18,9 +19,9 @@ type Reader struct {
 	pool   *pgxpool.Pool
 	sink   *catalog.Sink
 	object *render.Object
-	parts  []render.KeyPart
+	parts  []keyPart
 	// parts of the change table's columns, under their names there
-	changeParts []render.KeyPart
+	changeParts []keyPart
 
 	claim, chunk, sample, touched, lookup pg.Query
 }
@@ -32,10 +33,8 @@ func NewReader(pool *pgxpool.Pool, sink *catalog.Sink) (*Reader, error) {
 	}
 	r := &Reader{pool: pool, sink: sink, object: render.NewObject(sink.Columns)}
 	for _, k := range sink.KeyColumns {
-		r.parts = append(r.parts, render.NewKeyPart(k.Column))
-		change := k.Column
-		change.Name = k.Change
-		r.changeParts = append(r.changeParts, render.NewKeyPart(change))
+		r.parts = append(r.parts, newKeyPart(k, k.Name))
+		r.changeParts = append(r.changeParts, newKeyPart(k, k.Change))
 	}
 	s := newStatements(r)
 	path := "pg_catalog, " + pgx.Identifier{sink.Schema}.Sanitize() + ", public"
@@ -58,6 +57,10 @@ func (r *Reader) appendRow(e *Entries, values [][]byte, tuple [][]byte) error {
 		return err
 	}
 	it.value = len(e.arena)
+	if size := it.value - it.key; size == 0 || size > key.MaxBytes {
+		e.arena = e.arena[:it.key]
+		return nil
+	}
 	if present {
 		var err error
 		if e.arena, err = r.object.Append(e.arena, values[1+len(r.parts):]); err != nil {

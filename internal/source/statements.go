@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -71,15 +72,31 @@ func (s statements) each(sep string, f func(i int) string) string {
 
 func (s statements) changeColumn(i int) string { return s.r.sink.KeyColumns[i].Change }
 
+// term is how a key column is compared and ordered, given an expression for it.
+func (s statements) term(i int, expression string) string {
+	if s.r.sink.KeyColumns[i].Folded {
+		return lower(expression)
+	}
+	return expression
+}
+
+// termType is the type of a key column's term.
+func (s statements) termType(i int) string {
+	if s.r.sink.KeyColumns[i].Folded {
+		return "pg_catalog.text"
+	}
+	return s.r.sink.KeyColumns[i].SQLType
+}
+
 func (s statements) nulls(n int) string { return strings.Repeat(", null", n) }
 
-// same compares the row of the source with a tuple of alias: equal in SQL, and equal
-// as rendered where that says more.
+// same compares the row of the source with a tuple of terms: equal in SQL, and equal as
+// rendered where that says more.
 func (s statements) same(alias string, column func(i int) string) string {
 	return s.each(" and ", func(i int) string {
 		k := s.r.sink.KeyColumns[i]
-		own, other := s.alias+"."+s.quoted(k.Name), alias+"."+column(i)
-		if k.Exact {
+		own, other := s.term(i, s.alias+"."+s.quoted(k.Name)), alias+"."+column(i)
+		if k.Exact || k.Lower {
 			return own + " = " + other
 		}
 		return own + " = " + other + " and " + own + "::text = " + other + "::text"
@@ -124,11 +141,16 @@ func prefixed(list []string) string {
 func (s statements) claim() string {
 	n, width := len(s.r.parts), len(s.r.object.Select("x"))
 	columns := s.each(", ", s.changeColumn)
+	terms := s.each(", ", func(i int) string { return s.term(i, s.changeColumn(i)) + " as " + s.changeColumn(i) })
 	rendered := s.each("", func(i int) string {
-		if s.r.sink.KeyColumns[i].Exact {
+		k := s.r.sink.KeyColumns[i]
+		switch {
+		case k.Exact || k.Folded:
 			return ""
+		case k.Lower:
+			return fmt.Sprintf(", %s as freshet_r%d", lower(k.Change), i)
 		}
-		return ", " + s.changeColumn(i) + "::text"
+		return fmt.Sprintf(", %s::text as freshet_r%d", k.Change, i)
 	})
 	return fmt.Sprintf(`with freshet_w as materialized (
   select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %[5]s as meta
@@ -143,7 +165,7 @@ func (s statements) claim() string {
   ) as c
   order by c.xid, c.id limit $5::bigint
 ), freshet_k as materialized (
-  select distinct %[1]s%[3]s from freshet_b where op <> 't' and %[4]s order by %[1]s
+  select distinct %[10]s%[3]s from freshet_b where op <> 't' and %[4]s order by %[11]s
 )
 select freshet_w.win::text || '|' || (select count(*) from freshet_b)
    || '|' || coalesce((select xid || '|' || id from freshet_b order by xid desc, id desc limit 1), '0|0')
@@ -155,14 +177,15 @@ from freshet_k %[9]s`,
 		columns, s.changes, rendered,
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
 		meta, s.nulls(n+width),
-		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), s.looked(s.changeColumn))
+		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), s.looked(s.changeColumn),
+		terms, s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }))
 }
 
-// order lists the order columns of alias.
+// order lists the terms of the order columns.
 func (s statements) order(column func(i int) string) string {
 	list := make([]string, len(s.r.sink.Order))
 	for i, p := range s.r.sink.Order {
-		list[i] = column(p)
+		list[i] = s.term(p, column(p))
 	}
 	return strings.Join(list, ", ")
 }
@@ -171,7 +194,7 @@ func (s statements) order(column func(i int) string) string {
 func (s statements) bounds(param string) string {
 	list := make([]string, len(s.r.sink.Order))
 	for i, p := range s.r.sink.Order {
-		list[i] = fmt.Sprintf("(%s::text[])[%d]::%s", param, i+1, s.r.sink.KeyColumns[p].SQLType)
+		list[i] = fmt.Sprintf("(%s::text[])[%d]::%s", param, i+1, s.termType(p))
 	}
 	return strings.Join(list, ", ")
 }
@@ -234,11 +257,11 @@ from (select %[5]s from unnest(%[6]s) as u (%[7]s) offset 0) as freshet_k %[8]s`
 		s.each(", ", func(i int) string {
 			k := s.r.sink.KeyColumns[i]
 			text := "u." + column(i)
-			if k.Foreign {
+			if k.Foreign && !k.Folded {
 				// Whatever the type does not print itself is no row's key, and must not be an error.
 				text = fmt.Sprintf("freshet.canonical(%s, '%s')", text, strings.ReplaceAll(k.SQLType, "'", "''"))
 			}
-			return fmt.Sprintf("%s::%s as %s", text, k.SQLType, column(i))
+			return fmt.Sprintf("%s::%s as %s", text, s.termType(i), column(i))
 		}),
 		s.each(", ", func(i int) string { return fmt.Sprintf("$%d::text[]", i+1) }),
 		s.each(", ", column), s.looked(column))

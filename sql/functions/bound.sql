@@ -6,7 +6,9 @@ stable
 set search_path = ''
 as $$
     select pg_catalog.string_agg(
-        pg_catalog.format('%L::%s', tuple[o.n], pg_catalog.format_type(a.atttypid, a.atttypmod)), ', ' order by o.n)
+        pg_catalog.format('%L::%s', tuple[o.n],
+            case when o.attnum = any (s.folded_attnums) then 'pg_catalog.text'
+                else pg_catalog.format_type(a.atttypid, a.atttypmod) end), ', ' order by o.n)
     from freshet.sink s
     cross join lateral pg_catalog.unnest(s.order_attnums) with ordinality as o (attnum, n)
     join pg_catalog.pg_attribute a

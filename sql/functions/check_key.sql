@@ -1,56 +1,53 @@
--- Refuses templates in which two tuples could render the same key: every column
--- but one must render to characters that cannot be taken for what follows it.
-create or replace function freshet.check_key(source oid, parts jsonb)
+-- Refuses templates in which two tuples could render the same key. One column may
+-- contain any text. What stands before it must be told from what follows it, reading
+-- from the left; what stands after it from what precedes it, reading from the right.
+create or replace function freshet.check_key(parts jsonb)
 returns void
 language plpgsql
-stable
+immutable
 set search_path = ''
-as $$
+as $body$
 declare
+    v_count   integer := pg_catalog.jsonb_array_length(parts);
+    v_free    integer;      -- the part that can contain any text
     v_part    jsonb;
-    v_open    name;      -- the column whose text runs up to here
-    v_chars   text;      -- the characters that it can render
-    v_free    integer := 0;
-    v_type    text;
+    v_next    jsonb;
+    v_class   text;
+    v_touch   text;         -- the character of the neighbour that has to end the column
+    v_n       integer;
 begin
-    for v_part in select p from pg_catalog.jsonb_array_elements(parts) as p loop
-        if v_part ? 'text' then
-            if v_open is not null and pg_catalog.substr(v_part ->> 'text', 1, 1) !~ ('[' || v_chars || ']') then
-                v_open := null;
-            end if;
-            continue;
-        end if;
-
-        if v_open is not null then
-            raise exception 'key: two rows could get the same key, for it does not show where ${%} ends and ${%} begins',
-                v_open, v_part ->> 'column'
+    for v_n in 0 .. v_count - 1 loop
+        v_part := parts -> v_n;
+        continue when v_part ? 'text' or freshet.key_class((v_part ->> 'type')::oid, v_part -> 'modifiers') is not null;
+        if v_free is not null then
+            raise exception 'key: ${%} and ${%} can both contain any text, so that two rows could get the same key',
+                parts -> v_free ->> 'column', v_part ->> 'column'
                 using errcode = 'invalid_parameter_value',
-                      hint = 'Put text between them, such as a colon, that the first cannot contain.';
+                      hint = pg_catalog.format('Percent-encode one of them: ${%s|url}.', parts -> v_free ->> 'column');
         end if;
+        v_free := v_n;
+    end loop;
 
-        select t.typname into v_type
-        from pg_catalog.pg_attribute a
-        join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)
-        where a.attrelid = source and a.attname = v_part ->> 'column';
-        v_open := v_part ->> 'column';
-        v_chars := case
-            when v_type in ('int2', 'int4', 'int8', 'oid', 'date') then '0-9BC infity-'
-            when v_type = 'uuid' then '0-9a-f-'
-            when v_type = 'bool' then 'a-z'
-            else null
-        end;
-        if v_chars is null then
-            v_free := v_free + 1;
-            if pg_catalog.jsonb_path_query_array(parts, '$[*] ? (exists (@.column))') <> pg_catalog.jsonb_build_array(v_part) then
-                raise exception 'key: ${%} can contain any text, so that two rows could get the same key', v_open
-                    using errcode = 'invalid_parameter_value',
-                          hint = 'This version takes such a column only when it is the one column of the key.';
-            end if;
-            v_chars := '';
-            v_open := null;
+    for v_n in 0 .. v_count - 1 loop
+        v_part := parts -> v_n;
+        continue when v_part ? 'text' or v_n = v_free;
+        v_class := freshet.key_class((v_part ->> 'type')::oid, v_part -> 'modifiers');
+        if v_n < coalesce(v_free, v_count) then
+            continue when v_n = v_count - 1;
+            v_next := parts -> (v_n + 1);
+            v_touch := pg_catalog.left(v_next ->> 'text', 1);
+        else
+            v_next := parts -> (v_n - 1);
+            v_touch := pg_catalog.right(v_next ->> 'text', 1);
+        end if;
+        if v_touch is null or v_touch ~ ('[' || v_class || ']') then
+            raise exception 'key: two rows could get the same key, for it does not show where ${%} begins or ends',
+                v_part ->> 'column'
+                using errcode = 'invalid_parameter_value',
+                      hint = 'Put a character that it cannot contain, such as a colon, between it and its neighbour.';
         end if;
     end loop;
 end
-$$;
+$body$;
 
-revoke all on function freshet.check_key(oid, jsonb) from public;
+revoke all on function freshet.check_key(jsonb) from public;

@@ -5,22 +5,21 @@ returns void
 language plpgsql
 stable
 set search_path = ''
-as $$
+as $body$
 declare
-    v_shape  text := freshet.key_shape(parts);
-    v_other  text;
+    v_other  record;
 begin
-    select s.name into v_other
+    select s.name, s.key into v_other
     from freshet.sink s
-    where s.targets && check_overlap.targets and freshet.key_shape(s.key_parts) = v_shape
+    where s.targets && check_overlap.targets and freshet.keys_overlap(s.key_parts, parts)
     order by s.id
     limit 1;
-    if v_other is not null then
-        raise exception 'key: the sink "%" writes the same keys already', v_other
+    if found then
+        raise exception 'key: the sink "%" writes the same keys already, or could: its key is "%"', v_other.name, v_other.key
             using errcode = 'duplicate_object',
                   hint = 'Begin the key with another prefix.';
     end if;
 end
-$$;
+$body$;
 
 revoke all on function freshet.check_overlap(jsonb, text[]) from public;

@@ -88,13 +88,24 @@ begin
         raise exception 'key: the template "%" names no column, so all rows would share one key', key
             using errcode = 'invalid_parameter_value', hint = 'Write ${column} for a column of the source.';
     end if;
-    v_order := freshet.unique_index(source, v_key);
+    v_parts := freshet.key_by_attnum(source, v_parts);
+    select p ->> 'column' into v_missing
+    from pg_catalog.jsonb_array_elements(v_parts) as p
+    where p ? 'column'
+    group by p ->> 'column'
+    having count(distinct p -> 'modifiers' ? 'lower') > 1;
+    if v_missing is not null then
+        raise exception 'key: ${%} stands there with |lower and without', v_missing
+            using errcode = 'invalid_parameter_value';
+    end if;
+    v_order := freshet.unique_index(source, v_parts);
     if v_order is null then
         raise exception 'key: several rows of % could share one key, for no unique index covers the columns of "%"', source, key
             using errcode = 'invalid_parameter_value',
-                  hint = 'Use all columns of the primary key, or create a unique index on the columns of the key.';
+                  hint = 'Use all columns of the primary key, or create a unique index on the columns of the key'
+                      ' (on lower(column) where the key says |lower).';
     end if;
-    perform freshet.check_key(source, v_parts);
+    perform freshet.check_key(v_parts);
     perform freshet.check_overlap(v_parts, targets);
 
     -- The value: the columns there are now, so that a later one does not leak.
@@ -143,10 +154,10 @@ begin
     end if;
 
     insert into freshet.sink (
-        name, source_id, key, key_parts, key_attnums, order_attnums, column_attnums, filter, targets, shards,
+        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, targets, shards,
         capture, on_schema_change, max_lag, max_pending, max_rate)
     values (
-        create_sink.name, v_source.id, create_sink.key, freshet.key_by_attnum(source, v_parts), v_key, v_order, v_columns,
+        create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
         create_sink.filter, create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning id into v_sink;

@@ -14,7 +14,13 @@ begin
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid = source;
 
-    select pg_catalog.string_agg(pg_catalog.format('${%s}', a.attname), ':' order by k.n) into v_key
+    -- In a composite key, what can contain any text is percent-encoded: a colon in it
+    -- would look like the next column.
+    select pg_catalog.string_agg(
+        case when i.indnkeyatts > 1 and freshet.key_class(freshet.base_type(a.atttypid), '[]') is null
+            then pg_catalog.format('${%s|url}', a.attname)
+            else pg_catalog.format('${%s}', a.attname) end, ':' order by k.n)
+    into v_key
     from pg_catalog.pg_index i
     cross join lateral pg_catalog.unnest(i.indkey::smallint[]) with ordinality as k (attnum, n)
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum

@@ -1,6 +1,6 @@
--- The parts of a key with columns by attribute number: {"text": …} and
--- {"attnum": …, "type": …}, the type being what a key can be read back with when the
--- table is long gone.
+-- The parts of a key with what is known of each column: {"text": …} and {"column": …,
+-- "modifiers": […], "attnum": …, "type": …}. The type is what a key can be read back
+-- with when the table is long gone.
 create or replace function freshet.key_by_attnum(source oid, parts jsonb)
 returns jsonb
 language sql
@@ -9,7 +9,7 @@ set search_path = ''
 as $$
     select pg_catalog.jsonb_agg(
         case when p.part ? 'column'
-            then (
+            then p.part || (
                 select pg_catalog.jsonb_build_object('attnum', a.attnum, 'type', freshet.base_type(a.atttypid)::bigint)
                 from pg_catalog.pg_attribute a
                 where a.attrelid = source and a.attname = p.part ->> 'column')

@@ -1,6 +1,6 @@
--- Splits a key template into its parts: {"text": …} for literal text and
--- {"column": …} for ${column}. `$${` is a literal `${`; braces without a dollar
--- sign stay as they are, for Redis hash tags.
+-- Splits a key template into its parts: {"text": …} for literal text, and
+-- {"column": …, "modifiers": […]} for ${column|lower|url}. `$${` is a literal `${`;
+-- braces without a dollar sign stay as they are, for Redis hash tags.
 create or replace function freshet.parse_key(template text)
 returns jsonb
 language plpgsql
@@ -8,12 +8,13 @@ immutable
 set search_path = ''
 as $body$
 declare
-    v_rest    text := template;
-    v_parts   jsonb := '[]';
-    v_text    text := '';
-    v_at      integer;
-    v_close   integer;
-    v_column  text;
+    v_rest       text := template;
+    v_parts      jsonb := '[]';
+    v_text       text := '';
+    v_at         integer;
+    v_close      integer;
+    v_column     text;
+    v_modifiers  text[];
 begin
     loop
         v_at := pg_catalog.strpos(v_rest, '${');
@@ -33,22 +34,25 @@ begin
                 using errcode = 'invalid_parameter_value',
                       hint = 'Write ${column} for a column, or $${ for a literal ${.';
         end if;
-        v_column := pg_catalog.substr(v_rest, 1, v_close - 1);
+        v_modifiers := pg_catalog.string_to_array(pg_catalog.substr(v_rest, 1, v_close - 1), '|');
+        v_column := v_modifiers[1];
+        v_modifiers := v_modifiers[2:];
         v_rest := pg_catalog.substr(v_rest, v_close + 1);
-        if v_column = '' then
+        if coalesce(v_column, '') = '' then
             raise exception 'key: the template "%" names no column between "${" and "}"', template
                 using errcode = 'invalid_parameter_value';
         end if;
-        if pg_catalog.strpos(v_column, '|') > 0 then
-            raise exception 'key: "${%}" asks for a modifier, which this version does not support yet', v_column
-                using errcode = 'feature_not_supported';
+        if pg_catalog.array_to_string(v_modifiers, '|') <> all (array['', 'lower', 'url', 'lower|url']) then
+            raise exception 'key: ${%} has the modifiers "%"', v_column, pg_catalog.array_to_string(v_modifiers, '|')
+                using errcode = 'invalid_parameter_value',
+                      hint = 'There are |lower and |url, and both in the order |lower|url.';
         end if;
 
         if v_text <> '' then
             v_parts := v_parts || pg_catalog.jsonb_build_object('text', v_text);
             v_text := '';
         end if;
-        v_parts := v_parts || pg_catalog.jsonb_build_object('column', v_column);
+        v_parts := v_parts || pg_catalog.jsonb_build_object('column', v_column, 'modifiers', v_modifiers);
     end loop;
 
     v_text := v_text || v_rest;

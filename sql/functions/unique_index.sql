@@ -1,25 +1,38 @@
--- The columns, in index order, of the index that makes tuples of these key columns
--- unique: the primary key if it does, else the smallest unique index that covers
--- every row. Null if there is none.
-create or replace function freshet.unique_index(source oid, key_attnums smallint[])
+-- The columns, in index order, of the index that makes tuples of a key unique: the
+-- primary key if it does, else the smallest unique index that covers every row. Null
+-- if there is none. A column that the key folds with |lower counts when the index is
+-- on lower(column), or when the type itself ignores case.
+create or replace function freshet.unique_index(source oid, parts jsonb)
 returns smallint[]
 language sql
 stable
 set search_path = ''
 as $$
+    with terms as (
+        select distinct a.attnum, a.attname,
+               p.part -> 'modifiers' ? 'lower' as folded,
+               freshet.ignores_case(source, a.attnum) as ignores_case
+        from pg_catalog.jsonb_array_elements(parts) as p (part)
+        join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p.part ->> 'column'
+    )
     select k.attnums
     from pg_catalog.pg_index i
     cross join lateral (
-        select pg_catalog.array_agg(u.attnum order by u.n) as attnums
+        select pg_catalog.array_agg(t.attnum order by u.n) as attnums, count(*) = count(t.attnum) as covered
         from pg_catalog.unnest(i.indkey::smallint[]) with ordinality as u (attnum, n)
+        left join terms t on
+            case when u.attnum > 0
+                then t.attnum = u.attnum and (not t.folded or t.ignores_case)
+                else t.folded and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
+                    pg_catalog.format('lower(%I)', t.attname), pg_catalog.format('lower((%I)::text)', t.attname))
+            end
         where u.n <= i.indnkeyatts
     ) k
     where i.indrelid = source
-      and i.indisunique and i.indisvalid and i.indimmediate
-      and i.indpred is null and i.indexprs is null
-      and k.attnums <@ key_attnums
+      and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
+      and k.covered
     order by i.indisprimary desc, i.indnkeyatts, i.indexrelid
     limit 1
 $$;
 
-revoke all on function freshet.unique_index(oid, smallint[]) from public;
+revoke all on function freshet.unique_index(oid, jsonb) from public;

@@ -36,7 +36,10 @@ begin
     select pg_catalog.string_agg('c.k' || k.attnum, ', ' order by k.attnum) into v_all
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;
-    select pg_catalog.string_agg('c.k' || o.attnum, ', ' order by o.n) into v_tuple
+    select pg_catalog.string_agg(
+        case when o.attnum = any (v_sink.folded_attnums) then 'pg_catalog.lower(c.k' || o.attnum || '::pg_catalog.text)'
+            else 'c.k' || o.attnum end, ', ' order by o.n)
+    into v_tuple
     from pg_catalog.unnest(v_sink.order_attnums) with ordinality as o (attnum, n);
     if v_range.intent_lower is not null then
         v_bounds := pg_catalog.format('(%s) > (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_lower));

@@ -44,6 +44,8 @@ create table freshet.sink (
     key               text not null,
     key_parts         jsonb not null,
     key_attnums       smallint[] not null,
+    -- key columns that are compared and ordered as lower(column)
+    folded_attnums    smallint[] not null,
     -- the columns of the unique index that orders a backfill
     order_attnums     smallint[] not null,
     column_attnums    smallint[] not null,

@@ -1,0 +1,39 @@
+package source
+
+import (
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/render"
+)
+
+// oidText is the type of what lower() returns.
+const oidText = 25
+
+// keyPart renders one column of the key, under its name in one table.
+type keyPart struct {
+	render.KeyPart
+	lowered string // the column's name, if it is to be in lower case
+}
+
+func newKeyPart(k catalog.KeyColumn, name string) keyPart {
+	c := k.Column
+	c.Name = name
+	if !k.Lower {
+		return keyPart{KeyPart: render.NewKeyPart(c)}
+	}
+	// Postgres lowers, by the column's own collation.
+	return keyPart{KeyPart: render.NewKeyPart(render.Column{Name: name, Type: oidText, Kind: 'b'}), lowered: name}
+}
+
+// Select is the SQL expression that the part is rendered from.
+func (k keyPart) Select(alias string) string {
+	if k.lowered == "" {
+		return k.KeyPart.Select(alias)
+	}
+	return lower(alias + "." + pgx.Identifier{k.lowered}.Sanitize())
+}
+
+func lower(expression string) string {
+	return "pg_catalog.lower(" + expression + "::pg_catalog.text)"
+}
