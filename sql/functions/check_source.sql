@@ -19,19 +19,21 @@ begin
     if v_schema in ('freshet', 'pg_catalog', 'information_schema') then
         raise exception 'source: % belongs to the schema %, which cannot feed a sink', v_name, v_schema
             using errcode = 'wrong_object_type';
-    elsif v_class.relkind = 'p' or v_class.relispartition then
-        raise exception 'source: % is partitioned or a partition, which this version does not support yet', v_name
-            using errcode = 'feature_not_supported';
-    elsif v_class.relkind <> 'r' then
+    elsif v_class.relispartition then
+        raise exception 'source: % is a partition', v_name
+            using errcode = 'wrong_object_type',
+                  hint = pg_catalog.format('Name the partitioned table, %s.', pg_catalog.pg_partition_root(source)::text);
+    elsif v_class.relkind not in ('r', 'p') then
         raise exception 'source: % is not a table', v_name
             using errcode = 'wrong_object_type',
                   hint = 'Name a table; views and foreign tables fire no triggers for their rows.';
     elsif v_class.relpersistence <> 'p' then
         raise exception 'source: % is a temporary or unlogged table, whose rows vanish without a trigger', v_name
             using errcode = 'wrong_object_type';
-    elsif exists (select from pg_catalog.pg_inherits i where source in (i.inhrelid, i.inhparent)) then
-        raise exception 'source: % takes part in inheritance, which this version does not support yet', v_name
-            using errcode = 'feature_not_supported';
+    elsif v_class.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where source in (i.inhrelid, i.inhparent)) then
+        raise exception 'source: % inherits from a table or is inherited from', v_name
+            using errcode = 'wrong_object_type',
+                  hint = 'Its unique indexes do not span the family, so that keys could clash. Partition the table instead.';
     elsif not pg_catalog.pg_has_role(v_class.relowner, 'member') then
         raise exception 'source: only the owner of % can create a sink on it', v_name
             using errcode = 'insufficient_privilege',

@@ -1,6 +1,11 @@
 -- Writes the capture of a source anew: its change table (one parent, one segment
 -- to begin with), the trigger function, the touch function and the triggers.
 -- Called with the source locked as CREATE TRIGGER locks it.
+--
+-- Statement-level triggers keep bulk writes near their old speed. Row-level ones are
+-- for partitioned tables, where the parent's are inherited by every leaf and see the
+-- writes sent straight to it, and for tables that a subscription writes to, whose
+-- apply worker fires no others.
 create or replace function freshet.make_capture(source integer)
 returns void
 language plpgsql
@@ -16,9 +21,14 @@ declare
     v_columns   text := '';   -- "id", "tenant id"
     v_exact     boolean := true;
     v_rendered  text := '';
+    v_new       text := '';   -- new."id", new."tenant id"
+    v_old       text := '';
+    v_differs   text := '';   -- the old tuple and the new one render differently
+    v_rows      boolean;
     v_both      text;
     v_insert    text;
     v_trigger   record;
+    v_leaf      oid;
 begin
     select * into strict v_source from freshet.source s where s.id = make_capture.source;
     v_table := v_source.relid::pg_catalog.regclass::text;
@@ -58,6 +68,11 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_columns := v_columns || ', ' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
+        v_new := v_new || ', new.' || v_column.source_name;
+        v_old := v_old || ', old.' || v_column.source_name;
+        v_differs := v_differs || pg_catalog.format(
+            case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
+                else ' or old.%1$s::pg_catalog.text is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
         if not v_column.exact then
             v_rendered := v_rendered || ', ' || v_column.source_name || '::pg_catalog.text as freshet_' || v_column.name;
         end if;
@@ -83,7 +98,26 @@ begin
             v_columns, v_rendered);
     end if;
 
-    v_insert := pg_catalog.format($sql$
+    v_rows := (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = v_source.relid)
+        or exists (select from pg_catalog.pg_subscription_rel r where r.srrelid = v_source.relid);
+    if v_rows then
+        v_insert := pg_catalog.format($sql$
+        if tg_op = 'UPDATE' then
+            insert into %1$s (op, %2$s) values ('u', %3$s);
+            if %5$s then
+                insert into %1$s (op, %2$s) values ('u', %4$s);
+            end if;
+        elsif tg_op = 'INSERT' then
+            insert into %1$s (op, %2$s) values ('i', %3$s);
+        elsif tg_op = 'DELETE' then
+            insert into %1$s (op, %2$s) values ('d', %4$s);
+        else
+            insert into %1$s (op) values ('t');
+        end if;
+$sql$, v_segment, v_names,
+            pg_catalog.substr(v_new, 3), pg_catalog.substr(v_old, 3), pg_catalog.substr(v_differs, 5));
+    else
+        v_insert := pg_catalog.format($sql$
         if tg_op = 'UPDATE' then
             insert into %1$s (op, %2$s) select 'u', both_tuples.* from (%4$s) as both_tuples;
         elsif tg_op = 'INSERT' then
@@ -94,6 +128,7 @@ begin
             insert into %1$s (op) values ('t');
         end if;
 $sql$, v_segment, v_names, v_columns, v_both);
+    end if;
 
     -- The first call of a transaction runs under an exception block, so that
     -- whatever is wrong with the change table becomes a gap and not the
@@ -151,22 +186,39 @@ $sql$, 'touch_' || source, source, v_segment, v_names);
     execute pg_catalog.format('revoke all on function freshet.%I(text) from public', 'touch_' || source);
 
     for v_trigger in
-        select * from (values
-            ('freshet_insert', 'insert', 'referencing new table as freshet_new'),
-            ('freshet_update', 'update', 'referencing old table as freshet_old new table as freshet_new'),
-            ('freshet_delete', 'delete', 'referencing old table as freshet_old'),
-            ('freshet_truncate', 'truncate', '')) as t (name, event, tables)
+        select t.name, t.event, t.level, t.tables from (values
+            ('freshet_insert', 'insert', 'statement', 'referencing new table as freshet_new', false),
+            ('freshet_update', 'update', 'statement', 'referencing old table as freshet_old new table as freshet_new', false),
+            ('freshet_delete', 'delete', 'statement', 'referencing old table as freshet_old', false),
+            ('freshet_row', 'insert or update or delete', 'row', '', true),
+            ('freshet_truncate', 'truncate', 'statement', '', null)
+        ) as t (name, event, level, tables, rows)
+        where t.rows is null or t.rows = v_rows
     loop
         if not exists (
             select from pg_catalog.pg_trigger t
             where t.tgrelid = v_source.relid and t.tgname = v_trigger.name)
         then
             execute pg_catalog.format(
-                'create trigger %I after %s on %s %s for each statement execute function freshet.%I()',
-                v_trigger.name, v_trigger.event, v_table, v_trigger.tables, 'capture_' || source);
+                'create trigger %I after %s on %s %s for each %s execute function freshet.%I()',
+                v_trigger.name, v_trigger.event, v_table, v_trigger.tables, v_trigger.level, 'capture_' || source);
         end if;
         -- Also for sessions that load data with session_replication_role = replica.
         execute pg_catalog.format('alter table %s enable always trigger %I', v_table, v_trigger.name);
+    end loop;
+
+    -- A leaf that is truncated by itself fires no trigger of its parents.
+    for v_leaf in
+        select p.relid from pg_catalog.pg_partition_tree(v_source.relid) p where p.relid <> v_source.relid
+    loop
+        if not exists (
+            select from pg_catalog.pg_trigger t where t.tgrelid = v_leaf and t.tgname = 'freshet_truncate')
+        then
+            execute pg_catalog.format(
+                'create trigger freshet_truncate after truncate on %s for each statement execute function freshet.%I()',
+                v_leaf::pg_catalog.regclass, 'capture_' || source);
+        end if;
+        execute pg_catalog.format('alter table %s enable always trigger freshet_truncate', v_leaf::pg_catalog.regclass);
     end loop;
 end
 $$;

@@ -1,0 +1,54 @@
+package integration
+
+import "testing"
+
+const eventsTable = `
+create table events (id bigint not null, day date not null, kind text, n int, primary key (id, day)) partition by range (day);
+create table events_jan partition of events for values from ('2026-01-01') to ('2026-02-01');
+create table events_feb (n int, gone int, kind text, day date not null, id bigint not null);
+alter table events_feb drop column gone;
+alter table events attach partition events_feb for values from ('2026-02-01') to ('2026-03-01');
+create table events_rest partition of events default`
+
+const eventsPromise = `select 'events:' || id || ':' || day, to_jsonb(e)::text from events e`
+
+func TestPartitionedTableFollowsItsLeaves(t *testing.T) {
+	e := newEnv(t)
+	e.exec(eventsTable)
+	e.exec("insert into events select g, '2026-01-01'::date + g % 80, 'kind', g from generate_series(1, 3000) g")
+	e.exec("select freshet.create_sink('events', 'events')")
+	e.refused("is a partition", "select freshet.create_sink('leaf', 'events_jan')")
+	e.start()
+	e.settle()
+	e.inStep("events:*", eventsPromise)
+
+	// Straight to a leaf, through the parent, between leaves, into a leaf made later.
+	e.exec("insert into events_jan select g, '2026-01-15', 'leaf', g from generate_series(10001, 10100) g")
+	e.exec("update events_feb set n = -n where id % 3 = 0")
+	e.exec("delete from events_rest where id % 5 = 0")
+	e.exec("update events set day = day + 31 where id % 7 = 0")
+	e.exec("create table events_apr partition of events for values from ('2027-04-01') to ('2027-05-01')")
+	e.exec("insert into events select g, '2027-04-10', 'later', g from generate_series(20001, 20100) g")
+	e.exec("update events_apr set kind = 'changed' where id % 2 = 0")
+	e.exec("insert into events values (1, '2027-04-11', 'up', 1) on conflict (id, day) do update set n = excluded.n")
+	e.exec("begin; set local session_replication_role = replica; insert into events_apr values (30001, '2027-04-20', 'loaded', 1); commit")
+	e.settle()
+	e.inStep("events:*", eventsPromise)
+
+	e.exec("truncate events_jan")
+	e.settle()
+	e.settle()
+	e.inStep("events:*", eventsPromise)
+	e.exec("select freshet.backfill('events')")
+	e.settle()
+	e.inStep("events:*", eventsPromise)
+	e.exec("truncate events")
+	e.settle()
+	e.settle()
+	e.inStep("events:*", eventsPromise)
+
+	e.exec("select freshet.drop_sink('events')")
+	if n := one[int](e, "select count(*) from pg_trigger where tgname like 'freshet%'"); n != 0 {
+		t.Errorf("%d triggers are left", n)
+	}
+}
