@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"sort"
@@ -32,6 +33,8 @@ type env struct {
 	redisURL    string
 	db          *pgxpool.Pool
 	redis       *redis.Client
+	// targets beside default that workers of this test serve
+	targets map[string]string
 }
 
 func newEnv(t *testing.T) *env {
@@ -53,15 +56,20 @@ func newEnvOn(t *testing.T, databaseURL, redisURL string) *env {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	opts, err := redis.ParseURL(redisURL)
+	e := &env{t: t, databaseURL: databaseURL, redisURL: redisURL, db: db, redis: newRedis(t, redisURL)}
+	e.migrate()
+	return e
+}
+
+func newRedis(t *testing.T, url string) *redis.Client {
+	t.Helper()
+	opts, err := redis.ParseURL(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := redis.NewClient(opts)
 	t.Cleanup(func() { client.Close() })
-	e := &env{t: t, databaseURL: databaseURL, redisURL: redisURL, db: db, redis: client}
-	e.migrate()
-	return e
+	return client
 }
 
 func (e *env) migrate() {
@@ -117,9 +125,11 @@ func (e *env) logger() *slog.Logger {
 // of the test in any case.
 func (e *env) start() (stop func()) {
 	e.t.Helper()
+	targets := map[string]string{"default": e.redisURL}
+	maps.Copy(targets, e.targets)
 	w, err := worker.New(e.t.Context(), worker.Config{
 		DatabaseURL: e.databaseURL,
-		Targets:     map[string]string{"default": e.redisURL},
+		Targets:     targets,
 		Logger:      e.logger(),
 	})
 	if err != nil {

@@ -28,8 +28,8 @@ func Settle(ctx context.Context, db *pgxpool.Pool, targets []string) error {
 			from freshet.lease l
 			join freshet.sink s on s.id = l.sink_id
 			where l.target = any ($1) and l.finished_at is null
-			  and (l.kind <> 'sync'
-			       or (s.state <> 'dropping' and not coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false)))`,
+			  and (l.kind <> 'sync' and s.state <> 'paused'
+			       or (s.state = 'active' and l.kind = 'sync' and not coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false)))`,
 			targets, before).Scan(&behind)
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("ask what is pending: %w", err)

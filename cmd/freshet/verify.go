@@ -75,7 +75,7 @@ func verifySink(ctx context.Context, c *cli, db *pgxpool.Pool, urls map[string]s
 			return verify.Result{}, err
 		}
 		if result.Lazy {
-			fmt.Fprintf(c.stdout, "sink %s was never warmed whole: rows without an entry do not count as missing\n", name)
+			fmt.Fprintf(c.stdout, "sink %s was never warmed whole, or its entries expire: rows without an entry do not count as missing\n", name)
 		}
 		total = total.Add(result)
 	}

@@ -52,7 +52,8 @@ type state struct {
 }
 
 // Session works over one connection to Redis. It returns true when the range is done,
-// false when stop was closed; whatever else ends it can be tried again.
+// false when stop was closed or the sink was changed; whatever else ends it can be
+// tried again.
 func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error) {
 	sink, err := catalog.LoadSink(ctx, r.Control, r.held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
@@ -60,6 +61,17 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	}
 	if err != nil {
 		return false, err
+	}
+	r.held.Loaded(sink.Revision)
+	end, release := r.held.Until(stop)
+	defer release()
+	if sink.Paused {
+		select {
+		case <-end:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
 	}
 	reader, err := source.NewReader(r.Read, sink)
 	if err != nil {
@@ -74,6 +86,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 		return false, fmt.Errorf("target %s: %w", r.target.Name, err)
 	}
 	defer writer.Close()
+	writer.ExpireEntries(sink.Expires)
 
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: r.held.Epoch, Nonce: r.held.Nonce}
 	after, at, err := r.resume(ctx, writer, own)
@@ -81,7 +94,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 		return false, err
 	}
 	w := &walk{r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control)}
-	return w.run(ctx, stop, after)
+	return w.run(ctx, end, after)
 }
 
 // resume makes the control key ours, closes what an earlier holder left open, and

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,15 +28,20 @@ type Sink struct {
 	ID         int32
 	Name       string
 	Definition int32
-	SourceID   int32
+	// Revision is raised by every change of the sink.
+	Revision int32
+	SourceID int32
 	// Schema and Table name the source as it is called now; empty when it has no
 	// capture any more.
 	Schema, Table string
 	Filter        string
+	Paused        bool
 	Dropping      bool
 	KeepEntries   bool
 	Coverage      string
-	Targets       []string
+	// Expires is the time to live of entries, 0 for ever.
+	Expires time.Duration
+	Targets []string
 	// Key columns, in order of attribute number: this is the order of a tuple.
 	KeyColumns []KeyColumn
 	// Order lists positions in KeyColumns: the columns of the unique index.
@@ -76,8 +82,8 @@ func LoadSinkNamed(ctx context.Context, db Querier, name string) (*Sink, error) 
 }
 
 const sinkQuery = `
-select s.id, s.name, s.definition, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
-       coalesce(s.filter, ''), s.state = 'dropping', s.keep_entries, s.coverage, s.targets,
+select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
+       coalesce(s.filter, ''), s.state = 'paused', s.state = 'dropping', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.coverage, s.targets,
        (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
         from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
        s.key_attnums, s.folded_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
@@ -134,12 +140,13 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 		parts               []partRow
 		keyAttnums, order   []int16
 		folded              []int16
+		expires             float64
 		keyColumns, columns []byte
 		rawParts            []byte
 	)
 	err := db.QueryRow(ctx, sinkQuery+where, arg).Scan(
-		&s.ID, &s.Name, &s.Definition, &s.SourceID, &s.Schema, &s.Table,
-		&s.Filter, &s.Dropping, &s.KeepEntries, &s.Coverage, &s.Targets,
+		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table,
+		&s.Filter, &s.Paused, &s.Dropping, &expires, &s.KeepEntries, &s.Coverage, &s.Targets,
 		&rawParts, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoSink
@@ -147,6 +154,7 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 	if err != nil {
 		return nil, fmt.Errorf("read sink: %w", err)
 	}
+	s.Expires = time.Duration(expires * float64(time.Second))
 	var keyRows, valueRows []columnRow
 	for _, d := range []struct {
 		raw  []byte

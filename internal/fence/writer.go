@@ -47,6 +47,8 @@ type Writer struct {
 	conn   *redis.Conn
 	// watched is the control key as it was read under the WATCH that guards the next EXEC.
 	watched State
+	// entryTTL is the time to live of every entry that is set, 0 for ever.
+	entryTTL time.Duration
 	// expires: the key may have a time to live from an earlier holder or a Retire.
 	expires bool
 	// broken is the first error; with it, there is no WATCH to rely on.
@@ -65,6 +67,9 @@ func Open(ctx context.Context, t *target.Target, key string) (*Writer, error) {
 	}
 	return w, nil
 }
+
+// ExpireEntries gives every entry that is written from now on a time to live; 0 is for ever.
+func (w *Writer) ExpireEntries(ttl time.Duration) { w.entryTTL = ttl }
 
 // State is the control key as the next write expects it.
 func (w *Writer) State() State { return w.watched }
@@ -151,7 +156,8 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 	return nil
 }
 
-// queueEntries sends the entries: values in MSETs, absences in DELs.
+// queueEntries sends the entries: values in MSETs, or in SETs when they expire, and
+// absences in DELs.
 func (w *Writer) queueEntries(ctx context.Context, pipe redis.Pipeliner, e Entries) []*redis.Cmd {
 	if e == nil {
 		return nil
@@ -164,7 +170,10 @@ func (w *Writer) queueEntries(ctx context.Context, pipe redis.Pipeliner, e Entri
 	}
 	sets, dels := []any{"mset"}, []any{"del"}
 	for i := range e.Len() {
-		if value, present := e.Value(i); present {
+		if value, present := e.Value(i); present && w.entryTTL > 0 {
+			// MSET knows no expiry.
+			cmds = append(cmds, pipe.Do(ctx, "set", e.Key(i), value, "px", max(w.entryTTL.Milliseconds(), 1)))
+		} else if present {
 			if sets = append(sets, e.Key(i), value); len(sets) > 2*perCommand {
 				flush(sets)
 				sets = []any{"mset"}

@@ -148,12 +148,24 @@ func (r *Runner) sliceEnd() (<-chan struct{}, func()) {
 	return end, func() { close(quit) }
 }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // retry repeats a session with backoff until it ends well, the slice ends or the lease
 // is lost.
 func (r *Runner) retry(ctx context.Context, stop <-chan struct{}, held *lease.Held, session func() (bool, error)) (bool, error) {
 	backoff := task.NewBackoff()
 	for {
 		done, err := session()
+		if err == nil && !done && !isClosed(stop) {
+			continue // the sink was changed
+		}
 		if err == nil || ctx.Err() != nil || errors.Is(err, task.ErrGone) || errors.Is(err, lease.ErrLost) {
 			return done, err
 		}

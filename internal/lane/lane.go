@@ -37,8 +37,10 @@ func (l *Lane) Run(ctx context.Context, stop <-chan struct{}) error {
 		began := time.Now()
 		err := l.session(ctx, stop)
 		switch {
-		case err == nil:
+		case err == nil && closed(stop):
 			return nil
+		case err == nil:
+			continue // the sink was changed
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, task.ErrGone), errors.Is(err, lease.ErrLost):
@@ -65,7 +67,17 @@ func (l *Lane) failed(err error, first bool) {
 		"shard", l.held.Part, "err", err)
 }
 
-// session works over one connection to Redis until stop, or the first error.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// session works over one connection to Redis until stop, a change of the sink, or the
+// first error.
 func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	sink, err := catalog.LoadSink(ctx, l.Control, l.held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
@@ -73,6 +85,17 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	}
 	if err != nil {
 		return err
+	}
+	l.held.Loaded(sink.Revision)
+	end, release := l.held.Until(stop)
+	defer release()
+	if sink.Paused {
+		select {
+		case <-end:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	reader, err := source.NewReader(l.Read, sink)
 	if err != nil {
@@ -87,6 +110,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 		return fmt.Errorf("target %s: %w", l.target.Name, err)
 	}
 	defer writer.Close()
+	writer.ExpireEntries(sink.Expires)
 
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: l.held.Epoch, Nonce: l.held.Nonce}
 	start, err := l.take(ctx, writer, own, sink)
@@ -94,7 +118,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 		return err
 	}
 	p := newPipe(l, reader, writer, own, start)
-	return p.run(ctx, stop)
+	return p.run(ctx, end)
 }
 
 // take makes the control key ours and returns the cursor to go on from.

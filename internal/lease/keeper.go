@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,6 +50,9 @@ func (k *Keeper) Worker() string { return k.worker }
 type Held struct {
 	catalog.Lease
 	cancel context.CancelCauseFunc
+	// loaded is the revision of the sink that the holder works by, 0 before it has read it.
+	loaded  atomic.Int32
+	revised chan struct{}
 
 	mu     sync.Mutex
 	cursor *string
@@ -73,6 +77,31 @@ func (h *Held) Passed(passed string, asOf time.Time) {
 	}
 }
 
+// Loaded says by which revision of the sink the holder works from now on.
+func (h *Held) Loaded(revision int32) {
+	h.loaded.Store(revision)
+	select {
+	case <-h.revised: // of the revision before
+	default:
+	}
+}
+
+// Until is closed when stop is, or when the sink was changed since Loaded. release
+// must be called in the end.
+func (h *Held) Until(stop <-chan struct{}) (end <-chan struct{}, release func()) {
+	closed, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		select {
+		case <-stop:
+			close(closed)
+		case <-h.revised:
+			close(closed)
+		case <-quit:
+		}
+	}()
+	return closed, func() { close(quit) }
+}
+
 // Failed says what went wrong; it shows in the view status.
 func (h *Held) Failed(err error) {
 	h.mu.Lock()
@@ -89,7 +118,7 @@ func (k *Keeper) Take(ctx context.Context, id, epoch int64) (*Held, context.Cont
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	h := &Held{Lease: l, cancel: cancel}
+	h := &Held{Lease: l, cancel: cancel, revised: make(chan struct{}, 1)}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.held[id] = h
@@ -170,29 +199,36 @@ func (k *Keeper) Beat(ctx context.Context) error {
 		h.mu.Unlock()
 	}
 
-	kept := make(map[int64]bool, n)
+	kept := make(map[int64]int32, n)
 	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
 		// A heartbeat that a crash forgets is only a heartbeat late.
 		if _, err := tx.Exec(ctx, "set local synchronous_commit = off"); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, "select freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8)",
+		rows, err := tx.Query(ctx, "select lease, revision from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8)",
 			k.worker, k.targets, ids, epochs, cursors, passed, asOf, errs)
 		if err != nil {
 			return err
 		}
-		list, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-		for _, id := range list {
-			kept[id] = true
-		}
+		var (
+			id       int64
+			revision int32
+		)
+		_, err = pgx.ForEachRow(rows, []any{&id, &revision}, func() error { kept[id] = revision; return nil })
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
 	for _, h := range held {
-		if !kept[h.ID] {
+		revision, ours := kept[h.ID]
+		if !ours {
 			h.cancel(ErrLost)
+		} else if loaded := h.loaded.Load(); loaded != 0 && loaded != revision {
+			select {
+			case h.revised <- struct{}{}:
+			default:
+			}
 		}
 	}
 	return nil

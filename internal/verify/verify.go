@@ -38,8 +38,8 @@ type Options struct {
 // are among them, except for Orphaned.
 type Result struct {
 	Entries, Stale, Missing, Orphaned int
-	// Lazy: the sink promises nothing for rows that were not touched since it was made,
-	// so Missing is not counted.
+	// Lazy: an entry may be absent, for the sink was never warmed whole or its entries
+	// expire; so Missing is not counted.
 	Lazy bool
 }
 
@@ -75,7 +75,7 @@ func Run(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.
 		db: db, target: t, sink: sink, reader: reader, options: o,
 		suspects: make(map[string][]string), judged: make(map[string]bool),
 	}
-	v.result.Lazy = sink.Coverage != "full"
+	v.result.Lazy = sink.Coverage != "full" || sink.Expires > 0
 	if err := v.rows(ctx); err != nil {
 		return v.result, err
 	}

@@ -36,9 +36,7 @@ declare
 begin
     perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
-    perform freshet.refuse_later('expires', expires is not null);
     perform freshet.refuse_later('expires_at', expires_at is not null);
-    perform freshet.refuse_later('targets', targets is distinct from '{default}');
     perform freshet.refuse_later('shards', shards is distinct from 1);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
     perform freshet.refuse_later('adopt', adopt is distinct from false);
@@ -59,6 +57,12 @@ begin
     if backfill is null then
         raise exception 'backfill: say true or false' using errcode = 'invalid_parameter_value';
     end if;
+    if expires < interval '0' then
+        raise exception 'expires: % is negative', expires using errcode = 'invalid_parameter_value',
+            hint = 'Give how long an entry lives after it was written; leave expires out for ever.';
+    end if;
+    expires := nullif(expires, interval '0');
+    perform freshet.check_targets(targets);
     if exists (select from freshet.sink s where s.name = create_sink.name) then
         raise exception 'name: there is a sink "%" already%', name,
             (select case s.state when 'dropping' then ', whose entries are still being removed' else '' end
@@ -154,11 +158,11 @@ begin
     end if;
 
     insert into freshet.sink (
-        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, targets, shards,
+        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, targets, shards,
         capture, on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
-        create_sink.filter, create_sink.targets, create_sink.shards, create_sink.capture,
+        create_sink.filter, create_sink.expires, create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning id into v_sink;
 

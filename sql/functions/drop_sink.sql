@@ -9,18 +9,12 @@ declare
     v_sink   freshet.sink := freshet.find_sink(name);
     v_lease  bigint;
 begin
-    if not pg_catalog.pg_has_role(coalesce(
-            (select c.relowner from pg_catalog.pg_class c join freshet.source s on s.relid = c.oid where s.id = v_sink.source_id),
-            (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user)), 'member')
-    then
-        raise exception 'name: only the owner of the source can drop the sink "%"', name
-            using errcode = 'insufficient_privilege';
-    end if;
+    perform freshet.check_owner(v_sink.id);
 
     -- Another definition and no leases: whoever still writes for this sink is refused
     -- as soon as the purge has stamped the control keys.
     update freshet.sink s
-    set state = 'dropping', definition = s.definition + 1, keep_entries = drop_sink.keep_entries
+    set state = 'dropping', definition = s.definition + 1, revision = s.revision + 1, keep_entries = drop_sink.keep_entries
     where s.id = v_sink.id;
     for v_lease in
         insert into freshet.lease (sink_id, kind, target, part, cursor)

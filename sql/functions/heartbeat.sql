@@ -1,6 +1,6 @@
 -- What a worker says once a second, for all its leases in one statement: that it
 -- lives, how far each has come and what went wrong. Returns the leases that it still
--- holds; the others have a new owner.
+-- holds, each with its sink's revision; the others have a new owner.
 create or replace function freshet.heartbeat(
     worker   text,
     targets  text[],
@@ -10,7 +10,7 @@ create or replace function freshet.heartbeat(
     passed   text[],
     as_of    timestamptz[],
     errors   text[])
-returns setof bigint
+returns table (lease bigint, revision integer)
 language plpgsql
 set search_path = ''
 as $$
@@ -28,12 +28,12 @@ begin
         as_of = coalesce(v.as_of, l.as_of),
         last_error = coalesce(v.error, l.last_error),
         last_error_at = case when v.error is null then l.last_error_at else pg_catalog.clock_timestamp() end
-    from rows from (
+    from freshet.sink s, rows from (
         pg_catalog.unnest(leases), pg_catalog.unnest(epochs), pg_catalog.unnest(cursors),
         pg_catalog.unnest(heartbeat.passed), pg_catalog.unnest(heartbeat.as_of), pg_catalog.unnest(errors)
     ) as v (lease, epoch, cursor, passed, as_of, error)
-    where l.id = v.lease and l.epoch = v.epoch and l.holder = heartbeat.worker
-    returning l.id;
+    where l.id = v.lease and l.epoch = v.epoch and l.holder = heartbeat.worker and s.id = l.sink_id
+    returning l.id, s.revision;
 end
 $$;
 

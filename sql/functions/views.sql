@@ -4,13 +4,14 @@ drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.ca
 
 create view freshet.sinks as
 select s.name as sink,
-       case when s.state = 'dropping' then 'dropping' else 'active' end as state,
+       s.state,
        coalesce(c.oid::pg_catalog.regclass::text, o.schema_name || '.' || o.table_name) as source,
        s.key,
        (select pg_catalog.array_agg(a.attname::text order by u.n)
         from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
         join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum) as columns,
        s.filter,
+       s.expires,
        s.targets,
        s.shards,
        s.capture,
@@ -28,7 +29,7 @@ select s.name as sink,
        l.target,
        l.part::integer as shard,
        case
-           when s.state = 'dropping' then 'dropping'
+           when s.state in ('dropping', 'paused') then s.state
            when not exists (
                select from freshet.worker w
                where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')

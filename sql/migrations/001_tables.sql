@@ -41,6 +41,8 @@ create table freshet.sink (
     source_id         integer not null constraint sink_source_fkey references freshet.source (id),
     -- raised by every change of what entries look like; part of every fence
     definition        integer not null default 1,
+    -- raised by every change at all; a worker that sees another one reads the sink anew
+    revision          integer not null default 1,
     key               text not null,
     key_parts         jsonb not null,
     key_attnums       smallint[] not null,
@@ -50,6 +52,8 @@ create table freshet.sink (
     order_attnums     smallint[] not null,
     column_attnums    smallint[] not null,
     filter            text,
+    -- null: entries do not expire
+    expires           interval,
     targets           text[] not null,
     shards            integer not null,
     capture           text not null,
@@ -58,7 +62,7 @@ create table freshet.sink (
     max_pending       bigint,
     max_rate          integer,
     state             text not null default 'active'
-        constraint sink_state_is_known check (state in ('active', 'dropping')),
+        constraint sink_state_is_known check (state in ('active', 'paused', 'dropping')),
     keep_entries      boolean not null default false,
     coverage          text not null default 'lazy'
         constraint sink_coverage_is_known check (coverage in ('lazy', 'full')),

@@ -1,0 +1,19 @@
+-- Lets a paused sink go on from where it stopped.
+create or replace function freshet.resume_sink(name text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink  freshet.sink := freshet.find_sink(name);
+begin
+    perform freshet.check_owner(v_sink.id);
+    update freshet.sink s
+    set state = 'active', revision = s.revision + 1
+    where s.id = v_sink.id and s.state = 'paused';
+end
+$$;
+
+comment on function freshet.resume_sink(text)
+is 'Lets a paused sink go on from where it stopped.';
+revoke all on function freshet.resume_sink(text) from public;
