@@ -33,3 +33,4 @@ check: ## Vet, and make sure that formatting and generated files are current
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt differs: run gofmt -w ."; exit 1; }
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
+	@$(GO) run ./cmd/freshet migrate --print | diff -q - sql/install.sql >/dev/null || { echo "sql/install.sql is not current: run make generate"; exit 1; }

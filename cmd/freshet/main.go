@@ -23,7 +23,8 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"migrate", "", "install Freshet into the database, or bring it up to this version", migrate},
+		{"migrate", "[--print]", "install Freshet into the database, or bring it up to this version", migrate},
+		{"uninstall", "[--purge] [--force]", "remove Freshet from the database", uninstall},
 		{"worker", "", "keep caches in step until stopped", runWorker},
 		{"drain", "", "work until nothing is pending, then exit", drain},
 		{"verify", "SINK [--sample N] [--repair] [--timeout D]", "compare a sink's table and cache both ways", verifyCommand},
@@ -99,7 +100,7 @@ func (c *cli) help(w io.Writer) {
 	fmt.Fprintln(w, "Freshet keeps Redis-compatible caches in step with Postgres.")
 	fmt.Fprintln(w)
 	for _, cmd := range commands() {
-		fmt.Fprintf(w, "  freshet %-8s %s\n", cmd.name, cmd.summary)
+		fmt.Fprintf(w, "  freshet %-9s %s\n", cmd.name, cmd.summary)
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintln(w, "FRESHET_DATABASE_URL and FRESHET_REDIS_URL say where; README.md has the rest.")

@@ -3,13 +3,24 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/freshet/freshet/internal/install"
 	"github.com/freshet/freshet/internal/pg"
 )
 
 func migrate(ctx context.Context, c *cli, args []string) error {
-	if _, err := parse(flags("migrate"), args, 0); err != nil {
+	set := flags("migrate")
+	show := set.Bool("print", false, "")
+	if _, err := parse(set, args, 0); err != nil {
+		return err
+	}
+	if *show {
+		text, err := install.Print()
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(c.stdout, text)
 		return err
 	}
 	s, err := c.load()

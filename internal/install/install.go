@@ -115,16 +115,18 @@ func Latest() (int, error) {
 	return migrations[len(migrations)-1].version, nil
 }
 
+// setup makes what the first migration needs to be recorded in.
+const setup = `
+create schema if not exists freshet;
+revoke all on schema freshet from public;
+create table if not exists freshet.schema_version (
+    version     integer primary key,
+    name        text not null,
+    applied_at  timestamptz not null default now()
+);
+revoke all on freshet.schema_version from public`
+
 func begin(ctx context.Context, conn *pgx.Conn) (int, error) {
-	const setup = `
-		create schema if not exists freshet;
-		revoke all on schema freshet from public;
-		create table if not exists freshet.schema_version (
-			version     integer primary key,
-			name        text not null,
-			applied_at  timestamptz not null default now()
-		);
-		revoke all on freshet.schema_version from public`
 	if _, err := conn.Exec(ctx, setup); err != nil {
 		return 0, fmt.Errorf("create schema freshet: %w", err)
 	}

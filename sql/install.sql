@@ -1,0 +1,2702 @@
+-- Freshet, schema version 1. Written by "freshet migrate --print"; apply it with
+--     psql -v ON_ERROR_STOP=1 -f install.sql
+-- as often as you like. Everything is in schema freshet.
+
+set client_min_messages = warning;
+
+do $freshet$
+begin
+    if current_setting('server_version_num')::integer < 140000 then
+        raise exception 'this server is Postgres %; Freshet needs version 14 or later', current_setting('server_version');
+    end if;
+end
+$freshet$;
+
+-- Until the end of the session or of this text.
+select pg_advisory_lock(1181905010);
+
+create schema if not exists freshet;
+revoke all on schema freshet from public;
+create table if not exists freshet.schema_version (
+    version     integer primary key,
+    name        text not null,
+    applied_at  timestamptz not null default now()
+);
+revoke all on freshet.schema_version from public;
+
+do $freshet$
+begin
+    if exists (select from freshet.schema_version where version > 1) then
+        raise exception 'the schema in this database is newer than this text, which brings version 1';
+    end if;
+end
+$freshet$;
+
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.schema_version') is not null then
+        execute 'select exists (select from freshet.schema_version where version = 1)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+insert into freshet.schema_version (version, name) values (1, 'tables');
+
+-- The tables behind the public views and functions. All of them are private:
+-- applications and operators go through freshet.create_sink and its kin.
+
+-- One row: who this installation is. Redis keys of Freshet's own carry the id,
+-- so two databases that share a target never take each other's for their own.
+create table freshet.installation (
+    singleton   boolean primary key default true constraint installation_is_one_row check (singleton),
+    id          text not null,
+    created_at  timestamptz not null default now()
+);
+
+insert into freshet.installation (id)
+values (substr(md5(gen_random_uuid()::text), 1, 12));
+
+-- One row that a crash or a promotion empties (that is what unlogged means) and
+-- a clean restart keeps. With another value in it, transaction ids that a cursor
+-- has seen as finished may be given out a second time.
+create unlogged table freshet.incarnation (
+    singleton  boolean primary key default true constraint incarnation_is_one_row check (singleton),
+    value      text not null
+);
+
+-- A table that feeds sinks. Columns are kept by attribute number, so that a
+-- rename changes nothing here.
+create table freshet.source (
+    id             integer generated always as identity primary key,
+    -- null once its capture is dropped
+    relid          oid constraint source_relid_key unique,
+    schema_name    name not null,
+    table_name     name not null,
+    key_attnums    smallint[] not null,
+    segment        integer not null default 1,
+    -- changes of transactions visible in this snapshot may be gone from the change table
+    floor          pg_snapshot not null,
+    created_at     timestamptz not null default now()
+);
+
+create table freshet.sink (
+    id                integer generated always as identity primary key,
+    name              text not null constraint sink_name_key unique,
+    source_id         integer not null constraint sink_source_fkey references freshet.source (id),
+    -- raised by every change of what entries look like; part of every fence
+    definition        integer not null default 1,
+    -- raised by every change at all; a worker that sees another one reads the sink anew
+    revision          integer not null default 1,
+    key               text not null,
+    key_parts         jsonb not null,
+    key_attnums       smallint[] not null,
+    -- key columns that are compared and ordered as lower(column)
+    folded_attnums    smallint[] not null,
+    -- the columns of the unique index that orders a backfill
+    order_attnums     smallint[] not null,
+    column_attnums    smallint[] not null,
+    filter            text,
+    -- null: entries do not expire
+    expires           interval,
+    targets           text[] not null,
+    shards            integer not null,
+    capture           text not null,
+    on_schema_change  text not null,
+    max_lag           interval not null,
+    max_pending       bigint,
+    max_rate          integer,
+    state             text not null default 'active'
+        constraint sink_state_is_known check (state in ('active', 'paused', 'dropping')),
+    keep_entries      boolean not null default false,
+    coverage          text not null default 'lazy'
+        constraint sink_coverage_is_known check (coverage in ('lazy', 'full')),
+    created_at        timestamptz not null default now()
+);
+
+create index sink_source_id_idx on freshet.sink (source_id);
+
+-- Work that one worker at a time may do: a lane, a range of a backfill, or the
+-- removal of a dropped sink's entries. Whoever does it holds the lease under its
+-- epoch; the same epoch and nonce stand in the fence of the lease's control key.
+create table freshet.lease (
+    id             bigint generated always as identity primary key,
+    sink_id        integer not null constraint lease_sink_fkey references freshet.sink (id) on delete cascade,
+    kind           text not null
+        constraint lease_kind_is_known check (kind in ('sync', 'backfill', 'sweep', 'purge')),
+    target         text not null,
+    -- the last part of the control key: the shard of a lane, b<number> of a range
+    part           text not null,
+    epoch          bigint not null default 1,
+    nonce          text not null default substr(md5(gen_random_uuid()::text), 1, 16),
+    job_id         bigint,
+    holder         text,
+    heartbeat_at   timestamptz not null default clock_timestamp(),
+    -- true from just before the control key is first written: if the key is missing
+    -- afterwards, the target has lost it
+    stamped        boolean not null default false,
+    finished_at    timestamptz,
+    -- copy of the cursor in the control key, at most a heartbeat old
+    cursor         text not null,
+    -- everything visible in this snapshot is applied (or was seen not to concern the lane)
+    passed         pg_snapshot,
+    as_of          timestamptz,
+    last_error     text,
+    last_error_at  timestamptz,
+    constraint lease_part_key unique (sink_id, kind, target, part)
+) with (fillfactor = 50);
+
+create table freshet.worker (
+    id            text primary key,
+    targets       text[] not null,
+    started_at    timestamptz not null default clock_timestamp(),
+    heartbeat_at  timestamptz not null default clock_timestamp()
+) with (fillfactor = 50);
+
+create table freshet.backfill_run (
+    id              bigint generated always as identity primary key,
+    sink_id         integer not null constraint backfill_run_sink_fkey references freshet.sink (id) on delete cascade,
+    reason          text not null,
+    state           text not null default 'queued'
+        constraint backfill_run_state_is_known check (state in ('queued', 'running', 'completed', 'cancelled')),
+    rows_estimated  bigint not null default 0,
+    created_at      timestamptz not null default clock_timestamp(),
+    started_at      timestamptz,
+    finished_at     timestamptz
+);
+
+create index backfill_run_sink_id_idx on freshet.backfill_run (sink_id);
+
+-- A key range of a backfill on one target. The intent is what may have been
+-- written to the target and is not validated yet: key tuples in
+-- (intent_lower, intent_upper] that were read in intent_snapshot.
+create table freshet.backfill_range (
+    lease_id         bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
+    run_id           bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
+    -- validated up to and including this tuple; null: nothing yet
+    position         text[],
+    rows_done        bigint not null default 0,
+    intent_lower     text[],
+    intent_upper     text[],
+    intent_snapshot  pg_snapshot,
+    intent_rows      bigint not null default 0,
+    finished_at      timestamptz
+);
+
+create index backfill_range_run_id_idx on freshet.backfill_range (run_id);
+
+-- What a trigger could not record. No unique index: two writers must never wait
+-- for each other here.
+create table freshet.capture_gap (
+    source_id  integer not null,
+    at         timestamptz not null default clock_timestamp(),
+    xid        xid8 not null default pg_current_xact_id(),
+    operation  text not null,
+    code       text not null,
+    message    text not null
+);
+
+revoke all on all tables in schema freshet from public;
+revoke all on all sequences in schema freshet from public;
+$migration$;
+    end if;
+end
+$freshet$;
+
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.river_migration') is not null then
+        execute 'select exists (select from freshet.river_migration where version = 1)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+CREATE TABLE freshet.river_migration(
+  id bigserial PRIMARY KEY,
+  created_at timestamptz NOT NULL DEFAULT NOW(),
+  version bigint NOT NULL,
+  CONSTRAINT version CHECK (version >= 1)
+);
+
+CREATE UNIQUE INDEX ON freshet.river_migration USING btree(version);
+
+insert into freshet.river_migration (version) values (1);
+$migration$;
+    end if;
+end
+$freshet$;
+
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.river_migration') is not null then
+        execute 'select exists (select from freshet.river_migration where version = 2)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+CREATE TYPE freshet.river_job_state AS ENUM(
+  'available',
+  'cancelled',
+  'completed',
+  'discarded',
+  'retryable',
+  'running',
+  'scheduled'
+);
+
+CREATE TABLE freshet.river_job(
+  -- 8 bytes
+  id bigserial PRIMARY KEY,
+
+  -- 8 bytes (4 bytes + 2 bytes + 2 bytes)
+  --
+  -- `state` is kept near the top of the table for operator convenience -- when
+  -- looking at jobs with `SELECT *` it'll appear first after ID. The other two
+  -- fields aren't as important but are kept adjacent to `state` for alignment
+  -- to get an 8-byte block.
+  state freshet.river_job_state NOT NULL DEFAULT 'available',
+  attempt smallint NOT NULL DEFAULT 0,
+  max_attempts smallint NOT NULL,
+
+  -- 8 bytes each (no alignment needed)
+  attempted_at timestamptz,
+  created_at timestamptz NOT NULL DEFAULT NOW(),
+  finalized_at timestamptz,
+  scheduled_at timestamptz NOT NULL DEFAULT NOW(),
+
+  -- 2 bytes (some wasted padding probably)
+  priority smallint NOT NULL DEFAULT 1,
+
+  -- types stored out-of-band
+  args jsonb,
+  attempted_by text[],
+  errors jsonb[],
+  kind text NOT NULL,
+  metadata jsonb NOT NULL DEFAULT '{}',
+  queue text NOT NULL DEFAULT 'default',
+  tags varchar(255)[],
+
+  CONSTRAINT finalized_or_finalized_at_null CHECK ((state IN ('cancelled', 'completed', 'discarded') AND finalized_at IS NOT NULL) OR finalized_at IS NULL),
+  CONSTRAINT max_attempts_is_positive CHECK (max_attempts > 0),
+  CONSTRAINT priority_in_range CHECK (priority >= 1 AND priority <= 4),
+  CONSTRAINT queue_length CHECK (char_length(queue) > 0 AND char_length(queue) < 128),
+  CONSTRAINT kind_length CHECK (char_length(kind) > 0 AND char_length(kind) < 128)
+);
+
+-- We may want to consider adding another property here after `kind` if it seems
+-- like it'd be useful for something.
+CREATE INDEX river_job_kind ON freshet.river_job USING btree(kind);
+
+CREATE INDEX river_job_state_and_finalized_at_index ON freshet.river_job USING btree(state, finalized_at) WHERE finalized_at IS NOT NULL;
+
+CREATE INDEX river_job_prioritized_fetching_index ON freshet.river_job USING btree(state, queue, priority, scheduled_at, id);
+
+CREATE INDEX river_job_args_index ON freshet.river_job USING GIN(args);
+
+CREATE INDEX river_job_metadata_index ON freshet.river_job USING GIN(metadata);
+
+CREATE OR REPLACE FUNCTION freshet.river_job_notify()
+  RETURNS TRIGGER
+  AS $$
+DECLARE
+  payload json;
+BEGIN
+  IF NEW.state = 'available' THEN
+    -- Notify will coalesce duplicate notifications within a transaction, so
+    -- keep these payloads generalized:
+    payload = json_build_object('queue', NEW.queue);
+    PERFORM
+      pg_notify('river_insert', payload::text);
+  END IF;
+  RETURN NULL;
+END;
+$$
+LANGUAGE plpgsql;
+
+CREATE TRIGGER river_notify
+  AFTER INSERT ON freshet.river_job
+  FOR EACH ROW
+  EXECUTE PROCEDURE freshet.river_job_notify();
+
+CREATE UNLOGGED TABLE freshet.river_leader(
+    -- 8 bytes each (no alignment needed)
+    elected_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+
+    -- types stored out-of-band
+    leader_id text NOT NULL,
+    name text PRIMARY KEY,
+
+    CONSTRAINT name_length CHECK (char_length(name) > 0 AND char_length(name) < 128),
+    CONSTRAINT leader_id_length CHECK (char_length(leader_id) > 0 AND char_length(leader_id) < 128)
+);
+
+insert into freshet.river_migration (version) values (2);
+$migration$;
+    end if;
+end
+$freshet$;
+
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.river_migration') is not null then
+        execute 'select exists (select from freshet.river_migration where version = 3)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+ALTER TABLE freshet.river_job ALTER COLUMN tags SET DEFAULT '{}';
+UPDATE freshet.river_job SET tags = '{}' WHERE tags IS NULL;
+ALTER TABLE freshet.river_job ALTER COLUMN tags SET NOT NULL;
+
+insert into freshet.river_migration (version) values (3);
+$migration$;
+    end if;
+end
+$freshet$;
+
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.river_migration') is not null then
+        execute 'select exists (select from freshet.river_migration where version = 4)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+-- The args column never had a NOT NULL constraint or default value at the
+-- database level, though we tried to ensure one at the application level.
+ALTER TABLE freshet.river_job ALTER COLUMN args SET DEFAULT '{}';
+UPDATE freshet.river_job SET args = '{}' WHERE args IS NULL;
+ALTER TABLE freshet.river_job ALTER COLUMN args SET NOT NULL;
+ALTER TABLE freshet.river_job ALTER COLUMN args DROP DEFAULT;
+
+-- The metadata column never had a NOT NULL constraint or default value at the
+-- database level, though we tried to ensure one at the application level.
+ALTER TABLE freshet.river_job ALTER COLUMN metadata SET DEFAULT '{}';
+UPDATE freshet.river_job SET metadata = '{}' WHERE metadata IS NULL;
+ALTER TABLE freshet.river_job ALTER COLUMN metadata SET NOT NULL;
+
+-- The 'pending' job state will be used for upcoming functionality:
+ALTER TYPE freshet.river_job_state ADD VALUE IF NOT EXISTS 'pending' AFTER 'discarded';
+
+ALTER TABLE freshet.river_job DROP CONSTRAINT finalized_or_finalized_at_null;
+ALTER TABLE freshet.river_job ADD CONSTRAINT finalized_or_finalized_at_null CHECK (
+    (finalized_at IS NULL AND state NOT IN ('cancelled', 'completed', 'discarded')) OR
+    (finalized_at IS NOT NULL AND state IN ('cancelled', 'completed', 'discarded'))
+);
+
+DROP TRIGGER river_notify ON freshet.river_job;
+DROP FUNCTION freshet.river_job_notify;
+
+--
+-- Create table `river_queue`.
+--
+
+CREATE TABLE freshet.river_queue (
+    name text PRIMARY KEY NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    metadata jsonb NOT NULL DEFAULT '{}' ::jsonb,
+    paused_at timestamptz,
+    updated_at timestamptz NOT NULL
+);
+
+--
+-- Alter `river_leader` to add a default value of 'default` to `name`.
+--
+
+ALTER TABLE freshet.river_leader
+    ALTER COLUMN name SET DEFAULT 'default',
+    DROP CONSTRAINT name_length,
+    ADD CONSTRAINT name_length CHECK (name = 'default');
+
+insert into freshet.river_migration (version) values (4);
+$migration$;
+    end if;
+end
+$freshet$;
+
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.river_migration') is not null then
+        execute 'select exists (select from freshet.river_migration where version = 5)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+--
+-- Rebuild the migration table so it's based on `(line, version)`.
+--
+
+DO
+$body$
+BEGIN
+    -- Tolerate users who may be using their own migration system rather than
+    -- River's. If they are, they will have skipped version 001 containing
+    -- `CREATE TABLE river_migration`, so this table won't exist.
+    IF (SELECT to_regclass('freshet.river_migration') IS NOT NULL) THEN
+        ALTER TABLE freshet.river_migration
+            RENAME TO river_migration_old;
+
+        CREATE TABLE freshet.river_migration(
+            line TEXT NOT NULL,
+            version bigint NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT NOW(),
+            CONSTRAINT line_length CHECK (char_length(line) > 0 AND char_length(line) < 128),
+            CONSTRAINT version_gte_1 CHECK (version >= 1),
+            PRIMARY KEY (line, version)
+        );
+
+        INSERT INTO freshet.river_migration
+            (created_at, line, version)
+        SELECT created_at, 'main', version
+        FROM freshet.river_migration_old;
+
+        DROP TABLE freshet.river_migration_old;
+    END IF;
+END;
+$body$
+LANGUAGE 'plpgsql'; 
+
+--
+-- Add `river_job.unique_key` and bring up an index on it.
+--
+
+-- These statements use `IF NOT EXISTS` to allow users with a `river_job` table
+-- of non-trivial size to build the index `CONCURRENTLY` out of band of this
+-- migration, then follow by completing the migration.
+ALTER TABLE freshet.river_job
+    ADD COLUMN IF NOT EXISTS unique_key bytea;
+
+CREATE UNIQUE INDEX IF NOT EXISTS river_job_kind_unique_key_idx ON freshet.river_job (kind, unique_key) WHERE unique_key IS NOT NULL;
+
+--
+-- Create `river_client` and derivative.
+--
+-- This feature hasn't quite yet been implemented, but we're taking advantage of
+-- the migration to add the schema early so that we can add it later without an
+-- additional migration.
+--
+
+CREATE UNLOGGED TABLE freshet.river_client (
+    id text PRIMARY KEY NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    metadata jsonb NOT NULL DEFAULT '{}',
+    paused_at timestamptz,
+    updated_at timestamptz NOT NULL,
+    CONSTRAINT name_length CHECK (char_length(id) > 0 AND char_length(id) < 128)
+);
+
+-- Differs from `river_queue` in that it tracks the queue state for a particular
+-- active client.
+CREATE UNLOGGED TABLE freshet.river_client_queue (
+    river_client_id text NOT NULL REFERENCES freshet.river_client (id) ON DELETE CASCADE,
+    name text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    max_workers bigint NOT NULL DEFAULT 0,
+    metadata jsonb NOT NULL DEFAULT '{}',
+    num_jobs_completed bigint NOT NULL DEFAULT 0,
+    num_jobs_running bigint NOT NULL DEFAULT 0,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (river_client_id, name),
+    CONSTRAINT name_length CHECK (char_length(name) > 0 AND char_length(name) < 128),
+    CONSTRAINT num_jobs_completed_zero_or_positive CHECK (num_jobs_completed >= 0),
+    CONSTRAINT num_jobs_running_zero_or_positive CHECK (num_jobs_running >= 0)
+);
+
+insert into freshet.river_migration (line, version) values ('main', 5);
+$migration$;
+    end if;
+end
+$freshet$;
+
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.river_migration') is not null then
+        execute 'select exists (select from freshet.river_migration where version = 6)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+CREATE OR REPLACE FUNCTION freshet.river_job_state_in_bitmask(bitmask BIT(8), state freshet.river_job_state)
+RETURNS boolean
+LANGUAGE SQL
+IMMUTABLE
+AS $$
+    SELECT CASE state
+        WHEN 'available' THEN get_bit(bitmask, 7)
+        WHEN 'cancelled' THEN get_bit(bitmask, 6)
+        WHEN 'completed' THEN get_bit(bitmask, 5)
+        WHEN 'discarded' THEN get_bit(bitmask, 4)
+        WHEN 'pending'   THEN get_bit(bitmask, 3)
+        WHEN 'retryable' THEN get_bit(bitmask, 2)
+        WHEN 'running'   THEN get_bit(bitmask, 1)
+        WHEN 'scheduled' THEN get_bit(bitmask, 0)
+        ELSE 0
+    END = 1;
+$$;
+
+--
+-- Add `river_job.unique_states` and bring up an index on it.
+--
+-- This column may exist already if users manually created the column and index
+-- as instructed in the changelog so the index could be created `CONCURRENTLY`.
+--
+ALTER TABLE freshet.river_job ADD COLUMN IF NOT EXISTS unique_states BIT(8);
+
+-- This statement uses `IF NOT EXISTS` to allow users with a `river_job` table
+-- of non-trivial size to build the index `CONCURRENTLY` out of band of this
+-- migration, then follow by completing the migration.
+CREATE UNIQUE INDEX IF NOT EXISTS river_job_unique_idx ON freshet.river_job (unique_key)
+    WHERE unique_key IS NOT NULL
+      AND unique_states IS NOT NULL
+      AND freshet.river_job_state_in_bitmask(unique_states, state);
+
+-- Remove the old unique index. Users who are actively using the unique jobs
+-- feature and who wish to avoid deploy downtime may want od drop this in a
+-- subsequent migration once all jobs using the old unique system have been
+-- completed (i.e. no more rows with non-null unique_key and null
+-- unique_states).
+DROP INDEX freshet.river_job_kind_unique_key_idx;
+
+insert into freshet.river_migration (line, version) values ('main', 6);
+$migration$;
+    end if;
+end
+$freshet$;
+
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.river_migration') is not null then
+        execute 'select exists (select from freshet.river_migration where version = 7)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+--
+-- Notification outbox.
+--
+
+CREATE TABLE freshet.river_notification (
+    id bigserial PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    payload text NOT NULL,
+    topic text NOT NULL,
+    CONSTRAINT topic_length CHECK (length(topic) > 0 AND length(topic) < 128)
+);
+
+CREATE INDEX river_notification_created_at_idx ON freshet.river_notification (created_at);
+CREATE INDEX river_notification_topic_id_idx ON freshet.river_notification (topic, id);
+
+--
+-- SQLite JSONB conversion.
+--
+-- No-op. Postgres already stores River JSON columns as jsonb.
+
+--
+-- SQL cleanup.
+--
+
+--
+-- Drop unused tables `river_client` and `river_client_queue`.
+--
+
+DROP TABLE freshet.river_client_queue;
+DROP TABLE freshet.river_client;
+
+--
+-- Adds `DEFAULT 25` to `river_job.max_attempts`.
+--
+
+ALTER TABLE freshet.river_job
+    ALTER COLUMN max_attempts SET DEFAULT 25;
+
+--
+-- Changes `river_queue.updated_at` to have a default of `CURRENT_TIMESTAMP`.
+--
+
+ALTER TABLE freshet.river_queue
+    ALTER COLUMN updated_at SET DEFAULT CURRENT_TIMESTAMP;
+
+insert into freshet.river_migration (line, version) values ('main', 7);
+$migration$;
+    end if;
+end
+$freshet$;
+
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.river_migration') is not null then
+        execute 'select exists (select from freshet.river_migration where version = 8)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+-- No-op. Postgres sequences already prevent automatically generated job IDs
+-- from being reused.
+SELECT 1;
+
+insert into freshet.river_migration (line, version) values ('main', 8);
+$migration$;
+    end if;
+end
+$freshet$;
+
+begin;
+set local check_function_bodies = off;
+
+-- Writes the entry of every row of a sink's source. Returns the number of the
+-- backfill, as in the view backfills.
+create or replace function freshet.backfill(sink text, filter text default null, rate integer default null)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink  freshet.sink;
+begin
+    perform freshet.refuse_later('filter', filter is not null);
+    perform freshet.refuse_later('rate', rate is not null);
+    v_sink := freshet.find_sink(sink);
+    return freshet.request_backfill(v_sink.id, 'user');
+end
+$$;
+
+comment on function freshet.backfill(text, text, integer)
+is 'Writes the entry of every row of the sink''s source. Returns the number of the backfill, as in the view backfills.';
+revoke all on function freshet.backfill(text, text, integer) from public;
+
+-- The type at the bottom of a domain, or the type itself.
+create or replace function freshet.base_type(type oid)
+returns oid
+language sql
+stable
+set search_path = ''
+as $$
+    with recursive down (oid, typbasetype) as (
+        select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = base_type.type
+        union all
+        select t.oid, t.typbasetype from pg_catalog.pg_type t join down d on t.oid = d.typbasetype
+    )
+    select d.oid from down d where d.typbasetype = 0
+$$;
+
+revoke all on function freshet.base_type(oid) from public;
+
+-- A tuple of a sink's order columns as SQL: '7'::bigint, 'x'::text.
+create or replace function freshet.bound(sink integer, tuple text[])
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.string_agg(
+        pg_catalog.format('%L::%s', tuple[o.n],
+            case when o.attnum = any (s.folded_attnums) then 'pg_catalog.text'
+                else pg_catalog.format_type(a.atttypid, a.atttypmod) end), ', ' order by o.n)
+    from freshet.sink s
+    cross join lateral pg_catalog.unnest(s.order_attnums) with ordinality as o (attnum, n)
+    join pg_catalog.pg_attribute a
+        on a.attrelid = pg_catalog.to_regclass('freshet.changes_' || s.source_id) and a.attname = 'k' || o.attnum
+    where s.id = bound.sink
+$$;
+
+revoke all on function freshet.bound(integer, text[]) from public;
+
+-- The text itself if it is what the type would print for it, else null: '7' for an
+-- integer, but not '07', and not 'x'.
+create or replace function freshet.canonical(value text, type text)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_printed  text;
+begin
+    execute pg_catalog.format('select ($1::%s)::pg_catalog.text', type) into v_printed using value;
+    return case when v_printed = value then value end;
+exception
+    when data_exception or syntax_error_or_access_rule_violation then
+        return null;
+end
+$$;
+
+revoke all on function freshet.canonical(text, text) from public;
+
+-- Plans the filter as the workers will run it: a SQL boolean over the row of the
+-- source, whose name is its alias.
+create or replace function freshet.check_filter(source oid, filter text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_class   record;
+    v_path    text := pg_catalog.current_setting('search_path');
+    v_state   text;
+    v_message text;
+begin
+    if filter is null then
+        return;
+    end if;
+    if pg_catalog.btrim(filter, E' \t\n\r') = '' then
+        raise exception 'filter: it is empty' using errcode = 'invalid_parameter_value',
+            hint = 'Leave filter out to take every row.';
+    end if;
+    select n.nspname, c.relname into v_class
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = source;
+
+    begin
+        perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
+        execute pg_catalog.format(
+            E'explain select from %1$I.%2$I as %2$I where ((\n%3$s\n)) is true', v_class.nspname, v_class.relname, filter);
+        perform pg_catalog.set_config('search_path', v_path, true);
+    exception when others then
+        get stacked diagnostics v_state = returned_sqlstate, v_message = message_text;
+        if v_message like 'argument of IS TRUE must be type boolean%' then
+            v_message := 'it must be a condition, true or false for each row';
+        end if;
+        raise exception 'filter: %', v_message
+            using errcode = v_state, hint = freshet.column_hint(source);
+    end;
+end
+$$;
+
+revoke all on function freshet.check_filter(oid, text) from public;
+
+-- Refuses templates in which two tuples could render the same key. One column may
+-- contain any text. What stands before it must be told from what follows it, reading
+-- from the left; what stands after it from what precedes it, reading from the right.
+create or replace function freshet.check_key(parts jsonb)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $body$
+declare
+    v_count   integer := pg_catalog.jsonb_array_length(parts);
+    v_free    integer;      -- the part that can contain any text
+    v_part    jsonb;
+    v_next    jsonb;
+    v_class   text;
+    v_touch   text;         -- the character of the neighbour that has to end the column
+    v_n       integer;
+begin
+    for v_n in 0 .. v_count - 1 loop
+        v_part := parts -> v_n;
+        continue when v_part ? 'text' or freshet.key_class((v_part ->> 'type')::oid, v_part -> 'modifiers') is not null;
+        if v_free is not null then
+            raise exception 'key: ${%} and ${%} can both contain any text, so that two rows could get the same key',
+                parts -> v_free ->> 'column', v_part ->> 'column'
+                using errcode = 'invalid_parameter_value',
+                      hint = pg_catalog.format('Percent-encode one of them: ${%s|url}.', parts -> v_free ->> 'column');
+        end if;
+        v_free := v_n;
+    end loop;
+
+    for v_n in 0 .. v_count - 1 loop
+        v_part := parts -> v_n;
+        continue when v_part ? 'text' or v_n = v_free;
+        v_class := freshet.key_class((v_part ->> 'type')::oid, v_part -> 'modifiers');
+        if v_n < coalesce(v_free, v_count) then
+            continue when v_n = v_count - 1;
+            v_next := parts -> (v_n + 1);
+            v_touch := pg_catalog.left(v_next ->> 'text', 1);
+        else
+            v_next := parts -> (v_n - 1);
+            v_touch := pg_catalog.right(v_next ->> 'text', 1);
+        end if;
+        if v_touch is null or v_touch ~ ('[' || v_class || ']') then
+            raise exception 'key: two rows could get the same key, for it does not show where ${%} begins or ends',
+                v_part ->> 'column'
+                using errcode = 'invalid_parameter_value',
+                      hint = 'Put a character that it cannot contain, such as a colon, between it and its neighbour.';
+        end if;
+    end loop;
+end
+$body$;
+
+revoke all on function freshet.check_key(jsonb) from public;
+
+-- Refuses a template whose keys could also be those of another sink on the same
+-- target: two writers of one key would overwrite each other for ever.
+create or replace function freshet.check_overlap(parts jsonb, targets text[])
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $body$
+declare
+    v_other  record;
+begin
+    select s.name, s.key into v_other
+    from freshet.sink s
+    where s.targets && check_overlap.targets and freshet.keys_overlap(s.key_parts, parts)
+    order by s.id
+    limit 1;
+    if found then
+        raise exception 'key: the sink "%" writes the same keys already, or could: its key is "%"', v_other.name, v_other.key
+            using errcode = 'duplicate_object',
+                  hint = 'Begin the key with another prefix.';
+    end if;
+end
+$body$;
+
+revoke all on function freshet.check_overlap(jsonb, text[]) from public;
+
+-- Refuses who does not own the source of a sink. A source that is gone anybody may
+-- clear away.
+create or replace function freshet.check_owner(sink integer)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_owner  oid;
+    v_name   text;
+begin
+    select c.relowner, s.name into v_owner, v_name
+    from freshet.sink s
+    join freshet.source o on o.id = s.source_id
+    left join pg_catalog.pg_class c on c.oid = o.relid
+    where s.id = check_owner.sink;
+    if not pg_catalog.pg_has_role(v_owner, 'member') then
+        raise exception 'name: only the owner of its source may do that with the sink "%"', v_name
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_owner));
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_owner(integer) from public;
+
+-- Refuses what cannot feed a sink, saying why.
+create or replace function freshet.check_source(source oid)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_class   pg_catalog.pg_class;
+    v_schema  name;
+    v_name    text := source::pg_catalog.regclass::text;
+begin
+    select * into v_class from pg_catalog.pg_class c where c.oid = check_source.source;
+    if not found then
+        raise exception 'source: there is no table with oid %', source using errcode = 'undefined_table';
+    end if;
+    select n.nspname into v_schema from pg_catalog.pg_namespace n where n.oid = v_class.relnamespace;
+
+    if v_schema in ('freshet', 'pg_catalog', 'information_schema') then
+        raise exception 'source: % belongs to the schema %, which cannot feed a sink', v_name, v_schema
+            using errcode = 'wrong_object_type';
+    elsif v_class.relispartition then
+        raise exception 'source: % is a partition', v_name
+            using errcode = 'wrong_object_type',
+                  hint = pg_catalog.format('Name the partitioned table, %s.', pg_catalog.pg_partition_root(source)::text);
+    elsif v_class.relkind not in ('r', 'p') then
+        raise exception 'source: % is not a table', v_name
+            using errcode = 'wrong_object_type',
+                  hint = 'Name a table; views and foreign tables fire no triggers for their rows.';
+    elsif v_class.relpersistence <> 'p' then
+        raise exception 'source: % is a temporary or unlogged table, whose rows vanish without a trigger', v_name
+            using errcode = 'wrong_object_type';
+    elsif v_class.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where source in (i.inhrelid, i.inhparent)) then
+        raise exception 'source: % inherits from a table or is inherited from', v_name
+            using errcode = 'wrong_object_type',
+                  hint = 'Its unique indexes do not span the family, so that keys could clash. Partition the table instead.';
+    elsif not pg_catalog.pg_has_role(v_class.relowner, 'member') then
+        raise exception 'source: only the owner of % can create a sink on it', v_name
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_class.relowner));
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_source(oid) from public;
+
+-- Refuses a list of targets that cannot be served.
+create or replace function freshet.check_targets(targets text[])
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    v_target  text;
+begin
+    if coalesce(pg_catalog.cardinality(targets), 0) = 0 then
+        raise exception 'targets: the list is empty' using errcode = 'invalid_parameter_value',
+            hint = 'Leave targets out for the target "default".';
+    end if;
+    foreach v_target in array targets loop
+        if v_target is null or v_target !~ '^[a-z][a-z0-9_]{0,47}$' then
+            raise exception 'targets: "%" is not the name of a target', v_target
+                using errcode = 'invalid_parameter_value',
+                      hint = 'A target is named as in the worker''s environment: FRESHET_REDIS_URL_EU is the target "eu".';
+        end if;
+    end loop;
+    if (select count(distinct t) < count(*) from pg_catalog.unnest(targets) as t) then
+        raise exception 'targets: a target is named twice' using errcode = 'invalid_parameter_value';
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_targets(text[]) from public;
+
+-- What to say after an unknown column.
+create or replace function freshet.column_hint(source oid)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select 'Its columns are: ' || pg_catalog.string_agg(a.attname, ', ' order by a.attnum) || '.'
+    from pg_catalog.pg_attribute a
+    where a.attrelid = source and a.attnum > 0 and not a.attisdropped
+$$;
+
+revoke all on function freshet.column_hint(oid) from public;
+
+-- Creates a sink: checks every argument, sets up capture on the source, makes the
+-- lanes and their jobs, and enqueues the first backfill.
+create or replace function freshet.create_sink(
+    name              text,
+    source            regclass,
+    key               text default null,
+    columns           text[] default null,
+    value             text default null,
+    transform         text default null,
+    filter            text default null,
+    expires           interval default null,
+    expires_at        text default null,
+    targets           text[] default '{default}',
+    shards            integer default 1,
+    capture           text default 'trigger',
+    backfill          boolean default true,
+    adopt             boolean default false,
+    accept_drift      boolean default false,
+    on_schema_change  text default 'rewarm',
+    max_lag           interval default '24 hours',
+    max_pending       bigint default null,
+    max_rate          integer default null)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_parts    jsonb;
+    v_key      smallint[];
+    v_order    smallint[];
+    v_columns  smallint[];
+    v_source   freshet.source;
+    v_sink     integer;
+    v_missing  text;
+    v_lease    bigint;
+begin
+    perform freshet.refuse_later('value', value is not null);
+    perform freshet.refuse_later('transform', transform is not null);
+    perform freshet.refuse_later('expires_at', expires_at is not null);
+    perform freshet.refuse_later('shards', shards is distinct from 1);
+    perform freshet.refuse_later('capture', capture is distinct from 'trigger');
+    perform freshet.refuse_later('adopt', adopt is distinct from false);
+    perform freshet.refuse_later('accept_drift', accept_drift is distinct from false);
+    perform freshet.refuse_later('on_schema_change', on_schema_change is distinct from 'rewarm');
+    perform freshet.refuse_later('max_lag', max_lag is distinct from interval '24 hours');
+    perform freshet.refuse_later('max_pending', max_pending is not null);
+    perform freshet.refuse_later('max_rate', max_rate is not null);
+
+    if name is null or name !~ '^[a-z][a-z0-9_]{0,47}$' then
+        raise exception 'name: "%" is not a sink name', name
+            using errcode = 'invalid_parameter_value',
+                  hint = 'Begin with a lower-case letter and go on with lower-case letters, digits and underscores, 48 at most.';
+    end if;
+    if source is null then
+        raise exception 'source: name the table that feeds the sink' using errcode = 'invalid_parameter_value';
+    end if;
+    if backfill is null then
+        raise exception 'backfill: say true or false' using errcode = 'invalid_parameter_value';
+    end if;
+    if expires < interval '0' then
+        raise exception 'expires: % is negative', expires using errcode = 'invalid_parameter_value',
+            hint = 'Give how long an entry lives after it was written; leave expires out for ever.';
+    end if;
+    expires := nullif(expires, interval '0');
+    perform freshet.check_targets(targets);
+    if exists (select from freshet.sink s where s.name = create_sink.name) then
+        raise exception 'name: there is a sink "%" already%', name,
+            (select case s.state when 'dropping' then ', whose entries are still being removed' else '' end
+             from freshet.sink s where s.name = create_sink.name)
+            using errcode = 'duplicate_object';
+    end if;
+    perform freshet.check_source(source);
+
+    -- The key.
+    if key is null then
+        key := freshet.default_key(source);
+    end if;
+    v_parts := freshet.parse_key(key);
+    select pg_catalog.string_agg(pg_catalog.format('"%s"', p ->> 'column'), ', ') into v_missing
+    from pg_catalog.jsonb_array_elements(v_parts) as p
+    where p ? 'column' and not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = source and a.attname = p ->> 'column' and a.attnum > 0 and not a.attisdropped);
+    if v_missing is not null then
+        raise exception 'key: % has no column %', source, v_missing
+            using errcode = 'undefined_column', hint = freshet.column_hint(source);
+    end if;
+    select pg_catalog.array_agg(distinct a.attnum order by a.attnum) into v_key
+    from pg_catalog.jsonb_array_elements(v_parts) as p
+    join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p ->> 'column';
+    if v_key is null then
+        raise exception 'key: the template "%" names no column, so all rows would share one key', key
+            using errcode = 'invalid_parameter_value', hint = 'Write ${column} for a column of the source.';
+    end if;
+    v_parts := freshet.key_by_attnum(source, v_parts);
+    select p ->> 'column' into v_missing
+    from pg_catalog.jsonb_array_elements(v_parts) as p
+    where p ? 'column'
+    group by p ->> 'column'
+    having count(distinct p -> 'modifiers' ? 'lower') > 1;
+    if v_missing is not null then
+        raise exception 'key: ${%} stands there with |lower and without', v_missing
+            using errcode = 'invalid_parameter_value';
+    end if;
+    v_order := freshet.unique_index(source, v_parts);
+    if v_order is null then
+        raise exception 'key: several rows of % could share one key, for no unique index covers the columns of "%"', source, key
+            using errcode = 'invalid_parameter_value',
+                  hint = 'Use all columns of the primary key, or create a unique index on the columns of the key'
+                      ' (on lower(column) where the key says |lower).';
+    end if;
+    perform freshet.check_key(v_parts);
+    perform freshet.check_overlap(v_parts, targets);
+
+    -- The value: the columns there are now, so that a later one does not leak.
+    select pg_catalog.string_agg(pg_catalog.format('"%s"', c.name), ', ') into v_missing
+    from pg_catalog.unnest(columns) as c (name)
+    where not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = source and a.attname = c.name and a.attnum > 0 and not a.attisdropped);
+    if v_missing is not null then
+        raise exception 'columns: % has no column %', source, v_missing
+            using errcode = 'undefined_column', hint = freshet.column_hint(source);
+    end if;
+    if columns is null then
+        select pg_catalog.array_agg(a.attnum order by a.attnum) into v_columns
+        from pg_catalog.pg_attribute a
+        where a.attrelid = source and a.attnum > 0 and not a.attisdropped;
+    else
+        select pg_catalog.array_agg(a.attnum order by c.n) into v_columns
+        from pg_catalog.unnest(columns) with ordinality as c (name, n)
+        join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = c.name;
+        if v_columns is null then
+            raise exception 'columns: the list is empty' using errcode = 'invalid_parameter_value',
+                hint = 'Leave columns out to take all of them.';
+        end if;
+        if (select count(distinct c) < count(*) from pg_catalog.unnest(columns) as c) then
+            raise exception 'columns: a column is named twice' using errcode = 'duplicate_column';
+        end if;
+    end if;
+    perform freshet.check_filter(source, filter);
+
+    -- From here on the source is locked against writers, for as long as this
+    -- transaction takes, unless capture already has all that the sink needs.
+    select * into v_source from freshet.source s where s.relid = create_sink.source;
+    if not found or not v_key <@ v_source.key_attnums then
+        perform freshet.lock_source(source);
+        insert into freshet.source as s (relid, schema_name, table_name, key_attnums, floor)
+        select c.oid, n.nspname, c.relname, v_key, freshet.cursor_now()
+        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where c.oid = create_sink.source
+        on conflict (relid) do update
+        set key_attnums = (
+            select pg_catalog.array_agg(distinct u order by u)
+            from pg_catalog.unnest(s.key_attnums || excluded.key_attnums) as u)
+        returning * into v_source;
+        perform freshet.make_capture(v_source.id);
+    end if;
+
+    insert into freshet.sink (
+        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, targets, shards,
+        capture, on_schema_change, max_lag, max_pending, max_rate)
+    values (
+        create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
+        create_sink.filter, create_sink.expires, create_sink.targets, create_sink.shards, create_sink.capture,
+        create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
+    returning id into v_sink;
+
+    -- The cursor is taken after the lock: what was captured by then, this very
+    -- transaction's own later writes included, counts as not yet applied.
+    for v_lease in
+        insert into freshet.lease (sink_id, kind, target, part, cursor)
+        select v_sink, 'sync', t.target, p.shard::text, freshet.cursor_now()::text
+        from pg_catalog.unnest(targets) as t (target), pg_catalog.generate_series(0, shards - 1) as p (shard)
+        returning id
+    loop
+        perform freshet.enqueue_lease(v_lease);
+    end loop;
+
+    if backfill then
+        perform freshet.request_backfill(v_sink, 'create');
+    end if;
+end
+$$;
+
+comment on function freshet.create_sink(text, regclass, text, text[], text, text, text, interval, text, text[], integer, text, boolean, boolean, boolean, text, interval, bigint, integer)
+is 'Keeps an entry in Redis for each row of a table. Give at least name and source; see the README for every argument.';
+revoke all on function freshet.create_sink(text, regclass, text, text[], text, text, text, interval, text, text[], integer, text, boolean, boolean, boolean, text, interval, bigint, integer) from public;
+
+-- A cursor that has passed nothing that is not finished yet: xmin:xmin: of the
+-- present snapshot. A snapshot of one's own transaction counts one's own id as
+-- visible, so the snapshot itself would hide what this transaction goes on to write.
+create or replace function freshet.cursor_now()
+returns pg_snapshot
+language sql
+volatile
+set search_path = ''
+as $$
+    select (s.xmin || ':' || s.xmin || ':')::pg_catalog.pg_snapshot
+    from (select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text as xmin) s
+$$;
+
+revoke all on function freshet.cursor_now() from public;
+
+-- users:${id} for public.users, billing.invoices:${tenant_id}:${id} elsewhere and
+-- for composite keys.
+create or replace function freshet.default_key(source oid)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $body$
+declare
+    v_prefix  text;
+    v_key     text;
+begin
+    select case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end into v_prefix
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = source;
+
+    -- In a composite key, what can contain any text is percent-encoded: a colon in it
+    -- would look like the next column.
+    select pg_catalog.string_agg(
+        case when i.indnkeyatts > 1 and freshet.key_class(freshet.base_type(a.atttypid), '[]') is null
+            then pg_catalog.format('${%s|url}', a.attname)
+            else pg_catalog.format('${%s}', a.attname) end, ':' order by k.n)
+    into v_key
+    from pg_catalog.pg_index i
+    cross join lateral pg_catalog.unnest(i.indkey::smallint[]) with ordinality as k (attnum, n)
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = source and i.indisprimary and k.n <= i.indnkeyatts;
+    if v_key is null then
+        raise exception 'source: % has no primary key to make a key of', source::pg_catalog.regclass
+            using errcode = 'invalid_parameter_value',
+                  hint = 'Give key, a template such as ''users:${email}'' over the columns of a unique index.';
+    end if;
+    return pg_catalog.replace(v_prefix, '${', '$${') || ':' || v_key;
+end
+$body$;
+
+revoke all on function freshet.default_key(oid) from public;
+
+-- Removes the capture of a source that no sink needs any more.
+create or replace function freshet.drop_capture(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_relid  oid;
+begin
+    if exists (select from freshet.sink s where s.source_id = drop_capture.source and s.state <> 'dropping') then
+        return;
+    end if;
+    select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
+    if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
+        perform freshet.lock_source(v_relid, 'access exclusive');
+    end if;
+    -- The triggers go with their function.
+    execute pg_catalog.format('drop function if exists freshet.%I() cascade', 'capture_' || source);
+    execute pg_catalog.format('drop function if exists freshet.%I(text)', 'touch_' || source);
+    execute pg_catalog.format('drop table if exists freshet.%I cascade', 'changes_' || source);
+    delete from freshet.capture_gap g where g.source_id = drop_capture.source;
+    -- The row stays for sinks whose entries are still being removed; a new sink on
+    -- the same table gets a source of its own.
+    update freshet.source s set relid = null where s.id = drop_capture.source;
+end
+$$;
+
+revoke all on function freshet.drop_capture(integer) from public;
+
+-- Ends a sink. Capture that no other sink needs goes at once; a worker removes the
+-- entries, and until then the sink is `dropping`.
+create or replace function freshet.drop_sink(name text, keep_entries boolean default false)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink   freshet.sink := freshet.find_sink(name);
+    v_lease  bigint;
+begin
+    perform freshet.check_owner(v_sink.id);
+
+    -- Another definition and no leases: whoever still writes for this sink is refused
+    -- as soon as the purge has stamped the control keys.
+    update freshet.sink s
+    set state = 'dropping', definition = s.definition + 1, revision = s.revision + 1, keep_entries = drop_sink.keep_entries
+    where s.id = v_sink.id;
+    for v_lease in
+        insert into freshet.lease (sink_id, kind, target, part, cursor)
+        select v_sink.id, 'purge', t.target, 'purge', ''
+        from pg_catalog.unnest(v_sink.targets) as t (target)
+        returning id
+    loop
+        perform freshet.enqueue_lease(v_lease);
+    end loop;
+
+    perform freshet.drop_capture(v_sink.source_id);
+end
+$$;
+
+comment on function freshet.drop_sink(text, boolean)
+is 'Ends a sink and removes its entries from Redis, or leaves them there with keep_entries => true.';
+revoke all on function freshet.drop_sink(text, boolean) from public;
+
+-- Inserts a River job and wakes a worker at commit. River's own client sends its
+-- notifications from Go; a job inserted by SQL would wait for the next poll.
+create or replace function freshet.enqueue(kind text, queue text, args jsonb)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_id bigint;
+begin
+    -- One attempt: what has to run again is enqueued again, under a new epoch.
+    insert into freshet.river_job (kind, queue, args, max_attempts)
+    values (enqueue.kind, enqueue.queue, enqueue.args, 1)
+    returning id into v_id;
+
+    -- A transaction that has notified cannot be prepared.
+    if pg_catalog.current_setting('max_prepared_transactions') = '0' then
+        perform pg_catalog.pg_notify('freshet.river_insert',
+            pg_catalog.json_build_object('queue', enqueue.queue)::text);
+    end if;
+    return v_id;
+end
+$$;
+
+revoke all on function freshet.enqueue(text, text, jsonb) from public;
+
+-- Enqueues the job that will take a lease under its present epoch.
+create or replace function freshet.enqueue_lease(lease bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease freshet.lease;
+begin
+    select * into strict v_lease from freshet.lease l where l.id = enqueue_lease.lease for update;
+
+    update freshet.lease l
+    set job_id = freshet.enqueue(
+        case when v_lease.kind in ('sync', 'backfill') then v_lease.kind else 'maintain' end,
+        'target_' || v_lease.target,
+        pg_catalog.jsonb_build_object('lease', v_lease.id, 'epoch', v_lease.epoch))
+    where l.id = v_lease.id;
+end
+$$;
+
+revoke all on function freshet.enqueue_lease(bigint) from public;
+
+-- How many rows the planner expects in a table. Nothing is counted.
+create or replace function freshet.estimate_rows(source oid)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_plan  json;
+begin
+    execute pg_catalog.format('explain (format json) select from %s', source::pg_catalog.regclass) into v_plan;
+    return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::bigint;
+end
+$$;
+
+revoke all on function freshet.estimate_rows(oid) from public;
+
+-- The sink of that name, or an error that lists the names there are.
+create or replace function freshet.find_sink(name text)
+returns freshet.sink
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_sink  freshet.sink;
+begin
+    select * into v_sink from freshet.sink s where s.name = find_sink.name and s.state <> 'dropping';
+    if not found then
+        raise exception 'sink: there is no sink "%"', name
+            using errcode = 'undefined_object',
+                  hint = (select coalesce('There are: ' || pg_catalog.string_agg(s.name, ', ' order by s.name) || '.',
+                                          'Create one with freshet.create_sink.')
+                          from freshet.sink s where s.state <> 'dropping');
+    end if;
+    return v_sink;
+end
+$$;
+
+revoke all on function freshet.find_sink(text) from public;
+
+-- Ends the work of a lease for good. The last range of a backfill completes it; the
+-- last purge of a sink removes the sink. False if `epoch` is over.
+create or replace function freshet.finish_lease(lease bigint, epoch bigint)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  freshet.lease;
+    v_run    bigint;
+begin
+    update freshet.lease l
+    set finished_at = pg_catalog.clock_timestamp(), holder = null
+    where l.id = finish_lease.lease and l.epoch = finish_lease.epoch
+    returning * into v_lease;
+    if not found then
+        return false;
+    end if;
+
+    if v_lease.kind = 'backfill' then
+        update freshet.backfill_range r set finished_at = pg_catalog.clock_timestamp()
+        where r.lease_id = v_lease.id
+        returning r.run_id into v_run;
+        -- Two ranges that end at once must not each take the other for unfinished.
+        perform from freshet.backfill_run b where b.id = v_run for update;
+        if not exists (select from freshet.backfill_range r where r.run_id = v_run and r.finished_at is null) then
+            update freshet.backfill_run b set state = 'completed', finished_at = pg_catalog.clock_timestamp()
+            where b.id = v_run;
+            update freshet.sink s set coverage = 'full' where s.id = v_lease.sink_id;
+        end if;
+
+    elsif v_lease.kind = 'purge' then
+        perform from freshet.sink s where s.id = v_lease.sink_id for update;
+        if not exists (
+            select from freshet.lease l
+            where l.sink_id = v_lease.sink_id and l.kind = 'purge' and l.finished_at is null)
+        then
+            delete from freshet.sink s where s.id = v_lease.sink_id;
+            delete from freshet.source o
+            where o.relid is null and not exists (select from freshet.sink s where s.source_id = o.id);
+        end if;
+    end if;
+    return true;
+end
+$$;
+
+revoke all on function freshet.finish_lease(bigint, bigint) from public;
+
+-- The key columns that have to be compared as lower(column): those with |lower whose
+-- type does not ignore case by itself.
+create or replace function freshet.folded(source oid, parts jsonb)
+returns smallint[]
+language sql
+stable
+set search_path = ''
+as $$
+    select coalesce(pg_catalog.array_agg(distinct (p.part ->> 'attnum')::smallint), '{}')
+    from pg_catalog.jsonb_array_elements(parts) as p (part)
+    where p.part -> 'modifiers' ? 'lower' and not freshet.ignores_case(source, (p.part ->> 'attnum')::smallint)
+$$;
+
+revoke all on function freshet.folded(oid, jsonb) from public;
+
+-- Whether the change table of a source has anything that `passed` does not see.
+-- Stable, so that it looks with the snapshot of the statement that calls it.
+create or replace function freshet.has_changes(source integer, passed pg_snapshot)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_found  boolean;
+begin
+    if pg_catalog.to_regclass('freshet.changes_' || source) is null then
+        -- The lane itself has to find out why.
+        return true;
+    end if;
+    execute pg_catalog.format(
+        'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
+        'lateral (select from freshet.%I c where c.xid >= r.lo and c.xid <= r.hi limit 1) c)',
+        'changes_' || source)
+    into v_found
+    using passed;
+    return v_found;
+end
+$$;
+
+revoke all on function freshet.has_changes(integer, pg_snapshot) from public;
+
+-- What a worker says once a second, for all its leases in one statement: that it
+-- lives, how far each has come and what went wrong. Returns the leases that it still
+-- holds, each with its sink's revision; the others have a new owner.
+create or replace function freshet.heartbeat(
+    worker   text,
+    targets  text[],
+    leases   bigint[],
+    epochs   bigint[],
+    cursors  text[],
+    passed   text[],
+    as_of    timestamptz[],
+    errors   text[])
+returns table (lease bigint, revision integer)
+language plpgsql
+set search_path = ''
+as $$
+begin
+    insert into freshet.worker as w (id, targets)
+    values (heartbeat.worker, heartbeat.targets)
+    on conflict (id) do update
+    set heartbeat_at = pg_catalog.clock_timestamp(), targets = excluded.targets;
+
+    return query
+    update freshet.lease l
+    set heartbeat_at = pg_catalog.clock_timestamp(),
+        cursor = coalesce(v.cursor, l.cursor),
+        passed = coalesce(v.passed::pg_snapshot, l.passed),
+        as_of = coalesce(v.as_of, l.as_of),
+        last_error = coalesce(v.error, l.last_error),
+        last_error_at = case when v.error is null then l.last_error_at else pg_catalog.clock_timestamp() end
+    from freshet.sink s, rows from (
+        pg_catalog.unnest(leases), pg_catalog.unnest(epochs), pg_catalog.unnest(cursors),
+        pg_catalog.unnest(heartbeat.passed), pg_catalog.unnest(heartbeat.as_of), pg_catalog.unnest(errors)
+    ) as v (lease, epoch, cursor, passed, as_of, error)
+    where l.id = v.lease and l.epoch = v.epoch and l.holder = heartbeat.worker and s.id = l.sink_id
+    returning l.id, s.revision;
+end
+$$;
+
+revoke all on function freshet.heartbeat(text, text[], bigint[], bigint[], text[], text[], timestamptz[], text[]) from public;
+
+-- Whether the type of a column takes 'Ada' and 'ADA' for equal: citext. A collation
+-- that is not deterministic may do so too, but does not say it.
+create or replace function freshet.ignores_case(relation oid, attnum smallint)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select t.typname = 'citext'
+    from pg_catalog.pg_attribute a
+    join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)
+    where a.attrelid = relation and a.attnum = ignores_case.attnum
+$$;
+
+revoke all on function freshet.ignores_case(oid, smallint) from public;
+
+-- Which life of the database this is: system identifier, timeline, database, and
+-- the value that a crash or a promotion forgets. Null when that value is missing
+-- and freshet.renew_incarnation has to draw another.
+create or replace function freshet.incarnation()
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select s.system_identifier
+        || '.' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
+        || '.' || d.oid
+        || '.' || (select i.value from freshet.incarnation i)
+    from pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+    where d.datname = pg_catalog.current_database()
+$$;
+
+revoke all on function freshet.incarnation() from public;
+
+-- Whether two values of a column that are equal in SQL are always the same bytes
+-- when rendered. Not so for numeric (1.0 = 1.00), for floats (-0 = 0), citext,
+-- bpchar or a collation that is not deterministic: those are compared as text.
+create or replace function freshet.is_exact(relation oid, attnum smallint)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select coalesce(
+        (t.typtype = 'e' or t.oid = any (array[
+            'bool', 'int2', 'int4', 'int8', 'oid', 'text', 'varchar', 'name', '"char"', 'uuid', 'bytea',
+            'date', 'timestamp', 'timestamptz']::pg_catalog.regtype[]))
+        and coalesce(c.collisdeterministic, true), false)
+    from pg_catalog.pg_attribute a
+    join pg_catalog.pg_type d on d.oid = a.atttypid
+    join pg_catalog.pg_type t on t.oid = case when d.typtype = 'd' then freshet.base_type(d.oid) else d.oid end
+    left join pg_catalog.pg_collation c on c.oid = a.attcollation
+    where a.attrelid = relation and a.attnum = is_exact.attnum
+$$;
+
+revoke all on function freshet.is_exact(oid, smallint) from public;
+
+-- The parts of a key with what is known of each column: {"text": …} and {"column": …,
+-- "modifiers": […], "attnum": …, "type": …}. The type is what a key can be read back
+-- with when the table is long gone.
+create or replace function freshet.key_by_attnum(source oid, parts jsonb)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.jsonb_agg(
+        case when p.part ? 'column'
+            then p.part || (
+                select pg_catalog.jsonb_build_object('attnum', a.attnum, 'type', freshet.base_type(a.atttypid)::bigint)
+                from pg_catalog.pg_attribute a
+                where a.attrelid = source and a.attname = p.part ->> 'column')
+            else p.part
+        end order by p.n)
+    from pg_catalog.jsonb_array_elements(parts) with ordinality as p (part, n)
+$$;
+
+revoke all on function freshet.key_by_attnum(oid, jsonb) from public;
+
+-- The characters that a column of a key can render to, as the inside of a regular
+-- expression's brackets. Null: any text at all.
+create or replace function freshet.key_class(type oid, modifiers jsonb)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+    select case
+        when coalesce(modifiers, '[]') ? 'url' then 'A-Za-z0-9._~%-'
+        when type in (20, 21, 23) then '0-9-'                       -- int8, int2, int4
+        when type = 26 then '0-9'                                   -- oid
+        when type = 16 then 'a-z'                                   -- bool
+        when type = 2950 then '0-9a-f-'                             -- uuid
+        when type in (700, 701, 1700) then '0-9.eINadfinty+-'       -- float4, float8, numeric
+        when type = 1082 then '0-9BC infty-'                        -- date
+        when type in (1083, 1114, 1184) then '0-9BC infty:.+-'      -- time, timestamp, timestamptz
+        when type = 17 then '\\x0-9a-f'                             -- bytea
+    end
+$$;
+
+revoke all on function freshet.key_class(oid, jsonb) from public;
+
+-- A key template as a list of tokens: '=x' is the character x, '[…]' any number of
+-- characters of a class, '*' any text.
+create or replace function freshet.key_tokens(parts jsonb)
+returns text[]
+language sql
+immutable
+set search_path = ''
+as $$
+    select pg_catalog.array_agg(t.token order by p.n, t.n)
+    from pg_catalog.jsonb_array_elements(parts) with ordinality as p (part, n)
+    cross join lateral (
+        select '=' || c.character as token, c.n
+        from pg_catalog.regexp_split_to_table(p.part ->> 'text', '') with ordinality as c (character, n)
+        where p.part ? 'text'
+        union all
+        select coalesce('[' || freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers') || ']', '*'), 1
+        where not p.part ? 'text'
+    ) t
+$$;
+
+revoke all on function freshet.key_tokens(jsonb) from public;
+
+-- Whether two key templates could render the same key: walks both at once, each
+-- place of one against each place of the other that some common beginning leads to.
+create or replace function freshet.keys_overlap(one jsonb, other jsonb)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+    with recursive
+    tokens as (select freshet.key_tokens(one) as a, freshet.key_tokens(other) as b),
+    reached (i, j) as (
+        select 1, 1
+        union
+        select s.i, s.j
+        from reached r
+        cross join tokens t
+        cross join lateral (select t.a[r.i] as x, t.b[r.j] as y) c
+        cross join lateral (
+            -- both go on by the same character
+            select r.i + 1 as i, r.j + 1 as j where c.x like '=%' and c.x = c.y
+            union all
+            -- a column may end anywhere
+            select r.i + 1, r.j where c.x not like '=%'
+            union all
+            select r.i, r.j + 1 where c.y not like '=%'
+            union all
+            -- or take the other's character
+            select r.i, r.j + 1 where c.y like '=%' and (c.x = '*' or (c.x like '[%' and pg_catalog.substr(c.y, 2) ~ c.x))
+            union all
+            select r.i + 1, r.j where c.x like '=%' and (c.y = '*' or (c.y like '[%' and pg_catalog.substr(c.x, 2) ~ c.y))
+        ) s
+    )
+    select exists (
+        select from reached r, tokens t
+        where r.i > pg_catalog.cardinality(t.a) and r.j > pg_catalog.cardinality(t.b))
+$$;
+
+revoke all on function freshet.keys_overlap(jsonb, jsonb) from public;
+
+-- Locks a source as CREATE TRIGGER does, without making its writers queue for
+-- long: short attempts with pauses, and an error after about ten seconds.
+create or replace function freshet.lock_source(source oid, mode text default 'share row exclusive')
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_timeout  text := pg_catalog.current_setting('lock_timeout');
+    v_until    timestamptz := pg_catalog.clock_timestamp() + interval '10 seconds';
+begin
+    loop
+        begin
+            perform pg_catalog.set_config('lock_timeout', '200ms', true);
+            execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
+            perform pg_catalog.set_config('lock_timeout', v_timeout, true);
+            return;
+        exception when lock_not_available then
+            perform pg_catalog.set_config('lock_timeout', v_timeout, true);
+            if pg_catalog.clock_timestamp() > v_until then
+                raise exception 'source: % is in use by a transaction that does not end', source::pg_catalog.regclass
+                    using errcode = 'lock_not_available',
+                          hint = 'Wait for it or end it (see pg_stat_activity), then run this again.';
+            end if;
+        end;
+        perform pg_catalog.pg_sleep(0.05 + pg_catalog.random() * 0.2);
+    end loop;
+end
+$$;
+
+revoke all on function freshet.lock_source(oid, text) from public;
+
+-- Writes the capture of a source anew: its change table (one parent, one segment
+-- to begin with), the trigger function, the touch function and the triggers.
+-- Called with the source locked as CREATE TRIGGER locks it.
+--
+-- Statement-level triggers keep bulk writes near their old speed. Row-level ones are
+-- for partitioned tables, where the parent's are inherited by every leaf and see the
+-- writes sent straight to it, and for tables that a subscription writes to, whose
+-- apply worker fires no others.
+create or replace function freshet.make_capture(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_source    freshet.source;
+    v_table     text;
+    v_changes   text;
+    v_segment   text;
+    v_column    record;
+    v_names     text := '';   -- k1, k2
+    v_columns   text := '';   -- "id", "tenant id"
+    v_exact     boolean := true;
+    v_rendered  text := '';
+    v_new       text := '';   -- new."id", new."tenant id"
+    v_old       text := '';
+    v_differs   text := '';   -- the old tuple and the new one render differently
+    v_rows      boolean;
+    v_both      text;
+    v_insert    text;
+    v_trigger   record;
+    v_leaf      oid;
+begin
+    select * into strict v_source from freshet.source s where s.id = make_capture.source;
+    v_table := v_source.relid::pg_catalog.regclass::text;
+    v_changes := pg_catalog.format('freshet.%I', 'changes_' || source);
+    v_segment := pg_catalog.format('freshet.%I', 'changes_' || source || '_' || v_source.segment);
+
+    if pg_catalog.to_regclass(v_changes) is null then
+        execute pg_catalog.format('create sequence freshet.%I cache 100', 'changes_' || source || '_id');
+        execute pg_catalog.format(
+            'create table %s ('
+            'id bigint not null default pg_catalog.nextval(%L), '
+            'xid xid8 not null default pg_catalog.pg_current_xact_id(), '
+            'at timestamptz not null default pg_catalog.now(), '
+            'op "char" not null)',
+            v_changes, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'));
+        execute pg_catalog.format('alter sequence freshet.%I owned by %s.id', 'changes_' || source || '_id', v_changes);
+        -- Nothing is ever in the parent itself; without an index it would still be scanned.
+        execute pg_catalog.format('create index on %s (xid, id)', v_changes);
+        execute pg_catalog.format('revoke all on %s from public', v_changes);
+    end if;
+
+    for v_column in
+        select 'k' || a.attnum as name,
+               pg_catalog.quote_ident(a.attname) as source_name,
+               freshet.is_exact(v_source.relid, a.attnum) as exact,
+               pg_catalog.format_type(freshet.base_type(a.atttypid),
+                   case when freshet.base_type(a.atttypid) = a.atttypid then a.atttypmod else -1 end)
+               || case when a.attcollation = 0 then ''
+                  else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
+                        from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+                        where c.oid = a.attcollation) end as type
+        from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
+        join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
+        order by a.attnum
+    loop
+        execute pg_catalog.format('alter table %s add column if not exists %I %s', v_changes, v_column.name, v_column.type);
+        v_names := v_names || ', ' || v_column.name;
+        v_columns := v_columns || ', ' || v_column.source_name;
+        v_exact := v_exact and v_column.exact;
+        v_new := v_new || ', new.' || v_column.source_name;
+        v_old := v_old || ', old.' || v_column.source_name;
+        v_differs := v_differs || pg_catalog.format(
+            case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
+                else ' or old.%1$s::pg_catalog.text is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
+        if not v_column.exact then
+            v_rendered := v_rendered || ', ' || v_column.source_name || '::pg_catalog.text as freshet_' || v_column.name;
+        end if;
+    end loop;
+    v_names := pg_catalog.substr(v_names, 3);
+    v_columns := pg_catalog.substr(v_columns, 3);
+
+    if pg_catalog.to_regclass(v_segment) is null then
+        execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
+        execute pg_catalog.format('create index on %s (xid, id)', v_segment);
+        execute pg_catalog.format('revoke all on %s from public', v_segment);
+    end if;
+
+    -- An update touches the new tuples, and the old ones too where they render
+    -- differently. UNION and not an anti-join: a plan made for one row is kept for
+    -- the statement that updates a million, and must not turn quadratic there.
+    if v_exact then
+        v_both := pg_catalog.format('select %1$s from freshet_new union select %1$s from freshet_old', v_columns);
+    else
+        -- The rendered columns only make the union tell them apart: give them names of their own.
+        v_both := pg_catalog.format(
+            'select %1$s from (select %1$s%2$s from freshet_new union select %1$s%2$s from freshet_old) as both_rows',
+            v_columns, v_rendered);
+    end if;
+
+    v_rows := (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = v_source.relid)
+        or exists (select from pg_catalog.pg_subscription_rel r where r.srrelid = v_source.relid);
+    if v_rows then
+        v_insert := pg_catalog.format($sql$
+        if tg_op = 'UPDATE' then
+            insert into %1$s (op, %2$s) values ('u', %3$s);
+            if %5$s then
+                insert into %1$s (op, %2$s) values ('u', %4$s);
+            end if;
+        elsif tg_op = 'INSERT' then
+            insert into %1$s (op, %2$s) values ('i', %3$s);
+        elsif tg_op = 'DELETE' then
+            insert into %1$s (op, %2$s) values ('d', %4$s);
+        else
+            insert into %1$s (op) values ('t');
+        end if;
+$sql$, v_segment, v_names,
+            pg_catalog.substr(v_new, 3), pg_catalog.substr(v_old, 3), pg_catalog.substr(v_differs, 5));
+    else
+        v_insert := pg_catalog.format($sql$
+        if tg_op = 'UPDATE' then
+            insert into %1$s (op, %2$s) select 'u', both_tuples.* from (%4$s) as both_tuples;
+        elsif tg_op = 'INSERT' then
+            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new;
+        elsif tg_op = 'DELETE' then
+            insert into %1$s (op, %2$s) select 'd', %3$s from freshet_old;
+        else
+            insert into %1$s (op) values ('t');
+        end if;
+$sql$, v_segment, v_names, v_columns, v_both);
+    end if;
+
+    -- The first call of a transaction runs under an exception block, so that
+    -- whatever is wrong with the change table becomes a gap and not the
+    -- application's error. The locks it took keep it right until the transaction
+    -- ends, so later calls go without: a subtransaction in each of them would slow
+    -- down every other session of the server.
+    --
+    -- A sleeping worker holds the advisory lock. Failing to share it means that
+    -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
+    -- before this transaction has ended.
+    execute pg_catalog.format($sql$
+create or replace function freshet.%1$I() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $body$
+begin
+    if pg_catalog.current_setting('freshet.guarded_%2$s', true) = 'yes' then
+%3$s
+    else
+        begin
+%3$s
+            if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s)
+                and pg_catalog.current_setting('max_prepared_transactions') = '0'
+            then
+                perform pg_catalog.pg_notify('freshet_bell', '%2$s');
+            end if;
+            perform pg_catalog.set_config('freshet.guarded_%2$s', 'yes', true);
+        exception when others then
+            perform freshet.record_gap(%2$s, tg_op, sqlstate, sqlerrm);
+        end;
+    end if;
+    return null;
+end
+$body$
+$sql$, 'capture_' || source, source, v_insert);
+
+    -- What Freshet itself touches goes through the same segment as the triggers'.
+    execute pg_catalog.format($sql$
+create or replace function freshet.%1$I(query text) returns bigint
+language plpgsql
+set search_path = ''
+as $body$
+declare
+    v_touched bigint;
+begin
+    execute 'insert into %3$s (op, %4$s) select ''r'', touched.* from (' || query || ') as touched';
+    get diagnostics v_touched = row_count;
+    if v_touched > 0 then
+        perform freshet.ring(%2$s);
+    end if;
+    return v_touched;
+end
+$body$
+$sql$, 'touch_' || source, source, v_segment, v_names);
+    execute pg_catalog.format('revoke all on function freshet.%I(text) from public', 'touch_' || source);
+
+    for v_trigger in
+        select t.name, t.event, t.level, t.tables from (values
+            ('freshet_insert', 'insert', 'statement', 'referencing new table as freshet_new', false),
+            ('freshet_update', 'update', 'statement', 'referencing old table as freshet_old new table as freshet_new', false),
+            ('freshet_delete', 'delete', 'statement', 'referencing old table as freshet_old', false),
+            ('freshet_row', 'insert or update or delete', 'row', '', true),
+            ('freshet_truncate', 'truncate', 'statement', '', null)
+        ) as t (name, event, level, tables, rows)
+        where t.rows is null or t.rows = v_rows
+    loop
+        if not exists (
+            select from pg_catalog.pg_trigger t
+            where t.tgrelid = v_source.relid and t.tgname = v_trigger.name)
+        then
+            execute pg_catalog.format(
+                'create trigger %I after %s on %s %s for each %s execute function freshet.%I()',
+                v_trigger.name, v_trigger.event, v_table, v_trigger.tables, v_trigger.level, 'capture_' || source);
+        end if;
+        -- Also for sessions that load data with session_replication_role = replica.
+        execute pg_catalog.format('alter table %s enable always trigger %I', v_table, v_trigger.name);
+    end loop;
+
+    -- A leaf that is truncated by itself fires no trigger of its parents.
+    for v_leaf in
+        select p.relid from pg_catalog.pg_partition_tree(v_source.relid) p where p.relid <> v_source.relid
+    loop
+        if not exists (
+            select from pg_catalog.pg_trigger t where t.tgrelid = v_leaf and t.tgname = 'freshet_truncate')
+        then
+            execute pg_catalog.format(
+                'create trigger freshet_truncate after truncate on %s for each statement execute function freshet.%I()',
+                v_leaf::pg_catalog.regclass, 'capture_' || source);
+        end if;
+        execute pg_catalog.format('alter table %s enable always trigger freshet_truncate', v_leaf::pg_catalog.regclass);
+    end loop;
+end
+$$;
+
+revoke all on function freshet.make_capture(integer) from public;
+
+-- Between two chunks of a backfill range, in one transaction: the chunk that has
+-- been written is validated, and the intent of the next one becomes durable before
+-- a byte of it is. Without a snapshot it only validates. False if the lease is no
+-- longer held under `epoch`.
+create or replace function freshet.next_chunk(
+    lease     bigint,
+    epoch     bigint,
+    landed    boolean,
+    rows_read bigint,
+    lower     text[],
+    upper     text[],
+    snapshot  pg_snapshot)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform from freshet.lease l
+    where l.id = next_chunk.lease and l.epoch = next_chunk.epoch
+    for update;
+    if not found then
+        return false;
+    end if;
+
+    perform freshet.validate_intent(lease, landed);
+
+    update freshet.backfill_range r
+    set intent_lower = next_chunk.lower,
+        intent_upper = next_chunk.upper,
+        intent_snapshot = next_chunk.snapshot,
+        intent_rows = rows_read,
+        rows_done = r.rows_done + rows_read
+    where r.lease_id = next_chunk.lease;
+    return true;
+end
+$$;
+
+revoke all on function freshet.next_chunk(bigint, bigint, boolean, bigint, text[], text[], pg_snapshot) from public;
+
+-- Splits a key template into its parts: {"text": …} for literal text, and
+-- {"column": …, "modifiers": […]} for ${column|lower|url}. `$${` is a literal `${`;
+-- braces without a dollar sign stay as they are, for Redis hash tags.
+create or replace function freshet.parse_key(template text)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $body$
+declare
+    v_rest       text := template;
+    v_parts      jsonb := '[]';
+    v_text       text := '';
+    v_at         integer;
+    v_close      integer;
+    v_column     text;
+    v_modifiers  text[];
+begin
+    loop
+        v_at := pg_catalog.strpos(v_rest, '${');
+        exit when v_at = 0;
+
+        if v_at > 1 and pg_catalog.substr(v_rest, v_at - 1, 1) = '$' then
+            v_text := v_text || pg_catalog.substr(v_rest, 1, v_at - 2) || '${';
+            v_rest := pg_catalog.substr(v_rest, v_at + 2);
+            continue;
+        end if;
+
+        v_text := v_text || pg_catalog.substr(v_rest, 1, v_at - 1);
+        v_rest := pg_catalog.substr(v_rest, v_at + 2);
+        v_close := pg_catalog.strpos(v_rest, '}');
+        if v_close = 0 then
+            raise exception 'key: the template "%" has a "${" without its "}"', template
+                using errcode = 'invalid_parameter_value',
+                      hint = 'Write ${column} for a column, or $${ for a literal ${.';
+        end if;
+        v_modifiers := pg_catalog.string_to_array(pg_catalog.substr(v_rest, 1, v_close - 1), '|');
+        v_column := v_modifiers[1];
+        v_modifiers := v_modifiers[2:];
+        v_rest := pg_catalog.substr(v_rest, v_close + 1);
+        if coalesce(v_column, '') = '' then
+            raise exception 'key: the template "%" names no column between "${" and "}"', template
+                using errcode = 'invalid_parameter_value';
+        end if;
+        if pg_catalog.array_to_string(v_modifiers, '|') <> all (array['', 'lower', 'url', 'lower|url']) then
+            raise exception 'key: ${%} has the modifiers "%"', v_column, pg_catalog.array_to_string(v_modifiers, '|')
+                using errcode = 'invalid_parameter_value',
+                      hint = 'There are |lower and |url, and both in the order |lower|url.';
+        end if;
+
+        if v_text <> '' then
+            v_parts := v_parts || pg_catalog.jsonb_build_object('text', v_text);
+            v_text := '';
+        end if;
+        v_parts := v_parts || pg_catalog.jsonb_build_object('column', v_column, 'modifiers', v_modifiers);
+    end loop;
+
+    v_text := v_text || v_rest;
+    if v_text <> '' then
+        v_parts := v_parts || pg_catalog.jsonb_build_object('text', v_text);
+    end if;
+    return v_parts;
+end
+$body$;
+
+revoke all on function freshet.parse_key(text) from public;
+
+-- Stops writing a sink's entries, within a second. Changes are kept until it is resumed.
+create or replace function freshet.pause_sink(name text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink  freshet.sink := freshet.find_sink(name);
+begin
+    perform freshet.check_owner(v_sink.id);
+    update freshet.sink s
+    set state = 'paused', revision = s.revision + 1
+    where s.id = v_sink.id and s.state = 'active';
+end
+$$;
+
+comment on function freshet.pause_sink(text)
+is 'Stops writing a sink''s entries, within a second. Changes are kept until it is resumed.';
+revoke all on function freshet.pause_sink(text) from public;
+
+-- How many captured changes a lane has not passed, counted up to ten thousand.
+create or replace function freshet.pending(source integer, passed pg_snapshot)
+returns bigint
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_pending  bigint;
+begin
+    if pg_catalog.to_regclass('freshet.changes_' || source) is null then
+        return 0;
+    end if;
+    execute pg_catalog.format(
+        'select count(*) from (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
+        'lateral (select from freshet.%I c where c.xid between r.lo and r.hi limit 10000) c limit 10000) as bounded',
+        'changes_' || source)
+    into v_pending
+    using passed;
+    return v_pending;
+end
+$$;
+
+revoke all on function freshet.pending(integer, pg_snapshot) from public;
+
+-- Notes that a change could not be captured. Called from inside a failed trigger:
+-- whatever goes wrong here too must not reach the application.
+create or replace function freshet.record_gap(source integer, operation text, code text, message text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    -- Bounded: ten thousand unhandled gaps of one source say no more than one does.
+    if (select count(*) from (
+            select from freshet.capture_gap g where g.source_id = record_gap.source limit 10000
+        ) as bounded) < 10000
+    then
+        insert into freshet.capture_gap (source_id, operation, code, message)
+        values (record_gap.source, record_gap.operation, record_gap.code, record_gap.message);
+    end if;
+exception when others then
+    raise warning 'freshet: a change of source % was not captured and could not be recorded as a gap either: %',
+        source, sqlerrm;
+end
+$$;
+
+revoke all on function freshet.record_gap(integer, text, text, text) from public;
+
+-- Has the entries of one key tuple looked at again: its parts as text, in the order in
+-- which the columns stand in the key.
+create or replace function freshet.refresh(sink text, variadic key text[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink   freshet.sink := freshet.find_sink(sink);
+    v_tuple  jsonb;
+    v_given  integer := pg_catalog.cardinality(key);
+begin
+    perform freshet.check_owner(v_sink.id);
+    if v_given <> pg_catalog.cardinality(v_sink.key_attnums) then
+        raise exception 'key: % values for the % columns of the key "%"', v_given, pg_catalog.cardinality(v_sink.key_attnums), v_sink.key
+            using errcode = 'invalid_parameter_value';
+    end if;
+    -- From the order in the template to the order of the tuple.
+    select pg_catalog.jsonb_agg(key[t.n] order by t.attnum) into v_tuple
+    from (
+        select p.attnum, pg_catalog.row_number() over (order by p.first) as n
+        from (
+            select (e.part ->> 'attnum')::integer as attnum, min(e.n) as first
+            from pg_catalog.jsonb_array_elements(v_sink.key_parts) with ordinality as e (part, n)
+            where e.part ? 'attnum'
+            group by 1
+        ) p
+    ) t;
+    perform freshet.touch_keys(v_sink.id, pg_catalog.jsonb_build_array(v_tuple));
+end
+$$;
+
+comment on function freshet.refresh(text, variadic text[])
+is 'Looks at one entry again: refresh(''users'', ''7''), or the parts of a composite key in the order of the template.';
+revoke all on function freshet.refresh(text, variadic text[]) from public;
+
+create or replace function freshet.refresh(sink text, key bigint)
+returns void
+language sql
+set search_path = ''
+as $$
+    select freshet.refresh(sink, variadic array[key::text])
+$$;
+
+comment on function freshet.refresh(text, bigint) is 'Looks at one entry again: refresh(''users'', 7).';
+revoke all on function freshet.refresh(text, bigint) from public;
+
+-- Refuses an argument whose feature this version does not have.
+create or replace function freshet.refuse_later(argument text, given boolean)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if given then
+        raise exception '%: this version of Freshet does not support the argument yet', argument
+            using errcode = 'feature_not_supported',
+                  hint = pg_catalog.format('Leave %s out.', argument);
+    end if;
+end
+$$;
+
+revoke all on function freshet.refuse_later(text, boolean) from public;
+
+-- Gives a lease to whoever comes next: raises the epoch, draws a nonce and
+-- enqueues the successor's job. True if `epoch` still was the lease's epoch;
+-- otherwise somebody else has it and nothing happens.
+--
+-- With `older_than`, only if its heartbeat has been silent for that long: this is
+-- how a lease is taken from a worker that died.
+create or replace function freshet.release_lease(lease bigint, epoch bigint, older_than interval default null)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_job bigint;
+begin
+    update freshet.lease l
+    set epoch = l.epoch + 1,
+        nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),
+        holder = null,
+        heartbeat_at = pg_catalog.clock_timestamp()
+    where l.id = release_lease.lease
+      and l.epoch = release_lease.epoch
+      and (older_than is null or l.heartbeat_at < pg_catalog.clock_timestamp() - older_than)
+    returning l.job_id into v_job;
+    if not found then
+        return false;
+    end if;
+
+    -- A job that nobody fetched would only find that its epoch is over.
+    delete from freshet.river_job j where j.id = v_job and j.state in ('available', 'scheduled', 'retryable');
+
+    perform freshet.enqueue_lease(release_lease.lease);
+    return true;
+end
+$$;
+
+revoke all on function freshet.release_lease(bigint, bigint, interval) from public;
+
+-- Draws the value of this incarnation if there is none. Many workers may come at
+-- once: the first one's value stays.
+create or replace function freshet.renew_incarnation()
+returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+    insert into freshet.incarnation (value)
+    values (pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 12))
+    on conflict do nothing;
+    return freshet.incarnation();
+end
+$$;
+
+revoke all on function freshet.renew_incarnation() from public;
+
+-- Enqueues a backfill of a sink: a run, and a range with its lease and job for
+-- each target.
+create or replace function freshet.request_backfill(sink integer, reason text)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink   freshet.sink;
+    v_run    bigint;
+    v_lease  bigint;
+begin
+    select * into strict v_sink from freshet.sink s where s.id = request_backfill.sink;
+
+    insert into freshet.backfill_run (sink_id, reason, rows_estimated)
+    select v_sink.id, request_backfill.reason, freshet.estimate_rows(s.relid)
+    from freshet.source s
+    where s.id = v_sink.source_id
+    returning id into v_run;
+
+    for v_lease in
+        insert into freshet.lease (sink_id, kind, target, part, cursor)
+        select v_sink.id, 'backfill', t.target, 'b' || v_run, ''
+        from pg_catalog.unnest(v_sink.targets) as t (target)
+        returning id
+    loop
+        insert into freshet.backfill_range (lease_id, run_id) values (v_lease, v_run);
+        perform freshet.enqueue_lease(v_lease);
+    end loop;
+    return v_run;
+end
+$$;
+
+revoke all on function freshet.request_backfill(integer, text) from public;
+
+-- Enqueues a backfill that Freshet itself asks for, unless one that nobody has begun
+-- is waiting already: that one will read everything after this moment too.
+create or replace function freshet.request_rewarm(sink integer)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run  bigint;
+begin
+    -- One at a time: two lanes of a sink lose their target together.
+    perform from freshet.sink s where s.id = request_rewarm.sink for update;
+    select b.id into v_run
+    from freshet.backfill_run b
+    where b.sink_id = request_rewarm.sink and b.state = 'queued' and b.reason <> 'partial'
+      and not exists (
+          select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+          where r.run_id = b.id and l.holder is not null)
+    limit 1;
+    if found then
+        return v_run;
+    end if;
+    return freshet.request_backfill(request_rewarm.sink, 'rewarm');
+end
+$$;
+
+revoke all on function freshet.request_rewarm(integer) from public;
+
+-- Asks for a sweep of a sink that runs once its lanes have passed `after`. A sweep
+-- that nobody has begun takes the wish over; one that runs may have looked already.
+create or replace function freshet.request_sweep(sink integer, after pg_snapshot)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_target  text;
+    v_lease   bigint;
+begin
+    for v_target in
+        select t.target from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
+        where s.id = request_sweep.sink
+    loop
+        update freshet.lease l
+        set cursor = after::text
+        where l.sink_id = request_sweep.sink and l.kind = 'sweep' and l.target = v_target
+          and l.holder is null and l.finished_at is null
+          and freshet.snapshot_covers(after, l.cursor::pg_snapshot);
+        continue when found;
+
+        insert into freshet.lease (sink_id, kind, target, part, cursor)
+        values (request_sweep.sink, 'sweep', v_target,
+                's' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 12), after::text)
+        returning id into v_lease;
+        perform freshet.enqueue_lease(v_lease);
+    end loop;
+end
+$$;
+
+revoke all on function freshet.request_sweep(integer, pg_snapshot) from public;
+
+-- Lets a paused sink go on from where it stopped.
+create or replace function freshet.resume_sink(name text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink  freshet.sink := freshet.find_sink(name);
+begin
+    perform freshet.check_owner(v_sink.id);
+    update freshet.sink s
+    set state = 'active', revision = s.revision + 1
+    where s.id = v_sink.id and s.state = 'paused';
+end
+$$;
+
+comment on function freshet.resume_sink(text)
+is 'Lets a paused sink go on from where it stopped.';
+revoke all on function freshet.resume_sink(text) from public;
+
+-- Wakes whoever sleeps on a source, at commit. A sleeper holds the lock, so a
+-- busy database never pays for a notification; see the trigger in make_capture.
+create or replace function freshet.ring(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, source)
+        and pg_catalog.current_setting('max_prepared_transactions') = '0'
+    then
+        perform pg_catalog.pg_notify('freshet_bell', source::text);
+    end if;
+end
+$$;
+
+revoke all on function freshet.ring(integer) from public;
+
+-- Whether everything that is visible in `inner` is visible in `outer` too.
+create or replace function freshet.snapshot_covers("outer" pg_snapshot, "inner" pg_snapshot)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+    select pg_catalog.pg_snapshot_xmax("outer") >= pg_catalog.pg_snapshot_xmax("inner")
+       and not exists (
+           select from pg_catalog.pg_snapshot_xip("outer") as x
+           where pg_catalog.pg_visible_in_snapshot(x, "inner"))
+$$;
+
+revoke all on function freshet.snapshot_covers(pg_snapshot, pg_snapshot) from public;
+
+-- Has a worker look for entries of a sink that have no row any more, and remove them.
+create or replace function freshet.sweep(sink text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink  freshet.sink := freshet.find_sink(sink);
+begin
+    perform freshet.check_owner(v_sink.id);
+    perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
+end
+$$;
+
+comment on function freshet.sweep(text) is 'Removes entries that have no row any more.';
+revoke all on function freshet.sweep(text) from public;
+
+-- Takes every lease of these targets whose holder has been silent for longer than
+-- `silence` away from it and enqueues its successor. Returns how many there were.
+create or replace function freshet.take_over(targets text[], silence interval)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  record;
+    v_taken  integer := 0;
+begin
+    -- Workers that were killed say no farewell.
+    delete from freshet.worker w where w.heartbeat_at < pg_catalog.clock_timestamp() - interval '10 minutes';
+
+    for v_lease in
+        select l.id, l.epoch from freshet.lease l
+        where l.finished_at is null
+          and l.target = any (targets)
+          and l.heartbeat_at < pg_catalog.clock_timestamp() - silence
+        order by l.id
+        for update skip locked
+    loop
+        if freshet.release_lease(v_lease.id, v_lease.epoch, silence) then
+            v_taken := v_taken + 1;
+        end if;
+    end loop;
+    return v_taken;
+end
+$$;
+
+revoke all on function freshet.take_over(text[], interval) from public;
+
+-- Touches key tuples of a sink: [["1", "a"], ["2", "b"]], each in the order of the
+-- sink's key columns by attribute number. Returns how many were touched.
+create or replace function freshet.touch_keys(sink integer, keys jsonb)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink     freshet.sink;
+    v_columns  text;
+    v_touched  bigint;
+begin
+    select * into strict v_sink from freshet.sink s where s.id = touch_keys.sink;
+
+    -- Columns that only other sinks of the source use stay null: those sinks skip the tuple.
+    select pg_catalog.string_agg(
+        case when p.n is null then pg_catalog.format('null::%s', pg_catalog.format_type(a.atttypid, a.atttypmod))
+             else pg_catalog.format('(key ->> %s)::%s', p.n - 1, pg_catalog.format_type(a.atttypid, a.atttypmod)) end,
+        ', ' order by k.attnum)
+    into v_columns
+    from freshet.source s
+    cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+    join pg_catalog.pg_attribute a
+        on a.attrelid = pg_catalog.to_regclass('freshet.changes_' || s.id) and a.attname = 'k' || k.attnum
+    left join pg_catalog.unnest(v_sink.key_attnums) with ordinality as p (attnum, n) on p.attnum = k.attnum
+    where s.id = v_sink.source_id;
+
+    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
+    into v_touched
+    using pg_catalog.format('select %s from pg_catalog.jsonb_array_elements(%L::jsonb) as key', v_columns, keys);
+    return v_touched;
+end
+$$;
+
+revoke all on function freshet.touch_keys(integer, jsonb) from public;
+
+-- The columns, in index order, of the index that makes tuples of a key unique: the
+-- primary key if it does, else the smallest unique index that covers every row. Null
+-- if there is none. A column that the key folds with |lower counts when the index is
+-- on lower(column), or when the type itself ignores case.
+create or replace function freshet.unique_index(source oid, parts jsonb)
+returns smallint[]
+language sql
+stable
+set search_path = ''
+as $$
+    with terms as (
+        select distinct a.attnum, a.attname,
+               p.part -> 'modifiers' ? 'lower' as folded,
+               freshet.ignores_case(source, a.attnum) as ignores_case
+        from pg_catalog.jsonb_array_elements(parts) as p (part)
+        join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p.part ->> 'column'
+    )
+    select k.attnums
+    from pg_catalog.pg_index i
+    cross join lateral (
+        select pg_catalog.array_agg(t.attnum order by u.n) as attnums, count(*) = count(t.attnum) as covered
+        from pg_catalog.unnest(i.indkey::smallint[]) with ordinality as u (attnum, n)
+        left join terms t on
+            case when u.attnum > 0
+                then t.attnum = u.attnum and (not t.folded or t.ignores_case)
+                else t.folded and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
+                    pg_catalog.format('lower(%I)', t.attname), pg_catalog.format('lower((%I)::text)', t.attname))
+            end
+        where u.n <= i.indnkeyatts
+    ) k
+    where i.indrelid = source
+      and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
+      and k.covered
+    order by i.indisprimary desc, i.indnkeyatts, i.indexrelid
+    limit 1
+$$;
+
+revoke all on function freshet.unique_index(oid, jsonb) from public;
+
+-- Closes the open intent of a backfill range: tuples within its bounds that were
+-- touched by transactions its snapshot did not see are touched again, so that the
+-- lane reads and writes them after the chunk did. The range has then come to the
+-- intent's upper bound if the chunk `landed` in the target; one that did not is only
+-- forgotten. Nothing happens without an intent.
+create or replace function freshet.validate_intent(lease bigint, landed boolean)
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_range      freshet.backfill_range;
+    v_sink       freshet.sink;
+    v_all        text;
+    v_bounds     text := 'true';
+    v_tuple      text;
+    v_truncated  boolean;
+begin
+    select * into strict v_range from freshet.backfill_range r where r.lease_id = validate_intent.lease;
+    if v_range.intent_snapshot is null then
+        return;
+    end if;
+    if not landed then
+        update freshet.backfill_range r
+        set intent_lower = null, intent_upper = null, intent_snapshot = null,
+            rows_done = r.rows_done - r.intent_rows, intent_rows = 0
+        where r.lease_id = validate_intent.lease;
+        return;
+    end if;
+    select s.* into strict v_sink
+    from freshet.lease l join freshet.sink s on s.id = l.sink_id
+    where l.id = validate_intent.lease;
+
+    select pg_catalog.string_agg('c.k' || k.attnum, ', ' order by k.attnum) into v_all
+    from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+    where s.id = v_sink.source_id;
+    select pg_catalog.string_agg(
+        case when o.attnum = any (v_sink.folded_attnums) then 'pg_catalog.lower(c.k' || o.attnum || '::pg_catalog.text)'
+            else 'c.k' || o.attnum end, ', ' order by o.n)
+    into v_tuple
+    from pg_catalog.unnest(v_sink.order_attnums) with ordinality as o (attnum, n);
+    if v_range.intent_lower is not null then
+        v_bounds := pg_catalog.format('(%s) > (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_lower));
+    end if;
+    if v_range.intent_upper is not null then
+        v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_upper));
+    end if;
+
+    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
+    using pg_catalog.format(
+        'select distinct %s '
+        'from freshet.window_ranges(%L, pg_catalog.pg_current_snapshot()) r, '
+        'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c '
+        'where c.op <> ''t'' and %s',
+        v_all, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds);
+
+    execute pg_catalog.format(
+        'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
+        'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c where c.op = ''t'')',
+        'changes_' || v_sink.source_id)
+    into v_truncated
+    using v_range.intent_snapshot;
+    if v_truncated then
+        perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
+    end if;
+
+    update freshet.backfill_range r
+    set position = coalesce(v_range.intent_upper, r.position),
+        intent_lower = null, intent_upper = null, intent_snapshot = null, intent_rows = 0
+    where r.lease_id = validate_intent.lease;
+end
+$$;
+
+revoke all on function freshet.validate_intent(bigint, boolean) from public;
+
+-- The public views. Dropped and made again whole by every migration: a view's
+-- columns cannot be replaced in place.
+drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps;
+
+create view freshet.sinks as
+select s.name as sink,
+       s.state,
+       coalesce(c.oid::pg_catalog.regclass::text, o.schema_name || '.' || o.table_name) as source,
+       s.key,
+       (select pg_catalog.array_agg(a.attname::text order by u.n)
+        from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
+        join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum) as columns,
+       s.filter,
+       s.expires,
+       s.targets,
+       s.shards,
+       s.capture,
+       s.coverage,
+       s.definition,
+       s.created_at
+from freshet.sink s
+join freshet.source o on o.id = s.source_id
+left join pg_catalog.pg_class c on c.oid = o.relid;
+
+comment on view freshet.sinks is 'Every sink and what it was made with.';
+
+create view freshet.status as
+select s.name as sink,
+       l.target,
+       l.part::integer as shard,
+       case
+           when s.state in ('dropping', 'paused') then s.state
+           when not exists (
+               select from freshet.worker w
+               where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
+               then 'unserved'
+           when run.reason = 'create' then 'warming'
+           when run.reason is not null then 'rewarming'
+           when l.as_of is null or l.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
+           else 'live'
+       end as state,
+       s.coverage,
+       l.as_of,
+       pg_catalog.clock_timestamp() - l.as_of as lag,
+       freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
+       l.holder as worker,
+       l.last_error,
+       l.last_error_at
+from freshet.lease l
+join freshet.sink s on s.id = l.sink_id
+left join lateral (
+    select b.reason from freshet.backfill_run b
+    where b.sink_id = s.id and b.state in ('queued', 'running')
+    order by b.id limit 1
+) run on true
+where l.kind = 'sync';
+
+comment on view freshet.status is 'How far each lane (sink, target, shard) has come. Everything committed up to as_of is in Redis.';
+
+create view freshet.backfills as
+select b.id,
+       s.name as sink,
+       b.reason,
+       b.state,
+       sum(r.rows_done)::bigint as rows_done,
+       greatest(b.rows_estimated, sum(r.rows_done)::bigint) as rows_estimated,
+       b.created_at,
+       b.started_at,
+       b.finished_at
+from freshet.backfill_run b
+join freshet.sink s on s.id = b.sink_id
+left join freshet.backfill_range r on r.run_id = b.id
+group by b.id, s.name;
+
+comment on view freshet.backfills is 'Every backfill, running and past.';
+
+create view freshet.capture_gaps as
+select o.schema_name || '.' || o.table_name as source, g.at, g.operation, g.code, g.message
+from freshet.capture_gap g
+join freshet.source o on o.id = g.source_id;
+
+comment on view freshet.capture_gaps is 'Changes that a trigger could not record, and why.';
+
+revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps from public;
+
+-- The transaction ids that are finished in `new` and were not in `old`, as closed
+-- ranges in ascending order. Running transactions are cut out, so that the rows a
+-- long writer has not committed are never walked over.
+create or replace function freshet.window_ranges(old pg_snapshot, new pg_snapshot)
+returns table (lo xid8, hi xid8)
+language plpgsql
+immutable
+rows 4
+set search_path = ''
+as $$
+declare
+    v_next    bigint := pg_catalog.pg_snapshot_xmax(old)::text::bigint;
+    v_end     bigint := pg_catalog.pg_snapshot_xmax(new)::text::bigint;
+    v_running bigint;
+begin
+    for lo in
+        select x from pg_catalog.pg_snapshot_xip(old) as x
+        where pg_catalog.pg_visible_in_snapshot(x, new)
+        order by x
+    loop
+        hi := lo;
+        return next;
+    end loop;
+
+    for v_running in
+        select x::text::bigint as xid from pg_catalog.pg_snapshot_xip(new) as x
+        where x::text::bigint >= v_next
+        order by xid
+    loop
+        if v_running > v_next then
+            lo := v_next::text::xid8;
+            hi := (v_running - 1)::text::xid8;
+            return next;
+        end if;
+        v_next := v_running + 1;
+    end loop;
+
+    if v_end > v_next then
+        lo := v_next::text::xid8;
+        hi := (v_end - 1)::text::xid8;
+        return next;
+    end if;
+end
+$$;
+
+revoke all on function freshet.window_ranges(pg_snapshot, pg_snapshot) from public;
+
+commit;
+select pg_advisory_unlock(1181905010);
+reset client_min_messages;
