@@ -731,6 +731,35 @@ $$;
 
 revoke all on function freshet.canonical(text, text) from public;
 
+-- The newest captured changes of a source, with their key columns by name.
+create or replace function freshet.changes_of(source integer, newest integer)
+returns table (xid xid8, id bigint, at timestamptz, op "char", key jsonb)
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_key  text;
+begin
+    if pg_catalog.to_regclass('freshet.changes_' || source) is null then
+        return;
+    end if;
+    select pg_catalog.string_agg(pg_catalog.format('%L, c.k%s', a.attname, k.attnum), ', ' order by k.attnum) into v_key
+    from freshet.source s
+    cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+    join pg_catalog.pg_attribute a on a.attrelid = s.relid and a.attnum = k.attnum
+    where s.id = changes_of.source;
+    return query execute pg_catalog.format(
+        'select c.xid, c.id, c.at, c.op, case when c.op <> ''t'' then pg_catalog.jsonb_build_object(%s) end '
+        'from freshet.%I c order by c.xid desc, c.id desc limit $1', v_key, 'changes_' || source)
+    using newest;
+end
+$$;
+
+revoke all on function freshet.changes_of(integer, integer) from public;
+
 -- Plans the filter as the workers will run it: a SQL boolean over the row of the
 -- source, whose name is its alias.
 create or replace function freshet.check_filter(source oid, filter text)
@@ -2567,7 +2596,7 @@ revoke all on function freshet.validate_intent(bigint, boolean) from public;
 
 -- The public views. Dropped and made again whole by every migration: a view's
 -- columns cannot be replaced in place.
-drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps;
+drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes;
 
 create view freshet.sinks as
 select s.name as sink,
@@ -2648,7 +2677,25 @@ join freshet.source o on o.id = g.source_id;
 
 comment on view freshet.capture_gaps is 'Changes that a trigger could not record, and why.';
 
-revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps from public;
+create view freshet.recent_changes as
+select s.name as sink,
+       l.target,
+       c.at,
+       case c.op when 'i' then 'insert' when 'u' then 'update' when 'd' then 'delete' when 't' then 'truncate' else 'touch' end as operation,
+       c.key,
+       c.xid as transaction,
+       c.id,
+       coalesce(pg_catalog.pg_visible_in_snapshot(c.xid, l.passed), false) as passed
+from freshet.sink s
+join freshet.source o on o.id = s.source_id and o.relid is not null
+join freshet.lease l on l.sink_id = s.id and l.kind = 'sync' and l.part = '0'
+cross join lateral freshet.changes_of(o.id, 1000) c
+where s.state <> 'dropping';
+
+comment on view freshet.recent_changes
+is 'The newest thousand changes captured for each sink, and whether its lane has passed them: then they are in Redis.';
+
+revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes from public;
 
 -- The transaction ids that are finished in `new` and were not in `old`, as closed
 -- ranges in ascending order. Running transactions are cut out, so that the rows a

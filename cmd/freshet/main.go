@@ -27,6 +27,9 @@ func commands() []command {
 		{"uninstall", "[--purge] [--force]", "remove Freshet from the database", uninstall},
 		{"worker", "", "keep caches in step until stopped", runWorker},
 		{"drain", "", "work until nothing is pending, then exit", drain},
+		{"status", "[--json] [--watch]", "show how far every sink has come", status},
+		{"get", "SINK KEY ...", "show rows beside their entries", get},
+		{"tail", "SINK [--seconds N]", "show changes as they are captured", tail},
 		{"verify", "SINK [--sample N] [--repair] [--timeout D]", "compare a sink's table and cache both ways", verifyCommand},
 		{"demo", "[--rows N] [--seconds N] [--keep]", "show it all on private servers", demoCommand},
 	}
@@ -114,7 +117,7 @@ func flags(name string) *flag.FlagSet {
 }
 
 // parse reads flags that may stand before and after the positional arguments, of which
-// there must be exactly want.
+// there must be exactly want, or at least -want when it is negative.
 func parse(set *flag.FlagSet, args []string, want int) ([]string, error) {
 	var positional []string
 	for {
@@ -130,6 +133,12 @@ func parse(set *flag.FlagSet, args []string, want int) ([]string, error) {
 		}
 		positional = append(positional, args[0])
 		args = args[1:]
+	}
+	if want < 0 {
+		if len(positional) < -want {
+			return nil, fmt.Errorf("%w: want at least %d arguments, got %d", errUsage, -want, len(positional))
+		}
+		return positional, nil
 	}
 	if len(positional) != want {
 		return nil, fmt.Errorf("%w: want %d arguments, got %d", errUsage, want, len(positional))

@@ -1,6 +1,6 @@
 -- The public views. Dropped and made again whole by every migration: a view's
 -- columns cannot be replaced in place.
-drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps;
+drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes;
 
 create view freshet.sinks as
 select s.name as sink,
@@ -81,4 +81,22 @@ join freshet.source o on o.id = g.source_id;
 
 comment on view freshet.capture_gaps is 'Changes that a trigger could not record, and why.';
 
-revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps from public;
+create view freshet.recent_changes as
+select s.name as sink,
+       l.target,
+       c.at,
+       case c.op when 'i' then 'insert' when 'u' then 'update' when 'd' then 'delete' when 't' then 'truncate' else 'touch' end as operation,
+       c.key,
+       c.xid as transaction,
+       c.id,
+       coalesce(pg_catalog.pg_visible_in_snapshot(c.xid, l.passed), false) as passed
+from freshet.sink s
+join freshet.source o on o.id = s.source_id and o.relid is not null
+join freshet.lease l on l.sink_id = s.id and l.kind = 'sync' and l.part = '0'
+cross join lateral freshet.changes_of(o.id, 1000) c
+where s.state <> 'dropping';
+
+comment on view freshet.recent_changes
+is 'The newest thousand changes captured for each sink, and whether its lane has passed them: then they are in Redis.';
+
+revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes from public;

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/pg"
+)
+
+// laneStatus is a row of the view status.
+type laneStatus struct {
+	Sink        string     `json:"sink" db:"sink"`
+	Target      string     `json:"target" db:"target"`
+	Shard       int        `json:"shard" db:"shard"`
+	State       string     `json:"state" db:"state"`
+	Coverage    string     `json:"coverage" db:"coverage"`
+	AsOf        *time.Time `json:"as_of" db:"as_of"`
+	LagSeconds  *float64   `json:"lag_seconds" db:"lag_seconds"`
+	Pending     int64      `json:"pending" db:"pending"`
+	Worker      *string    `json:"worker" db:"worker"`
+	LastError   *string    `json:"last_error" db:"last_error"`
+	LastErrorAt *time.Time `json:"last_error_at" db:"last_error_at"`
+}
+
+const statusQuery = `select sink, target, shard, state, coverage, as_of, extract(epoch from lag)::float8 as lag_seconds,
+	pending, worker, last_error, last_error_at from freshet.status order by sink, target, shard`
+
+func status(ctx context.Context, c *cli, args []string) error {
+	set := flags("status")
+	asJSON := set.Bool("json", false, "")
+	watch := set.Bool("watch", false, "")
+	if _, err := parse(set, args, 0); err != nil {
+		return err
+	}
+	db, err := c.openDatabase(ctx, "freshet status")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for {
+		lanes, err := readStatus(ctx, db)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			err = json.NewEncoder(c.stdout).Encode(lanes)
+		} else {
+			err = printStatus(c.stdout, lanes)
+		}
+		if err != nil || !*watch {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil
+		}
+		if !*asJSON {
+			fmt.Fprintln(c.stdout)
+		}
+	}
+}
+
+// openDatabase connects for a command that only asks.
+func (c *cli) openDatabase(ctx context.Context, name string) (*pgxpool.Pool, error) {
+	s, err := c.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.needDatabase(); err != nil {
+		return nil, err
+	}
+	return pg.Open(ctx, s.DatabaseURL, name, 4)
+}
+
+func readStatus(ctx context.Context, db *pgxpool.Pool) ([]laneStatus, error) {
+	rows, err := db.Query(ctx, statusQuery)
+	if err != nil {
+		return nil, fmt.Errorf("read status: %w", err)
+	}
+	lanes, err := pgx.CollectRows(rows, pgx.RowToStructByName[laneStatus])
+	if err != nil {
+		return nil, fmt.Errorf("read status: %w", err)
+	}
+	return lanes, nil
+}
+
+func printStatus(out io.Writer, lanes []laneStatus) error {
+	if len(lanes) == 0 {
+		_, err := fmt.Fprintln(out, "There are no sinks; create one with freshet.create_sink.")
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SINK\tTARGET\tSHARD\tSTATE\tCOVERAGE\tLAG\tPENDING\tWORKER")
+	for _, l := range lanes {
+		lag, worker := "-", "-"
+		if l.LagSeconds != nil {
+			lag = fmt.Sprintf("%.1f s", *l.LagSeconds)
+		}
+		if l.Worker != nil {
+			worker = *l.Worker
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", l.Sink, l.Target, l.Shard, l.State, l.Coverage, lag, l.Pending, worker)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, l := range lanes {
+		if l.LastError != nil && l.LastErrorAt != nil {
+			fmt.Fprintf(out, "%s on %s, %s ago: %s\n", l.Sink, l.Target, time.Since(*l.LastErrorAt).Round(time.Second), *l.LastError)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func TestStatusGetAndRecentChangesShowWhatHappens(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) values (7, 'Ada')")
+	if stdout, _, status := e.freshet("status"); status != 0 || !strings.Contains(stdout, "no sinks") {
+		t.Errorf("status without sinks: %d %q", status, stdout)
+	}
+	e.exec("select freshet.create_sink('users', 'users')")
+	if state := one[string](e, "select state from freshet.status"); state != "unserved" {
+		t.Errorf("state %q without a worker", state)
+	}
+	stop := e.start()
+	e.settle()
+	stdout, _, _ := e.freshet("status", "--json")
+	var lanes []struct {
+		Sink, State, Coverage string
+		Pending               int
+	}
+	if err := json.Unmarshal([]byte(stdout), &lanes); err != nil || len(lanes) != 1 || lanes[0].State != "live" || lanes[0].Coverage != "full" || lanes[0].Pending != 0 {
+		t.Errorf("status --json: %v %s", err, stdout)
+	}
+
+	e.exec("update users set name = 'Grace' where id = 7")
+	e.settle()
+	stdout, _, status := e.freshet("get", "users", "users:7")
+	for _, want := range []string{`"name":"Grace"`, "they are the same", "expires: never", "last change: update", ", written"} {
+		if status != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("get: status %d, no %q in %s", status, want, stdout)
+		}
+	}
+	stop()
+	e.exec("delete from users where id = 7")
+	stdout, _, status = e.freshet("get", "users", "users:7")
+	for _, want := range []string{"row:    none", "they are different", "last change: delete", "not written yet"} {
+		if status != 1 || !strings.Contains(stdout, want) {
+			t.Errorf("get: status %d, no %q in %s", status, want, stdout)
+		}
+	}
+	if _, stderr, status := e.freshet("get", "users", "user:7"); status != 1 || !strings.Contains(stderr, "is no key of sink users") {
+		t.Errorf("get of a foreign key: %d %s", status, stderr)
+	}
+	if got := one[string](e, "select string_agg(operation || ' ' || key || ' ' || passed, ', ' order by id) from freshet.recent_changes"); got != `update {"id": 7} true, delete {"id": 7} false` {
+		t.Errorf("recent_changes: %s", got)
+	}
+}
+
+func TestTailShowsChangesAsTheyCome(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary(t), "tail", "users")
+	cmd.Env = append(os.Environ(), "FRESHET_DATABASE_URL="+e.databaseURL)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	// It shows what comes after it began: go on until it has begun.
+	for n := 1; ; n++ {
+		e.exec("insert into users (id, name) values ($1, 'x')", n)
+		select {
+		case line := <-lines:
+			if !strings.Contains(line, "insert") || !strings.Contains(line, `{"id": `) {
+				t.Errorf("tail says %q", line)
+			}
+			_ = cmd.Process.Signal(os.Interrupt)
+			for range lines {
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("tail ended with %v", err)
+			}
+			return
+		case <-ctx.Done():
+			t.Fatal("tail shows nothing")
+		default:
+		}
+	}
+}
