@@ -160,6 +160,8 @@ create table freshet.backfill_run (
     state           text not null default 'queued'
         constraint backfill_run_state_is_known check (state in ('queued', 'running', 'completed', 'cancelled')),
     rows_estimated  bigint not null default 0,
+    -- the first chunk has to be read in a snapshot that covers this one
+    requested       pg_snapshot not null default pg_current_snapshot(),
     created_at      timestamptz not null default clock_timestamp(),
     started_at      timestamptz,
     finished_at     timestamptz
@@ -171,16 +173,17 @@ create index backfill_run_sink_id_idx on freshet.backfill_run (sink_id);
 -- written to the target and is not validated yet: key tuples in
 -- (intent_lower, intent_upper] that were read in intent_snapshot.
 create table freshet.backfill_range (
-    lease_id         bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
-    run_id           bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
+    lease_id            bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
+    run_id              bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
     -- validated up to and including this tuple; null: nothing yet
-    position         text[],
-    rows_done        bigint not null default 0,
-    intent_lower     text[],
-    intent_upper     text[],
-    intent_snapshot  pg_snapshot,
-    intent_rows      bigint not null default 0,
-    finished_at      timestamptz
+    position            text[],
+    rows_done           bigint not null default 0,
+    intent_lower        text[],
+    intent_upper        text[],
+    intent_snapshot     pg_snapshot,
+    intent_incarnation  text,
+    intent_rows         bigint not null default 0,
+    finished_at         timestamptz
 );
 
 create index backfill_range_run_id_idx on freshet.backfill_range (run_id);
@@ -649,6 +652,18 @@ $migration$;
 end
 $freshet$;
 
+do $$
+declare
+    v_function  regprocedure;
+begin
+    for v_function in
+        select p.oid from pg_proc p where p.pronamespace = 'freshet'::regnamespace and p.proname like 'river\_%'
+    loop
+        execute format('revoke all on function %s from public', v_function);
+    end loop;
+end
+$$;
+
 begin;
 set local check_function_bodies = off;
 
@@ -711,12 +726,17 @@ $$;
 revoke all on function freshet.bound(integer, text[]) from public;
 
 -- The text itself if it is what the type would print for it, else null: '7' for an
--- integer, but not '07', and not 'x'.
+-- integer, but not '07', and not 'x'. Under the settings that keys are rendered with.
 create or replace function freshet.canonical(value text, type text)
 returns text
 language plpgsql
 stable
 set search_path = ''
+set timezone = 'UTC'
+set datestyle = 'ISO, YMD'
+set intervalstyle = 'postgres'
+set bytea_output = 'hex'
+set extra_float_digits = 1
 as $$
 declare
     v_printed  text;
@@ -730,6 +750,25 @@ end
 $$;
 
 revoke all on function freshet.canonical(text, text) from public;
+
+-- The type under which a key column is kept in the change table: wide enough that a
+-- column which grows (integer to bigint, varchar(5) to varchar(50)) never makes
+-- capture fail. Whole numbers of any width print and compare the same.
+create or replace function freshet.change_type(type oid)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select case
+        when base in (21, 23) then 'bigint'
+        when base = 1043 then 'text'
+        else freshet.type_name(base)
+    end
+    from (select freshet.base_type(type) as base) b
+$$;
+
+revoke all on function freshet.change_type(oid) from public;
 
 -- The newest captured changes of a source, with their key columns by name.
 create or replace function freshet.changes_of(source integer, newest integer)
@@ -772,6 +811,8 @@ declare
     v_path    text := pg_catalog.current_setting('search_path');
     v_state   text;
     v_message text;
+    v_frame   text;
+    v_plan    refcursor;
 begin
     if filter is null then
         return;
@@ -786,12 +827,20 @@ begin
 
     begin
         perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
-        execute pg_catalog.format(
-            E'explain select from %1$I.%2$I as %2$I where ((\n%3$s\n)) is true', v_class.nspname, v_class.relname, filter);
+        -- Where no parenthesis is open the filter cannot close one: what fits into both
+        -- frames stays inside the second, which is the workers'. And a cursor takes one
+        -- statement only.
+        foreach v_frame in array array[
+            E'explain select from %1$I.%2$I as %2$I where case when\n%3$s\nthen true end',
+            E'explain select from %1$I.%2$I as %2$I where ((\n%3$s\n)) is true']
+        loop
+            open v_plan for execute pg_catalog.format(v_frame, v_class.nspname, v_class.relname, filter);
+            close v_plan;
+        end loop;
         perform pg_catalog.set_config('search_path', v_path, true);
     exception when others then
         get stacked diagnostics v_state = returned_sqlstate, v_message = message_text;
-        if v_message like 'argument of IS TRUE must be type boolean%' then
+        if v_message like 'argument of % must be type boolean%' then
             v_message := 'it must be a condition, true or false for each row';
         end if;
         raise exception 'filter: %', v_message
@@ -1741,13 +1790,15 @@ declare
     v_segment   text;
     v_column    record;
     v_names     text := '';   -- k1, k2
-    v_columns   text := '';   -- "id", "tenant id"
-    v_exact     boolean := true;
-    v_rendered  text := '';
+    v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
+    v_before    text := '';
+    v_texts     text := '';   -- names for the rendered columns of a union: r1, r2
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
+    v_exact     boolean := true;
     v_differs   text := '';   -- the old tuple and the new one render differently
     v_rows      boolean;
+    v_same      text := '';   -- what stays the same while the statements below stay right
     v_both      text;
     v_insert    text;
     v_trigger   record;
@@ -1777,8 +1828,7 @@ begin
         select 'k' || a.attnum as name,
                pg_catalog.quote_ident(a.attname) as source_name,
                freshet.is_exact(v_source.relid, a.attnum) as exact,
-               pg_catalog.format_type(freshet.base_type(a.atttypid),
-                   case when freshet.base_type(a.atttypid) = a.atttypid then a.atttypmod else -1 end)
+               freshet.change_type(a.atttypid)
                || case when a.attcollation = 0 then ''
                   else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
                         from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
@@ -1789,19 +1839,20 @@ begin
     loop
         execute pg_catalog.format('alter table %s add column if not exists %I %s', v_changes, v_column.name, v_column.type);
         v_names := v_names || ', ' || v_column.name;
-        v_columns := v_columns || ', ' || v_column.source_name;
-        v_exact := v_exact and v_column.exact;
+        v_after := v_after || ', freshet_new.' || v_column.source_name;
+        v_before := v_before || ', freshet_old.' || v_column.source_name;
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
+        v_exact := v_exact and v_column.exact;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
                 else ' or old.%1$s::pg_catalog.text is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
-        if not v_column.exact then
-            v_rendered := v_rendered || ', ' || v_column.source_name || '::pg_catalog.text as freshet_' || v_column.name;
-        end if;
+        v_same := v_same || pg_catalog.format(' || pg_catalog.pg_describe_object(1259, %s, %s)',
+            v_source.relid, pg_catalog.substr(v_column.name, 2));
     end loop;
     v_names := pg_catalog.substr(v_names, 3);
-    v_columns := pg_catalog.substr(v_columns, 3);
+    v_after := pg_catalog.substr(v_after, 3);
+    v_before := pg_catalog.substr(v_before, 3);
 
     if pg_catalog.to_regclass(v_segment) is null then
         execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
@@ -1811,14 +1862,17 @@ begin
 
     -- An update touches the new tuples, and the old ones too where they render
     -- differently. UNION and not an anti-join: a plan made for one row is kept for
-    -- the statement that updates a million, and must not turn quadratic there.
+    -- the statement that updates a million, and must not turn quadratic there. Columns
+    -- that are equal in SQL and differ as text are told apart by their text.
     if v_exact then
-        v_both := pg_catalog.format('select %1$s from freshet_new union select %1$s from freshet_old', v_columns);
+        v_both := pg_catalog.format('select %s from freshet_new union select %s from freshet_old', v_after, v_before);
     else
-        -- The rendered columns only make the union tell them apart: give them names of their own.
         v_both := pg_catalog.format(
-            'select %1$s from (select %1$s%2$s from freshet_new union select %1$s%2$s from freshet_old) as both_rows',
-            v_columns, v_rendered);
+            'select %1$s from (select %2$s, %3$s from freshet_new union select %4$s, %5$s from freshet_old) as both_rows (%1$s, %6$s)',
+            v_names,
+            v_after, pg_catalog.replace(v_after || '::pg_catalog.text', ', freshet_new.', '::pg_catalog.text, freshet_new.'),
+            v_before, pg_catalog.replace(v_before || '::pg_catalog.text', ', freshet_old.', '::pg_catalog.text, freshet_old.'),
+            pg_catalog.replace(v_names, 'k', 'r'));
     end if;
 
     v_rows := (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = v_source.relid)
@@ -1846,47 +1900,53 @@ $sql$, v_segment, v_names,
         elsif tg_op = 'INSERT' then
             insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new;
         elsif tg_op = 'DELETE' then
-            insert into %1$s (op, %2$s) select 'd', %3$s from freshet_old;
+            insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old;
         else
             insert into %1$s (op) values ('t');
         end if;
-$sql$, v_segment, v_names, v_columns, v_both);
+$sql$, v_segment, v_names, v_after, v_both, v_before);
     end if;
 
     -- The first call of a transaction runs under an exception block, so that
     -- whatever is wrong with the change table becomes a gap and not the
-    -- application's error. The locks it took keep it right until the transaction
-    -- ends, so later calls go without: a subtransaction in each of them would slow
-    -- down every other session of the server.
+    -- application's error. The locks it took keep others from changing that until the
+    -- transaction ends, so later calls go without: a subtransaction in each of them
+    -- would slow down every other session of the server. What the transaction itself
+    -- may change (the names of the key columns, and their types, which rewrites the
+    -- table) is compared with how it was in the first call.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
-    -- before this transaction has ended.
-    execute pg_catalog.format($sql$
-create or replace function freshet.%1$I() returns trigger
-language plpgsql security definer
-set search_path = ''
-as $body$
+    -- before this transaction has ended. With the notification queue half full the
+    -- bell stays silent: a full one would fail the commit.
+    execute pg_catalog.format(
+        'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
+        'capture_' || source,
+        pg_catalog.format($sql$
+declare
+    v_same text := coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
 begin
-    if pg_catalog.current_setting('freshet.guarded_%2$s', true) = 'yes' then
-%3$s
+    if pg_catalog.current_setting('freshet.guarded_%1$s', true) = v_same then
+%2$s
     else
         begin
-%3$s
-            if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s)
-                and pg_catalog.current_setting('max_prepared_transactions') = '0'
-            then
-                perform pg_catalog.pg_notify('freshet_bell', '%2$s');
+%2$s
+            if found then
+                if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %1$s)
+                    and pg_catalog.current_setting('max_prepared_transactions') = '0'
+                    and pg_catalog.pg_notification_queue_usage() < 0.5
+                then
+                    perform pg_catalog.pg_notify('freshet_bell', '%1$s');
+                end if;
+                perform pg_catalog.set_config('freshet.guarded_%1$s', coalesce(v_same, ''), true);
             end if;
-            perform pg_catalog.set_config('freshet.guarded_%2$s', 'yes', true);
         exception when others then
-            perform freshet.record_gap(%2$s, tg_op, sqlstate, sqlerrm);
+            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
         end;
     end if;
     return null;
 end
-$body$
-$sql$, 'capture_' || source, source, v_insert);
+$sql$, source, v_insert, v_same));
 
     -- What Freshet itself touches goes through the same segment as the triggers'.
     execute pg_catalog.format($sql$
@@ -1974,10 +2034,22 @@ begin
 
     perform freshet.validate_intent(lease, landed);
 
+    -- The first chunk is the one that says from which moment on everything was read.
+    if snapshot is not null and exists (
+        select from freshet.backfill_range r
+        join freshet.backfill_run b on b.id = r.run_id
+        where r.lease_id = next_chunk.lease and r.position is null
+          and not freshet.snapshot_covers(snapshot, b.requested))
+    then
+        raise exception 'the backfill was asked for again after this chunk was read'
+            using errcode = 'serialization_failure';
+    end if;
+
     update freshet.backfill_range r
     set intent_lower = next_chunk.lower,
         intent_upper = next_chunk.upper,
         intent_snapshot = next_chunk.snapshot,
+        intent_incarnation = freshet.incarnation(),
         intent_rows = rows_read,
         rows_done = r.rows_done + rows_read
     where r.lease_id = next_chunk.lease;
@@ -2217,8 +2289,11 @@ begin
         return false;
     end if;
 
-    -- A job that nobody fetched would only find that its epoch is over.
-    delete from freshet.river_job j where j.id = v_job and j.state in ('available', 'scheduled', 'retryable');
+    -- A job that nobody fetched would only find that its epoch is over, and one that
+    -- runs at a silent worker is never heard of again.
+    delete from freshet.river_job j
+    where j.id = v_job
+      and (j.state in ('available', 'scheduled', 'retryable') or (j.state = 'running' and older_than is not null));
 
     perform freshet.enqueue_lease(release_lease.lease);
     return true;
@@ -2279,8 +2354,9 @@ $$;
 
 revoke all on function freshet.request_backfill(integer, text) from public;
 
--- Enqueues a backfill that Freshet itself asks for, unless one that nobody has begun
--- is waiting already: that one will read everything after this moment too.
+-- Enqueues a backfill that Freshet itself asks for, unless one waits that has not
+-- begun: that one then reads no row earlier than this moment. Asked again and again
+-- while a target is away, it is one backfill.
 create or replace function freshet.request_rewarm(sink integer)
 returns bigint
 language plpgsql
@@ -2291,13 +2367,18 @@ declare
 begin
     -- One at a time: two lanes of a sink lose their target together.
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
-    select b.id into v_run
-    from freshet.backfill_run b
-    where b.sink_id = request_rewarm.sink and b.state = 'queued' and b.reason <> 'partial'
-      and not exists (
-          select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
-          where r.run_id = b.id and l.holder is not null)
-    limit 1;
+    update freshet.backfill_run b
+    set requested = pg_catalog.pg_current_snapshot()
+    where b.id = (
+        select b.id from freshet.backfill_run b
+        where b.sink_id = request_rewarm.sink and b.state in ('queued', 'running')
+          and not exists (
+              select from freshet.backfill_range r
+              where r.run_id = b.id
+                and (r.position is not null or r.intent_snapshot is not null or r.finished_at is not null))
+        order by b.id desc
+        limit 1)
+    returning b.id into v_run;
     if found then
         return v_run;
     end if;
@@ -2370,6 +2451,7 @@ as $$
 begin
     if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, source)
         and pg_catalog.current_setting('max_prepared_transactions') = '0'
+        and pg_catalog.pg_notification_queue_usage() < 0.5
     then
         perform pg_catalog.pg_notify('freshet_bell', source::text);
     end if;
@@ -2478,6 +2560,63 @@ $$;
 
 revoke all on function freshet.touch_keys(integer, jsonb) from public;
 
+-- Touches the tuple of every row of a sink's source in (lower, upper], tuples of its
+-- order columns.
+create or replace function freshet.touch_rows(sink integer, lower text[], upper text[])
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink     freshet.sink;
+    v_relid    oid;
+    v_all      text;
+    v_tuple    text;
+    v_bounds   text := 'true';
+    v_touched  bigint;
+begin
+    select * into strict v_sink from freshet.sink s where s.id = touch_rows.sink;
+    select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
+    select pg_catalog.string_agg(pg_catalog.format('t.%I', a.attname), ', ' order by a.attnum) into v_all
+    from freshet.source s
+    cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+    join pg_catalog.pg_attribute a on a.attrelid = v_relid and a.attnum = k.attnum
+    where s.id = v_sink.source_id;
+    select pg_catalog.string_agg(pg_catalog.format(
+        case when o.attnum = any (v_sink.folded_attnums) then 'pg_catalog.lower(t.%I::pg_catalog.text)' else 't.%I' end,
+        a.attname), ', ' order by o.n)
+    into v_tuple
+    from pg_catalog.unnest(v_sink.order_attnums) with ordinality as o (attnum, n)
+    join pg_catalog.pg_attribute a on a.attrelid = v_relid and a.attnum = o.attnum;
+
+    if lower is not null then
+        v_bounds := pg_catalog.format('(%s) > (%s)', v_tuple, freshet.bound(v_sink.id, lower));
+    end if;
+    if upper is not null then
+        v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, upper));
+    end if;
+    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
+    into v_touched
+    using pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass, v_bounds);
+    return v_touched;
+end
+$$;
+
+revoke all on function freshet.touch_rows(integer, text[], text[]) from public;
+
+-- The name of a type as it can be written anywhere: qualified unless it is Postgres'
+-- own, and without a length (a cast to plain character would cut to one).
+create or replace function freshet.type_name(type oid)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.format_type(type, -1)
+$$;
+
+revoke all on function freshet.type_name(oid) from public;
+
 -- The columns, in index order, of the index that makes tuples of a key unique: the
 -- primary key if it does, else the smallest unique index that covers every row. Null
 -- if there is none. A column that the key folds with |lower counts when the index is
@@ -2533,6 +2672,7 @@ declare
     v_range      freshet.backfill_range;
     v_sink       freshet.sink;
     v_all        text;
+    v_rendered   text;
     v_bounds     text := 'true';
     v_tuple      text;
     v_truncated  boolean;
@@ -2543,7 +2683,7 @@ begin
     end if;
     if not landed then
         update freshet.backfill_range r
-        set intent_lower = null, intent_upper = null, intent_snapshot = null,
+        set intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null,
             rows_done = r.rows_done - r.intent_rows, intent_rows = 0
         where r.lease_id = validate_intent.lease;
         return;
@@ -2552,7 +2692,10 @@ begin
     from freshet.lease l join freshet.sink s on s.id = l.sink_id
     where l.id = validate_intent.lease;
 
-    select pg_catalog.string_agg('c.k' || k.attnum, ', ' order by k.attnum) into v_all
+    -- Distinct as rendered: 1.0 and 1.00 are equal and two keys.
+    select pg_catalog.string_agg('d.k' || k.attnum, ', ' order by k.attnum),
+           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text as r%1$s', k.attnum), ', ' order by k.attnum)
+    into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;
     select pg_catalog.string_agg(
@@ -2569,11 +2712,11 @@ begin
 
     execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
     using pg_catalog.format(
-        'select distinct %s '
+        'select %s from (select distinct %s '
         'from freshet.window_ranges(%L, pg_catalog.pg_current_snapshot()) r, '
         'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c '
-        'where c.op <> ''t'' and %s',
-        v_all, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds);
+        'where c.op <> ''t'' and %s) d',
+        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds);
 
     execute pg_catalog.format(
         'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
@@ -2581,13 +2724,19 @@ begin
         'changes_' || v_sink.source_id)
     into v_truncated
     using v_range.intent_snapshot;
+    -- After a crash of Postgres the snapshot may see transaction ids that were given out
+    -- again since: then every row of the chunk is looked at again.
+    if v_range.intent_incarnation is distinct from freshet.incarnation() then
+        v_truncated := true;
+        perform freshet.touch_rows(v_sink.id, v_range.intent_lower, v_range.intent_upper);
+    end if;
     if v_truncated then
         perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
     end if;
 
     update freshet.backfill_range r
     set position = coalesce(v_range.intent_upper, r.position),
-        intent_lower = null, intent_upper = null, intent_snapshot = null, intent_rows = 0
+        intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
     where r.lease_id = validate_intent.lease;
 end
 $$;

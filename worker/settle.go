@@ -14,35 +14,52 @@ import (
 const settlePause = 100 * time.Millisecond
 
 // Settle waits until every lane of these targets has applied what was committed before
-// the call, and until no backfill, sweep or purge is left. Somebody has to work
-// meanwhile. When ctx ends first, its error says what is still behind.
+// the call, and until no backfill, sweep or purge is left, together with what those
+// touched. Sinks that are paused are not waited for. Somebody has to work meanwhile.
+// When ctx ends first, its error says what is still behind.
 func Settle(ctx context.Context, db *pgxpool.Pool, targets []string) error {
+	for {
+		worked, err := settleOnce(ctx, db, targets)
+		if err != nil || !worked {
+			return err
+		}
+		// A sweep or a validation touches as the last thing it does: what it touched is
+		// later than the snapshot of this round.
+	}
+}
+
+// settleOnce is one round. It reports whether there was anything but lanes.
+func settleOnce(ctx context.Context, db *pgxpool.Pool, targets []string) (worked bool, err error) {
 	var before string
 	if err := db.QueryRow(ctx, "select pg_current_snapshot()::text").Scan(&before); err != nil {
-		return fmt.Errorf("take a snapshot: %w", err)
+		return false, fmt.Errorf("take a snapshot: %w", err)
 	}
 	for {
-		var behind []string
+		var behind, others []string
 		err := db.QueryRow(ctx, `
-			select coalesce(array_agg(s.name || ' (' || l.kind || ')' order by l.id), '{}')
-			from freshet.lease l
-			join freshet.sink s on s.id = l.sink_id
-			where l.target = any ($1) and l.finished_at is null
-			  and (l.kind <> 'sync' and s.state <> 'paused'
-			       or (s.state = 'active' and l.kind = 'sync' and not coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false)))`,
-			targets, before).Scan(&behind)
+			with open as (
+				select l.id, s.name || ' (' || l.kind || ')' as what, l.kind = 'sync' as lane
+				from freshet.lease l
+				join freshet.sink s on s.id = l.sink_id
+				where l.target = any ($1) and l.finished_at is null and s.state <> 'paused'
+				  and (l.kind <> 'sync'
+				       or (s.state = 'active' and not coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false)))
+			)
+			select coalesce(array_agg(what order by id), '{}'), coalesce(array_agg(what) filter (where not lane), '{}')
+			from open`, targets, before).Scan(&behind, &others)
 		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("ask what is pending: %w", err)
+			return false, fmt.Errorf("ask what is pending: %w", err)
 		}
+		worked = worked || len(others) > 0
 		if err == nil && len(behind) == 0 {
-			return nil
+			return worked, nil
 		}
 		timer := time.NewTimer(settlePause)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return errors.Join(fmt.Errorf("still behind: %s", strings.Join(behind, ", ")), ctx.Err())
+			return false, errors.Join(fmt.Errorf("still behind: %s", strings.Join(behind, ", ")), ctx.Err())
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/freshet/freshet/internal/doorbell"
 	"github.com/freshet/freshet/internal/install"
 	"github.com/freshet/freshet/internal/jobs"
+	"github.com/freshet/freshet/internal/lane"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/target"
@@ -29,6 +30,8 @@ import (
 const (
 	// controlConnections serve River, heartbeats and the short statements between batches.
 	controlConnections = 6
+	// bulkConnections serve backfills and sweeps.
+	bulkConnections = 2
 
 	// River: jobs are announced by NOTIFY with every insert, so polling is only the net
 	// below; behind a pooler it is all there is.
@@ -36,9 +39,9 @@ const (
 	fetchPoll     = time.Second
 	fetchPollOnly = 50 * time.Millisecond
 
-	// Slices end by themselves long before; a job that still runs then is stuck.
-	jobTimeout   = 10 * time.Minute
-	rescueAfter  = 11 * time.Minute
+	// Slices end by themselves, and a sweep takes as long as it takes. What a dead worker
+	// left running is taken over by its lease, not by River's rescue.
+	jobTimeout   = -1
 	keepFinished = 10 * time.Minute
 
 	// maxJobs bounds the lanes that one worker serves per target, idle ones included.
@@ -50,11 +53,11 @@ const (
 
 // Worker serves the targets of its Config.
 type Worker struct {
-	config        Config
-	id            string
-	control, read *pgxpool.Pool
-	targets       map[string]*target.Target
-	installation  string
+	config              Config
+	id                  string
+	control, read, bulk *pgxpool.Pool
+	targets             map[string]*target.Target
+	installation        string
 }
 
 // New connects to Postgres and to every target and checks that both can be worked
@@ -86,6 +89,9 @@ func (w *Worker) connect(ctx context.Context) error {
 	if w.read, err = pg.Open(ctx, w.config.DatabaseURL, "freshet read", w.config.Concurrency); err != nil {
 		return err
 	}
+	if w.bulk, err = pg.Open(ctx, w.config.DatabaseURL, "freshet bulk", bulkConnections); err != nil {
+		return err
+	}
 	version, err := install.Version(ctx, w.control)
 	if err != nil {
 		return err
@@ -105,10 +111,27 @@ func (w *Worker) connect(ctx context.Context) error {
 	if w.installation, err = catalog.Installation(ctx, w.control); err != nil {
 		return err
 	}
+	return w.checkTargets(ctx)
+}
+
+// checkTargets refuses targets that cannot be written to. One that does not answer is
+// an error when it is the only one; beside others it is waited for while they are served.
+func (w *Worker) checkTargets(ctx context.Context) error {
+	var away []error
 	for _, name := range w.config.targetNames() {
-		if err := w.targets[name].Check(ctx); err != nil {
+		switch err := w.targets[name].Check(ctx); {
+		case err == nil:
+		case errors.Is(err, target.ErrUnsuitable) || ctx.Err() != nil:
 			return err
+		default:
+			away = append(away, err)
 		}
+	}
+	if len(away) == len(w.targets) {
+		return errors.Join(away...)
+	}
+	for _, err := range away {
+		w.config.Logger.Warn("a target does not answer yet", "err", err)
 	}
 	return nil
 }
@@ -122,12 +145,12 @@ func (w *Worker) Close() error {
 		}
 	}
 	w.targets = nil
-	for _, pool := range []*pgxpool.Pool{w.control, w.read} {
+	for _, pool := range []*pgxpool.Pool{w.control, w.read, w.bulk} {
 		if pool != nil {
 			pool.Close()
 		}
 	}
-	w.control, w.read = nil, nil
+	w.control, w.read, w.bulk = nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -176,13 +199,15 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 	keeper := lease.NewKeeper(w.control, w.id, w.config.targetNames(), log)
 	parts.Go(func() { bell.Run(partsCtx) })
 	parts.Go(func() { keeper.Run(partsCtx) })
+	probe := lane.NewProbe()
+	parts.Go(func() { probe.Run(partsCtx) })
 
 	stop := make(chan struct{})
 	runner := &jobs.Runner{
 		Config: task.Config{
-			Control: w.control, Read: w.read, Installation: w.installation, Bell: bell, Log: log,
+			Control: w.control, Read: w.read, Bulk: w.bulk, Installation: w.installation, Bell: bell, Log: log,
 		},
-		Keeper: keeper, Targets: w.targets, Slice: w.config.slice, Stop: stop,
+		Keeper: keeper, Probe: probe, Targets: w.targets, Slice: w.config.slice, Stop: stop,
 	}
 	client, err := river.NewClient(riverpgxv5.New(w.control), w.riverConfig(runner.Workers(), pollOnly))
 	if err != nil {
@@ -233,7 +258,6 @@ func (w *Worker) riverConfig(workers *river.Workers, pollOnly bool) *river.Confi
 		FetchPollInterval:           poll,
 		PollOnly:                    pollOnly,
 		JobTimeout:                  jobTimeout,
-		RescueStuckJobsAfter:        rescueAfter,
 		CompletedJobRetentionPeriod: keepFinished,
 		CancelledJobRetentionPeriod: keepFinished,
 		DiscardedJobRetentionPeriod: keepFinished,

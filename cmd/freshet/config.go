@@ -8,6 +8,8 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"github.com/freshet/freshet/internal/pg"
+	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/worker"
 )
 
@@ -24,6 +26,8 @@ type settings struct {
 	LogFormat           string     `env:"FRESHET_LOG_FORMAT" envDefault:"text"`
 
 	urls map[string]string
+	// from says which variable a target's URL came from.
+	from map[string]string
 }
 
 const redisPrefix = "FRESHET_REDIS_URL_"
@@ -34,12 +38,6 @@ func (c *cli) load() (settings, error) {
 	if err := env.ParseWithOptions(&s, env.Options{Environment: c.environ}); err != nil {
 		return s, environmentError(err, c.environ)
 	}
-	if s.DatabaseURL == "" {
-		s.DatabaseURL = s.FallbackDatabaseURL
-	}
-	if s.RedisURL == "" {
-		s.RedisURL = s.FallbackRedisURL
-	}
 	if s.Concurrency < 1 || s.Concurrency > 1000 {
 		return s, fmt.Errorf("FRESHET_CONCURRENCY is %d: give a number from 1 to 1000", s.Concurrency)
 	}
@@ -47,14 +45,8 @@ func (c *cli) load() (settings, error) {
 		return s, fmt.Errorf("FRESHET_LOG_FORMAT is %q: give text or json", s.LogFormat)
 	}
 
-	s.urls = make(map[string]string)
-	if s.RedisURL != "" {
-		s.urls["default"] = s.RedisURL
-	}
-	for name, url := range c.environ {
-		if target, ok := strings.CutPrefix(name, redisPrefix); ok && url != "" {
-			s.urls[strings.ToLower(target)] = url
-		}
+	if err := s.readURLs(c.environ); err != nil {
+		return s, err
 	}
 	if len(s.Targets) > 0 {
 		for _, name := range s.Targets {
@@ -69,6 +61,42 @@ func (c *cli) load() (settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// readURLs collects the URLs and makes sure that they can be read; an error names the
+// variable and never shows its value.
+func (s *settings) readURLs(environ map[string]string) error {
+	variable := "FRESHET_DATABASE_URL"
+	if s.DatabaseURL == "" {
+		s.DatabaseURL, variable = s.FallbackDatabaseURL, "DATABASE_URL"
+	}
+	if s.DatabaseURL != "" {
+		if _, err := pg.ParseURL(s.DatabaseURL); err != nil {
+			return fmt.Errorf("%s: %w", variable, err)
+		}
+	}
+
+	s.urls, s.from = make(map[string]string), make(map[string]string)
+	if s.RedisURL != "" {
+		s.urls["default"], s.from["default"] = s.RedisURL, "FRESHET_REDIS_URL"
+	} else if s.FallbackRedisURL != "" {
+		s.urls["default"], s.from["default"] = s.FallbackRedisURL, "REDIS_URL"
+	}
+	for name, url := range environ {
+		if suffix, ok := strings.CutPrefix(name, redisPrefix); ok && url != "" {
+			s.urls[strings.ToLower(suffix)], s.from[strings.ToLower(suffix)] = url, name
+		}
+	}
+	for name, url := range s.urls {
+		t, err := target.Parse(name, url)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.from[name], err)
+		}
+		if err := t.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // environmentError names the variable behind a parse error and never its neighbours.

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"github.com/freshet/freshet/internal/pg"
 )
 
 // shopSinks are the sinks of the demo: one of every row with all columns, one of the
@@ -45,7 +47,7 @@ func (d *demo) createShop(ctx context.Context) error {
 	if _, err := d.db.Exec(ctx, shopTable); err != nil {
 		return err
 	}
-	_, err := d.db.Exec(ctx, fmt.Sprintf(`insert into products (%s) select %s from generate_series(1, %d::bigint) as n`,
+	_, err := d.db.Exec(pg.Patient(ctx), fmt.Sprintf(`insert into products (%s) select %s from generate_series(1, %d::bigint) as n`,
 		productColumns, productValues, d.rows))
 	return err
 }

@@ -35,7 +35,7 @@ func migrate(ctx context.Context, c *cli, args []string) error {
 		return err
 	}
 	defer pool.Close()
-	if err := install.Migrate(ctx, pool, c.logger(s)); err != nil {
+	if err := install.Migrate(pg.Patient(ctx), pool, c.logger(s)); err != nil {
 		return err
 	}
 	version, err := install.Version(ctx, pool)

@@ -51,7 +51,7 @@ func uninstall(ctx context.Context, c *cli, args []string) error {
 			return err
 		}
 	}
-	removed, err := install.Uninstall(ctx, pool)
+	removed, err := install.Uninstall(pg.Patient(ctx), pool)
 	if err != nil {
 		return err
 	}

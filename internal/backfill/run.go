@@ -73,7 +73,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 			return false, ctx.Err()
 		}
 	}
-	reader, err := source.NewReader(r.Read, sink)
+	reader, err := source.NewReader(r.Bulk, sink)
 	if err != nil {
 		return false, err
 	}
@@ -93,7 +93,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	w := &walk{r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control)}
+	w := &walk{r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control, incarnation)}
 	return w.run(ctx, end, after)
 }
 
@@ -101,6 +101,10 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 // returns the tuple to go on after and the cursor in Redis.
 func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([]string, string, error) {
 	was := w.State()
+	// Asked after the key is watched: whoever takes the lease from here on touches it.
+	if err := catalog.Confirm(ctx, r.Control, r.held.ID, r.held.Epoch, r.held.Nonce); err != nil {
+		return nil, "", err
+	}
 	known, err := r.known(ctx)
 	if err != nil {
 		return nil, "", err
@@ -125,6 +129,10 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 	}
 	if lost {
 		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
+		// What the open chunk wrote may be there all the same.
+		if err := r.step(ctx, true, nil, nil); err != nil {
+			return nil, "", err
+		}
 		if err := r.restart(ctx); err != nil {
 			return nil, "", err
 		}
@@ -258,7 +266,7 @@ func (w *walk) read(ctx context.Context, stop <-chan struct{}, after []string, f
 			return err
 		}
 		if read.Incarnation != w.own.Incarnation {
-			return errors.New("Postgres has crashed or was replaced")
+			return durable.ErrReincarnated
 		}
 		c := &chunk{Chunk: read, lower: after, entries: entries, last: read.Rows < limit}
 		select {

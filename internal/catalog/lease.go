@@ -55,6 +55,23 @@ func TakeLease(ctx context.Context, db Querier, id, epoch int64, worker string) 
 	return l, nil
 }
 
+// Confirm asks whether a lease is still held under this epoch and nonce, and returns
+// ErrNotOurs if it is not. Asked after a control key was watched, the answer holds until
+// somebody else touches the key: who takes a lease asks Postgres first and the key next.
+func Confirm(ctx context.Context, db Querier, id, epoch int64, nonce string) error {
+	var ours bool
+	err := db.QueryRow(ctx, `
+		select exists (select from freshet.lease where id = $1 and epoch = $2 and nonce = $3 and holder is not null)`,
+		id, epoch, nonce).Scan(&ours)
+	if err != nil {
+		return fmt.Errorf("confirm lease %d: %w", id, err)
+	}
+	if !ours {
+		return ErrNotOurs
+	}
+	return nil
+}
+
 // Installation reads the id that was drawn when Freshet was installed.
 func Installation(ctx context.Context, db Querier) (string, error) {
 	var id string

@@ -94,7 +94,7 @@ left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join lateral (
     select json_agg(json_build_object(
                'attnum', a.attnum, 'name', a.attname, 'type', t.oid::bigint, 'kind', t.typtype,
-               'sql', format_type(t.oid, null), 'exact', freshet.is_exact(c.oid, a.attnum)) order by u.n) as columns
+               'sql', freshet.type_name(t.oid), 'exact', freshet.is_exact(c.oid, a.attnum)) order by u.n) as columns
     from unnest(s.key_attnums) with ordinality as u (attnum, n)
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum
     join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)

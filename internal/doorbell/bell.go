@@ -19,10 +19,15 @@ const (
 	// lockClass is the first half of the advisory lock; the second is the source's id.
 	// The generated triggers name it too.
 	lockClass = 1181905011
+	// proxyClass likewise, for those who rely on another worker's lock: whoever gives the
+	// lock back without a ring has to tell them.
+	proxyClass = 1181905012
 
 	checkEvery = time.Second
 	// redial bounds the pause after the listening connection was lost.
 	redial = time.Second
+	// armPatience bounds how long a lane waits for the listening connection.
+	armPatience = time.Second
 )
 
 // Bell serves the sleepers of one worker.
@@ -37,12 +42,21 @@ type Bell struct {
 	mu       sync.Mutex
 	sleepers map[int64]*Sleeper
 	next     int64
-	// armed are the sources whose lock the listening connection holds, or knows to be
-	// held by another sleeper.
-	armed map[int32]bool
+	// armed are the sources that ring: whose lock the listening connection holds, or, by
+	// proxy, another worker's.
+	armed map[int32]grip
 	// interrupt ends the wait for notifications so that a request is served.
 	interrupt context.CancelFunc
 }
+
+// grip is how a source is armed.
+type grip int
+
+const (
+	loose grip = iota
+	own
+	proxy
+)
 
 type request struct {
 	source int32
@@ -57,7 +71,7 @@ func New(pool *pgxpool.Pool, dial func(context.Context) (*pgx.Conn, error), poll
 		pool: pool, dial: dial, pollOnly: pollOnly, log: log,
 		requests: make(chan request, 64),
 		sleepers: make(map[int64]*Sleeper),
-		armed:    make(map[int32]bool),
+		armed:    make(map[int32]grip),
 	}
 }
 
@@ -84,6 +98,8 @@ type Sleeper struct {
 	id     int64
 	source int32
 	wake   chan struct{}
+	// incarnation that the lane works in: in another one its snapshots mean nothing.
+	incarnation string
 
 	// guarded by bell.mu
 	passed cursor.Snapshot
@@ -95,11 +111,11 @@ type Sleeper struct {
 
 // NewSleeper registers a lane of a source. While it sleeps, checked is told each second
 // that nothing is pending as of a snapshot. Close must be called.
-func (b *Bell) NewSleeper(source int32, checked func(passed cursor.Snapshot, at time.Time)) *Sleeper {
+func (b *Bell) NewSleeper(source int32, incarnation string, checked func(passed cursor.Snapshot, at time.Time)) *Sleeper {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.next++
-	s := &Sleeper{bell: b, id: b.next, source: source, wake: make(chan struct{}, 1), checked: checked}
+	s := &Sleeper{bell: b, id: b.next, source: source, wake: make(chan struct{}, 1), incarnation: incarnation, checked: checked}
 	b.sleepers[s.id] = s
 	return s
 }
@@ -124,7 +140,7 @@ func (s *Sleeper) Arm(ctx context.Context) bool {
 	// this and the giving back happen under one mutex.
 	s.bell.mu.Lock()
 	s.asleep = true
-	armed := s.bell.armed[s.source]
+	armed := s.bell.armed[s.source] != loose
 	s.bell.mu.Unlock()
 	if armed {
 		return true
@@ -136,9 +152,13 @@ func (s *Sleeper) Arm(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
+	timer := time.NewTimer(armPatience)
+	defer timer.Stop()
 	select {
 	case armed := <-done:
 		return armed
+	case <-timer.C: // the listening connection hangs
+		return false
 	case <-ctx.Done():
 		return false
 	}
@@ -171,7 +191,8 @@ func (s *Sleeper) Awake() {
 	}
 }
 
-func (s *Sleeper) ring() {
+// Ring wakes the lane.
+func (s *Sleeper) Ring() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -181,7 +202,7 @@ func (s *Sleeper) ring() {
 func (b *Bell) isArmed(source int32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.armed[source]
+	return b.armed[source] != loose
 }
 
 // poke makes the listener look at its requests.
@@ -197,7 +218,7 @@ func (b *Bell) poke() {
 // that its writers stop ringing.
 func (b *Bell) disarmIfUnused(source int32) {
 	b.mu.Lock()
-	keep := !b.armed[source] || b.inUse(source)
+	keep := b.armed[source] == loose || b.inUse(source)
 	b.mu.Unlock()
 	if keep {
 		return
@@ -209,30 +230,32 @@ func (b *Bell) disarmIfUnused(source int32) {
 	}
 }
 
-// rung wakes everybody who sleeps on a source. It reports whether the lock is to be
-// given back: from here on nobody may take it for armed.
-func (b *Bell) rung(source int32) (unlock bool) {
+// rung wakes everybody who sleeps on a source. It returns what is to be given back: from
+// here on nobody may take the source for armed.
+func (b *Bell) rung(source int32) grip {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	unlock = b.armed[source]
+	held := b.armed[source]
 	delete(b.armed, source)
 	for _, s := range b.sleepers {
 		if s.source == source {
-			s.ring()
+			s.Ring()
 		}
 	}
-	return unlock
+	return held
 }
 
-// release forgets that a source is armed unless somebody sleeps on it.
-func (b *Bell) release(source int32) (unlock bool) {
+// release forgets that a source is armed unless somebody sleeps on it, and returns what
+// is to be given back.
+func (b *Bell) release(source int32) grip {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.armed[source] || b.inUse(source) {
-		return false
+	if b.inUse(source) {
+		return loose
 	}
+	held := b.armed[source]
 	delete(b.armed, source)
-	return true
+	return held
 }
 
 // refuse answers requests when there is no connection to arm with.
@@ -265,6 +288,10 @@ func (b *Bell) listen(ctx context.Context) error {
 		b.mu.Lock()
 		clear(b.armed) // the locks went with the session
 		b.interrupt = nil
+		// Whoever sleeps relies on a bell that is gone.
+		for _, s := range b.sleepers {
+			s.Ring()
+		}
 		b.mu.Unlock()
 		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -291,10 +318,8 @@ func (b *Bell) listen(ctx context.Context) error {
 			if convErr != nil {
 				continue
 			}
-			if b.rung(int32(source)) {
-				if err := unlock(ctx, conn, int32(source)); err != nil {
-					return err
-				}
+			if err := unlock(ctx, conn, int32(source), b.rung(int32(source))); err != nil {
+				return err
 			}
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -314,8 +339,12 @@ func (b *Bell) serve(ctx context.Context, conn *pgx.Conn) error {
 		select {
 		case r := <-b.requests:
 			if r.disarm {
-				if b.release(r.source) {
-					if err := unlock(ctx, conn, r.source); err != nil {
+				held := b.release(r.source)
+				if err := unlock(ctx, conn, r.source, held); err != nil {
+					return err
+				}
+				if held == own {
+					if err := tellProxies(ctx, conn, r.source); err != nil {
 						return err
 					}
 				}
@@ -342,17 +371,24 @@ func (b *Bell) inUse(source int32) bool {
 	return false
 }
 
-// lock takes the lock of a source. It counts as armed too when another worker's
-// sleeper holds it: then the bell rings for everybody.
+// lock takes the lock of a source. When another worker's sleeper holds it, the bell rings
+// for everybody: then that one is relied on.
 func (b *Bell) lock(ctx context.Context, conn *pgx.Conn, source int32) (bool, error) {
 	if b.isArmed(source) {
 		return true, nil
 	}
-	var locked, other bool
+	held := own
+	var locked bool
 	if err := conn.QueryRow(ctx, "select pg_try_advisory_lock($1, $2)", lockClass, source).Scan(&locked); err != nil {
 		return false, err
 	}
 	if !locked {
+		// First said that we rely on it, then asked whether it is there: else its holder
+		// could give it back in between and tell nobody.
+		if _, err := conn.Exec(ctx, "select pg_advisory_lock_shared($1, $2)", proxyClass, source); err != nil {
+			return false, err
+		}
+		var other bool
 		err := conn.QueryRow(ctx, `select exists (
 			select from pg_locks
 			where locktype = 'advisory' and classid = $1 and objid = $2 and objsubid = 2 and mode = 'ExclusiveLock' and granted
@@ -361,15 +397,33 @@ func (b *Bell) lock(ctx context.Context, conn *pgx.Conn, source int32) (bool, er
 		if err != nil {
 			return false, err
 		}
-		return other, nil
+		if !other {
+			return false, unlock(ctx, conn, source, proxy)
+		}
+		held = proxy
 	}
 	b.mu.Lock()
-	b.armed[source] = true
+	b.armed[source] = held
 	b.mu.Unlock()
 	return true, nil
 }
 
-func unlock(ctx context.Context, conn *pgx.Conn, source int32) error {
-	_, err := conn.Exec(ctx, "select pg_advisory_unlock($1, $2)", lockClass, source)
+// unlock gives back what a source was armed with.
+func unlock(ctx context.Context, conn *pgx.Conn, source int32, held grip) error {
+	var err error
+	switch held {
+	case own:
+		_, err = conn.Exec(ctx, "select pg_advisory_unlock($1, $2)", lockClass, source)
+	case proxy:
+		_, err = conn.Exec(ctx, "select pg_advisory_unlock_shared($1, $2)", proxyClass, source)
+	}
+	return err
+}
+
+// tellProxies rings for those who relied on a lock that was given back.
+func tellProxies(ctx context.Context, conn *pgx.Conn, source int32) error {
+	_, err := conn.Exec(ctx, `
+		select case when pg_try_advisory_lock($1, $2) then pg_advisory_unlock($1, $2)::text
+			else pg_notify($3, $2::int::text)::text end`, proxyClass, source, channel)
 	return err
 }

@@ -33,7 +33,7 @@ func (b *Bell) wakeAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.sleepers {
-		s.ring()
+		s.Ring()
 	}
 }
 
@@ -80,8 +80,8 @@ func (b *Bell) lookOnce(ctx context.Context) error {
 		behind[n-1] = true
 	}
 	for i, s := range sleepers {
-		if behind[int32(i)] || incarnation == nil {
-			s.ring()
+		if behind[int32(i)] || incarnation == nil || *incarnation != s.incarnation {
+			s.Ring()
 			continue
 		}
 		b.mu.Lock()

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -17,14 +18,21 @@ const (
 	pageHeader = 40
 )
 
-// Waiter waits for WAL positions. It is not safe for concurrent use.
+// ErrReincarnated is returned when Postgres has crashed or was replaced since the position
+// was read: what was read with it may never have become durable.
+var ErrReincarnated = errors.New("Postgres has crashed or was replaced")
+
+// Waiter waits for WAL positions of one incarnation. It is not safe for concurrent use.
 type Waiter struct {
-	pool  *pgxpool.Pool
-	known source.LSN
+	pool        *pgxpool.Pool
+	incarnation string
+	known       source.LSN
 }
 
 // New makes a waiter that asks over pool.
-func New(pool *pgxpool.Pool) *Waiter { return &Waiter{pool: pool} }
+func New(pool *pgxpool.Pool, incarnation string) *Waiter {
+	return &Waiter{pool: pool, incarnation: incarnation}
+}
 
 // Wait returns once the WAL is flushed up to want. flushed is how far it was when want
 // was read.
@@ -33,16 +41,8 @@ func (w *Waiter) Wait(ctx context.Context, want, flushed source.LSN) error {
 		return nil
 	}
 	// On a busy server somebody's commit has flushed it by now.
-	var now string
-	if err := w.pool.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text").Scan(&now); err != nil {
-		return fmt.Errorf("read WAL flush position: %w", err)
-	}
-	at, err := source.ParseLSN(now)
-	if err != nil {
+	if err := w.look(ctx); err != nil || reached(w.known, want) {
 		return err
-	}
-	if w.known = max(w.known, at); reached(w.known, want) {
-		return nil
 	}
 	// Else what is not flushed is asynchronous commits, or only the tidying up that reads
 	// do: the WAL writer would take up to 200 ms. A commit of our own takes everything
@@ -50,7 +50,34 @@ func (w *Waiter) Wait(ctx context.Context, want, flushed source.LSN) error {
 	if err := w.force(ctx); err != nil {
 		return err
 	}
-	w.known = max(w.known, want)
+	if err := w.look(ctx); err != nil {
+		return err
+	}
+	if !reached(w.known, want) {
+		return fmt.Errorf("the WAL is flushed up to %X after a commit, not up to %X", w.known, want)
+	}
+	return nil
+}
+
+// look reads how far the WAL is flushed, in the same incarnation: the server that
+// answers after a crash would count on from an earlier position.
+func (w *Waiter) look(ctx context.Context) error {
+	var (
+		text        string
+		incarnation *string
+	)
+	err := w.pool.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text, freshet.incarnation()").Scan(&text, &incarnation)
+	if err != nil {
+		return fmt.Errorf("read WAL flush position: %w", err)
+	}
+	if incarnation == nil || *incarnation != w.incarnation {
+		return ErrReincarnated
+	}
+	at, err := source.ParseLSN(text)
+	if err != nil {
+		return err
+	}
+	w.known = max(w.known, at)
 	return nil
 }
 

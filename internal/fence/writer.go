@@ -68,6 +68,9 @@ func Open(ctx context.Context, t *target.Target, key string) (*Writer, error) {
 	return w, nil
 }
 
+// Key is the control key.
+func (w *Writer) Key() string { return w.key }
+
 // ExpireEntries gives every entry that is written from now on a time to live; 0 is for ever.
 func (w *Writer) ExpireEntries(ttl time.Duration) { w.entryTTL = ttl }
 
@@ -237,12 +240,26 @@ func (w *Writer) settle(pipeErr error, watch, read *redis.Cmd) error {
 	if !ok || len(fields) != 2 {
 		return fmt.Errorf("HMGET answered %v", read.Val())
 	}
-	w.watched = State{}
+	w.watched = Parsed(fields)
+	return nil
+}
+
+// Read queues the reading of a control key, for Parsed.
+func Read(ctx context.Context, pipe redis.Pipeliner, key string) *redis.SliceCmd {
+	return pipe.HMGet(ctx, key, fieldFence, fieldCursor)
+}
+
+// Parsed is what the reply to Read says.
+func Parsed(fields []any) State {
+	var s State
+	if len(fields) != 2 {
+		return s
+	}
 	if f, ok := fields[0].(string); ok {
-		w.watched.Fence, w.watched.Exists = f, true
+		s.Fence, s.Exists = f, true
 	}
 	if c, ok := fields[1].(string); ok {
-		w.watched.Cursor, w.watched.Exists = c, true
+		s.Cursor, s.Exists = c, true
 	}
-	return nil
+	return s
 }

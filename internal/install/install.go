@@ -159,8 +159,24 @@ func migrateRiver(ctx context.Context, pool *pgxpool.Pool) error {
 	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		return fmt.Errorf("migrate the job queue: %w", err)
 	}
+	if _, err := pool.Exec(ctx, revokeRiver); err != nil {
+		return fmt.Errorf("revoke the job queue's functions from PUBLIC: %w", err)
+	}
 	return nil
 }
+
+// revokeRiver takes from PUBLIC what Postgres gives it by default on River's functions.
+const revokeRiver = `do $$
+declare
+    v_function  regprocedure;
+begin
+    for v_function in
+        select p.oid from pg_proc p where p.pronamespace = 'freshet'::regnamespace and p.proname like 'river\_%'
+    loop
+        execute format('revoke all on function %s from public', v_function);
+    end loop;
+end
+$$`
 
 func replaceFunctions(ctx context.Context, conn *pgx.Conn) error {
 	files, err := fs.Glob(sql.Functions, "functions/*.sql")

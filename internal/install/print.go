@@ -70,6 +70,8 @@ $freshet$;
 			fmt.Sprintf("%s\n\ninsert into freshet.river_migration (%s) values (%s);", strings.TrimSpace(text), columns, values))
 	}
 
+	b.WriteString("\n" + revokeRiver + ";\n")
+
 	b.WriteString("\nbegin;\nset local check_function_bodies = off;\n")
 	files, err := fs.Glob(sql.Functions, "functions/*.sql")
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 type Runner struct {
 	task.Config
 	Keeper  *lease.Keeper
+	Probe   *lane.Probe
 	Targets map[string]*target.Target
 	// Slice is about how long one job works before it hands over to its successor.
 	Slice time.Duration
@@ -64,7 +65,7 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 	defer r.Keeper.Give(held)
 
 	done, err := r.run(heldCtx, held)
-	if errors.Is(context.Cause(heldCtx), lease.ErrLost) || errors.Is(err, lease.ErrLost) {
+	if errors.Is(context.Cause(heldCtx), lease.ErrLost) || isLost(err) {
 		return nil
 	}
 	if err != nil && heldCtx.Err() == nil && !errors.Is(err, task.ErrGone) {
@@ -74,7 +75,7 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOverTimeout)
 	defer cancel()
 	// What this slice came to is written down before the next holder reads it.
-	if err := r.Keeper.Beat(ctx); err != nil {
+	if err := r.Keeper.BeatOne(ctx, held); err != nil {
 		r.Log.Debug("last heartbeat of a slice", "err", err)
 	}
 	if err := handOver(ctx, r, job, held, done || errors.Is(err, task.ErrGone)); err != nil {
@@ -87,6 +88,10 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 // its successor. Completion comes first: a unique successor would collide with it.
 func handOver[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], held *lease.Held, done bool) error {
 	return pgx.BeginFunc(ctx, r.Control, func(tx pgx.Tx) error {
+		// A worker that is stopped right here must not keep the lease locked.
+		if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = '3s'"); err != nil {
+			return err
+		}
 		if _, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job); err != nil {
 			return fmt.Errorf("complete job: %w", err)
 		}
@@ -113,18 +118,17 @@ func (r *Runner) run(ctx context.Context, held *lease.Held) (bool, error) {
 	defer release()
 	switch held.Kind {
 	case catalog.Sync:
-		return false, lane.New(r.Config, t, held).Run(ctx, stop)
+		return false, lane.New(r.Config, r.Probe, t, held).Run(ctx, stop)
 	case catalog.Backfill:
 		return r.retry(ctx, stop, held, func() (bool, error) {
 			return backfill.New(r.Config, t, held).Session(ctx, stop)
 		})
+	// A sweep or a purge begins anew each time: it takes as long as it takes, and only the
+	// worker's end ends it.
 	case catalog.Sweep:
-		return r.retry(ctx, stop, held, func() (bool, error) { return maintain.Sweep(ctx, r.Config, t, held, stop) })
+		return r.retry(ctx, r.Stop, held, func() (bool, error) { return maintain.Sweep(ctx, r.Config, t, held, r.Stop) })
 	case catalog.Purge:
-		return r.retry(ctx, stop, held, func() (bool, error) {
-			err := maintain.Purge(ctx, r.Config, t, held)
-			return err == nil, err
-		})
+		return r.retry(ctx, r.Stop, held, func() (bool, error) { return maintain.Purge(ctx, r.Config, t, held, r.Stop) })
 	}
 	return false, fmt.Errorf("a lease of kind %q is of a newer version", held.Kind)
 }
@@ -148,6 +152,11 @@ func (r *Runner) sliceEnd() (<-chan struct{}, func()) {
 	return end, func() { close(quit) }
 }
 
+// isLost reports whether another worker has the lease.
+func isLost(err error) bool {
+	return errors.Is(err, lease.ErrLost) || errors.Is(err, catalog.ErrNotOurs)
+}
+
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -166,7 +175,7 @@ func (r *Runner) retry(ctx context.Context, stop <-chan struct{}, held *lease.He
 		if err == nil && !done && !isClosed(stop) {
 			continue // the sink was changed
 		}
-		if err == nil || ctx.Err() != nil || errors.Is(err, task.ErrGone) || errors.Is(err, lease.ErrLost) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, task.ErrGone) || isLost(err) {
 			return done, err
 		}
 		held.Failed(err)

@@ -19,13 +19,14 @@ import (
 // Lane serves one lane under one lease.
 type Lane struct {
 	task.Config
+	probe  *Probe
 	target *target.Target
 	held   *lease.Held
 }
 
 // New makes the lane that a lease of kind sync is for.
-func New(c task.Config, t *target.Target, held *lease.Held) *Lane {
-	return &Lane{Config: c, target: t, held: held}
+func New(c task.Config, probe *Probe, t *target.Target, held *lease.Held) *Lane {
+	return &Lane{Config: c, probe: probe, target: t, held: held}
 }
 
 // Run serves until stop is closed (nil), the lease is lost or ctx ends (its cause), or
@@ -43,7 +44,7 @@ func (l *Lane) Run(ctx context.Context, stop <-chan struct{}) error {
 			continue // the sink was changed
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, task.ErrGone), errors.Is(err, lease.ErrLost):
+		case errors.Is(err, task.ErrGone), errors.Is(err, lease.ErrLost), errors.Is(err, catalog.ErrNotOurs):
 			return err
 		}
 		if time.Since(began) > task.MaxBackoff {
@@ -124,6 +125,10 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 // take makes the control key ours and returns the cursor to go on from.
 func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink *catalog.Sink) (cursor.Cursor, error) {
 	state := w.State()
+	// Asked after the key is watched: whoever takes the lease from here on touches it.
+	if err := catalog.Confirm(ctx, l.Control, l.held.ID, l.held.Epoch, l.held.Nonce); err != nil {
+		return cursor.Cursor{}, err
+	}
 	switch {
 	case !state.Exists:
 		// Consequences first: that the key is ours from now on, and what has to follow
@@ -153,6 +158,8 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	if err := w.Take(ctx, own, start.String()); err != nil {
 		return cursor.Cursor{}, fmt.Errorf("take control key: %w", err)
 	}
+	// Also where that is further back than it was: Redis, or Postgres, has lost something.
+	l.held.Progress(start.String(), start.Done.String(), nil)
 	return start, nil
 }
 
@@ -191,18 +198,14 @@ func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence
 	case other.Definition > own.Definition:
 		return fmt.Errorf("the sink was redefined (%d, read %d)", other.Definition, own.Definition)
 	case other.Epoch > own.Epoch:
-		// Either we are the one who was replaced, or Postgres forgot epochs that Redis
-		// remembers. Only Postgres can tell.
-		var epoch int64
-		err := l.Control.QueryRow(ctx, `
-			update freshet.lease set epoch = $3 + 1, heartbeat_at = clock_timestamp()
-			where id = $1 and epoch = $2 and holder is not null and nonce = $4
-			returning epoch`, l.held.ID, own.Epoch, other.Epoch, own.Nonce).Scan(&epoch)
+		// The lease is ours, so Postgres has forgotten epochs that Redis remembers. The next
+		// holder's will be above them; the heartbeat knows this one no more.
+		_, err := l.Control.Exec(ctx, `
+			update freshet.lease set epoch = $3
+			where id = $1 and epoch = $2 and nonce = $4`, l.held.ID, own.Epoch, other.Epoch, own.Nonce)
 		if err != nil {
-			return lease.ErrLost
+			return fmt.Errorf("raise epoch: %w", err)
 		}
-		// The heartbeat knows the lease under its old epoch and lets it go; the next
-		// holder's epoch is above Redis' then.
 		return lease.ErrLost
 	}
 	return nil

@@ -31,8 +31,8 @@ const (
 	maxLook = 50 * time.Millisecond
 )
 
-// errReincarnated ends a session: the cursor has to be judged anew.
-var errReincarnated = errors.New("Postgres has crashed or was replaced")
+// errDisturbed ends a session because the control key is not what an idle lane left.
+var errDisturbed = errors.New("the control key was changed or lost")
 
 // pipe is one session of a lane: a reader that claims ahead and a writer behind it.
 type pipe struct {
@@ -52,11 +52,16 @@ type pipe struct {
 	free    chan *source.Entries
 	// idle is told by the writer when everything before it is written.
 	idle chan struct{}
+	// disturbed is told by the probe.
+	disturbed chan struct{}
+	// windowAt is when the snapshot of the window that is being walked was taken.
+	windowAt time.Time
 }
 
 type batch struct {
 	source.Batch
 	entries *source.Entries
+	asOf    *time.Time
 	// marker: an empty claim; the writer answers on idle.
 	marker bool
 }
@@ -64,10 +69,12 @@ type batch struct {
 func newPipe(l *Lane, r *source.Reader, w *fence.Writer, own fence.Fence, start cursor.Cursor) *pipe {
 	p := &pipe{
 		lane: l, reader: r, writer: w, own: own, start: start, inRedis: start.String(), at: start,
-		durable: durable.New(l.Control),
+		durable: durable.New(l.Control, own.Incarnation),
 		batches: make(chan *batch, depth-1),
 		free:    make(chan *source.Entries, depth),
 		idle:    make(chan struct{}, 1),
+
+		disturbed: make(chan struct{}, 1),
 	}
 	for range depth {
 		p.free <- new(source.Entries)
@@ -89,7 +96,7 @@ func (p *pipe) run(ctx context.Context, stop <-chan struct{}) error {
 
 // read claims batch after batch and sleeps when there is nothing to claim.
 func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
-	sleeper := p.lane.Bell.NewSleeper(p.reader.Sink().SourceID, func(passed cursor.Snapshot, at time.Time) {
+	sleeper := p.lane.Bell.NewSleeper(p.reader.Sink().SourceID, p.own.Incarnation, func(passed cursor.Snapshot, at time.Time) {
 		p.lane.held.Passed(passed.String(), at)
 	})
 	defer sleeper.Close()
@@ -120,16 +127,25 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			return err
 		}
 		if b.Incarnation != p.own.Incarnation {
-			return errReincarnated
+			return durable.ErrReincarnated
+		}
+		if at.Window == nil {
+			p.windowAt = b.At
 		}
 		at = b.Next
+		// Everything up to the window's snapshot is applied with its last batch, not before.
+		var asOf *time.Time
+		if b.CaughtUp {
+			moment := p.windowAt
+			asOf = &moment
+		}
 
 		if b.Changes > 0 {
 			sleeper.Awake()
 			armed = false
 			look = minLook
 			limit = nextLimit(limit, entries.Bytes())
-			if err := p.send(ctx, &batch{Batch: b, entries: entries}); err != nil {
+			if err := p.send(ctx, &batch{Batch: b, entries: entries, asOf: asOf}); err != nil {
 				return err
 			}
 			entries = nil
@@ -146,7 +162,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 				continue
 			}
 		}
-		if err := p.send(ctx, &batch{Batch: b, marker: true}); err != nil {
+		if err := p.send(ctx, &batch{Batch: b, asOf: asOf, marker: true}); err != nil {
 			return err
 		}
 		select {
@@ -159,7 +175,20 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			d = look
 			look = min(look*3/2, maxLook)
 		}
+		release := p.lane.probe.watch(p.lane.target, p.writer, func() {
+			select {
+			case p.disturbed <- struct{}{}:
+				sleeper.Ring()
+			default:
+			}
+		})
 		p.sleep(ctx, stop, sleeper, b.Next.Done, d)
+		release()
+		select {
+		case <-p.disturbed:
+			return errDisturbed
+		default:
+		}
 		armed = false
 	}
 }
@@ -197,7 +226,7 @@ func (p *pipe) write(ctx context.Context) error {
 	for b := range p.batches {
 		if b.marker {
 			p.at = b.Next
-			p.lane.held.Progress(p.inRedis, b.Next.Done.String(), b.At)
+			p.lane.held.Progress(p.inRedis, b.Next.Done.String(), b.asOf)
 			p.idle <- struct{}{}
 			continue
 		}
@@ -234,7 +263,7 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 		return fmt.Errorf("write to target %s: %w", p.lane.target.Name, err)
 	}
 	p.inRedis, p.at = to, b.Next
-	p.lane.held.Progress(to, b.Next.Done.String(), b.At)
+	p.lane.held.Progress(to, b.Next.Done.String(), b.asOf)
 	return nil
 }
 

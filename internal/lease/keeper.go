@@ -61,11 +61,15 @@ type Held struct {
 	err    *string
 }
 
-// Progress says how far the holder has come; the next heartbeat writes it down.
-func (h *Held) Progress(cursor, passed string, asOf time.Time) {
+// Progress says how far the holder has come; the next heartbeat writes it down. asOf is
+// nil while that is not a moment up to which everything is applied.
+func (h *Held) Progress(cursor, passed string, asOf *time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.cursor, h.passed, h.asOf = &cursor, &passed, &asOf
+	h.cursor, h.passed = &cursor, &passed
+	if asOf != nil {
+		h.asOf = asOf
+	}
 }
 
 // Passed says that nothing was left to do up to a later moment.
@@ -153,9 +157,9 @@ func (k *Keeper) Run(ctx context.Context) {
 		if (err != nil) != failing {
 			failing = err != nil
 			if failing {
-				k.log.Warn("Postgres does not answer", "err", err)
+				k.log.Warn("the heartbeat fails", "err", err)
 			} else {
-				k.log.Info("Postgres answers again")
+				k.log.Info("the heartbeat is back")
 			}
 		}
 		select {
@@ -178,15 +182,23 @@ func (k *Keeper) Leave(ctx context.Context) error {
 
 // Beat writes one heartbeat for every lease that is held.
 func (k *Keeper) Beat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-
 	k.mu.Lock()
 	held := make([]*Held, 0, len(k.held))
 	for _, h := range k.held {
 		held = append(held, h)
 	}
 	k.mu.Unlock()
+	return k.beat(ctx, held)
+}
+
+// BeatOne writes down how far one lease has come.
+func (k *Keeper) BeatOne(ctx context.Context, h *Held) error {
+	return k.beat(ctx, []*Held{h})
+}
+
+func (k *Keeper) beat(ctx context.Context, held []*Held) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 
 	n := len(held)
 	ids, epochs := make([]int64, n), make([]int64, n)
@@ -195,43 +207,51 @@ func (k *Keeper) Beat(ctx context.Context) error {
 		h.mu.Lock()
 		ids[i], epochs[i] = h.ID, h.Epoch
 		cursors[i], passed[i], asOf[i], errs[i] = h.cursor, h.passed, h.asOf, h.err
-		h.err = nil
 		h.mu.Unlock()
 	}
 
 	kept := make(map[int64]int32, n)
-	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
-		// A heartbeat that a crash forgets is only a heartbeat late.
-		if _, err := tx.Exec(ctx, "set local synchronous_commit = off"); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, "select lease, revision from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8)",
-			k.worker, k.targets, ids, epochs, cursors, passed, asOf, errs)
-		if err != nil {
-			return err
-		}
+	// One round trip, so that Postgres commits by itself: a worker that is stopped, or cut
+	// off, in the middle would keep the leases locked and nobody could take them over.
+	var batch pgx.Batch
+	// A heartbeat that a crash forgets is only a heartbeat late.
+	batch.Queue("select set_config('synchronous_commit', 'off', true)")
+	batch.Queue("select lease, revision from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8)",
+		k.worker, k.targets, ids, epochs, cursors, passed, asOf, errs).Query(func(rows pgx.Rows) error {
 		var (
 			id       int64
 			revision int32
 		)
-		_, err = pgx.ForEachRow(rows, []any{&id, &revision}, func() error { kept[id] = revision; return nil })
+		_, err := pgx.ForEachRow(rows, []any{&id, &revision}, func() error { kept[id] = revision; return nil })
 		return err
 	})
-	if err != nil {
+	if err := k.pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	for _, h := range held {
+	for i, h := range held {
 		revision, ours := kept[h.ID]
 		if !ours {
 			h.cancel(ErrLost)
-		} else if loaded := h.loaded.Load(); loaded != 0 && loaded != revision {
-			select {
-			case h.revised <- struct{}{}:
-			default:
-			}
+			continue
 		}
+		h.written(errs[i], revision)
 	}
 	return nil
+}
+
+// written takes note that a heartbeat arrived.
+func (h *Held) written(err *string, revision int32) {
+	h.mu.Lock()
+	if h.err == err {
+		h.err = nil
+	}
+	h.mu.Unlock()
+	if loaded := h.loaded.Load(); loaded != 0 && loaded != revision {
+		select {
+		case h.revised <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (k *Keeper) takeOver(ctx context.Context) error {

@@ -14,67 +14,77 @@ import (
 	"github.com/freshet/freshet/internal/task"
 )
 
-// Purge removes the entries of a dropped sink from a target, then Freshet's own keys.
-func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Held) error {
+// Purge removes the entries of a dropped sink from a target, then Freshet's own keys. It
+// returns true when it is done, false when stop was closed.
+func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Held, stop <-chan struct{}) (bool, error) {
 	sink, err := catalog.LoadSink(ctx, c.Control, held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) {
-		return task.ErrGone
+		return false, task.ErrGone
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	incarnation, err := catalog.Incarnation(ctx, c.Control)
 	if err != nil {
-		return err
+		return false, err
 	}
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: held.Epoch, Nonce: held.Nonce}
 
 	// Whoever still writes under the old definition is refused from here on.
 	others, err := controlKeys(ctx, c, sink, t)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, k := range others {
-		if err := stamp(ctx, t, k, own); err != nil {
-			return err
+		w, err := take(ctx, c, t, held, k, own)
+		if err != nil {
+			return false, err
+		}
+		if err := w.Close(); err != nil {
+			return false, err
 		}
 	}
 
 	// The deletions are fenced as well: a purge that was taken over must not go on
 	// deleting when a new sink writes the same keys.
-	key := fence.Key(c.Installation, sink.ID, held.Part)
-	w, err := fence.Open(ctx, t, key)
+	w, err := take(ctx, c, t, held, fence.Key(c.Installation, sink.ID, held.Part), own)
 	if err != nil {
-		return fmt.Errorf("target %s: %w", t.Name, err)
+		return false, err
 	}
 	defer w.Close()
-	if err := w.Take(ctx, own, ""); err != nil {
-		return fmt.Errorf("take control key: %w", err)
-	}
+	cursor := w.State().Cursor
 	if !sink.KeepEntries {
-		err := Scan(ctx, c.Control, t, sink, func(keys []string, _ [][]string) error {
-			return w.Write(ctx, own, "", "", absent(keys))
+		err := Scan(ctx, c.Control, t, sink, stop, func(keys []string, _ [][]string) error {
+			return w.Write(ctx, own, cursor, cursor, absent(keys))
 		})
+		if errors.Is(err, ErrStopped) {
+			return false, nil
+		}
 		if err != nil {
-			return fmt.Errorf("purge target %s: %w", t.Name, err)
+			return false, fmt.Errorf("purge target %s: %w", t.Name, err)
 		}
 	}
-	if err := w.Write(ctx, own, "", "", absent(others)); err != nil {
-		return fmt.Errorf("purge target %s: %w", t.Name, err)
+	if err := w.Write(ctx, own, cursor, cursor, absent(others)); err != nil {
+		return false, fmt.Errorf("purge target %s: %w", t.Name, err)
 	}
-	return w.Remove(ctx, own, "")
+	return true, w.Remove(ctx, own, cursor)
 }
 
-func stamp(ctx context.Context, t *target.Target, key string, own fence.Fence) error {
+// take makes a control key ours. That the lease is held still is asked after the key is
+// watched: whoever takes the lease later touches the key.
+func take(ctx context.Context, c task.Config, t *target.Target, held *lease.Held, key string, own fence.Fence) (*fence.Writer, error) {
 	w, err := fence.Open(ctx, t, key)
 	if err != nil {
-		return fmt.Errorf("target %s: %w", t.Name, err)
+		return nil, fmt.Errorf("target %s: %w", t.Name, err)
 	}
-	defer w.Close()
-	if err := w.Take(ctx, own, w.State().Cursor); err != nil {
-		return fmt.Errorf("take control key %s: %w", key, err)
+	err = catalog.Confirm(ctx, c.Control, held.ID, held.Epoch, held.Nonce)
+	if err == nil {
+		err = w.Take(ctx, own, w.State().Cursor)
 	}
-	return nil
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("take control key %s: %w", key, err), w.Close())
+	}
+	return w, nil
 }
 
 // controlKeys are those of the sink's lanes and ranges on a target.

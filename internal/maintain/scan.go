@@ -2,6 +2,7 @@ package maintain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -10,17 +11,26 @@ import (
 	"github.com/freshet/freshet/internal/target"
 )
 
+// ErrStopped is returned when a scan was asked to stop.
+var ErrStopped = errors.New("stopped")
+
 // scanCount is how many keys one SCAN step looks at.
 const scanCount = 1000
 
 // Scan walks the keys of a target that are keys of the sink, in pieces, each with the
 // tuples that they render. A key can come twice, as SCAN says.
-func Scan(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.Sink, found func(keys []string, tuples [][]string) error) error {
+// When stop is closed it ends early with ErrStopped; nil never stops it.
+func Scan(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.Sink, stop <-chan struct{}, found func(keys []string, tuples [][]string) error) error {
 	var (
 		position uint64
 		pattern  = sink.Template.Pattern()
 	)
 	for {
+		select {
+		case <-stop:
+			return ErrStopped
+		default:
+		}
 		page, next, err := t.Shared().Scan(ctx, position, pattern, scanCount).Result()
 		if err != nil {
 			return fmt.Errorf("scan target %s: %w", t.Name, err)
@@ -63,7 +73,7 @@ func canonical(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, keys [
 		}
 		var good []bool
 		err := db.QueryRow(ctx, `
-			select array_agg(freshet.canonical(u.value, format_type($2::bigint::oid, null)) is not null order by u.n)
+			select array_agg(freshet.canonical(u.value, freshet.type_name($2::bigint::oid)) is not null order by u.n)
 			from unnest($1::text[]) with ordinality as u (value, n)`, column, int64(oid)).Scan(&good)
 		if err != nil {
 			return nil, nil, fmt.Errorf("judge keys: %w", err)

@@ -18,7 +18,7 @@ import (
 const passPause = 200 * time.Millisecond
 
 // Sweep touches the tuples of entries that have no row any more. It returns true when
-// it is done, false when stop was closed before it began.
+// it is done, false when stop was closed.
 func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Held, stop <-chan struct{}) (bool, error) {
 	sink, err := catalog.LoadSink(ctx, c.Control, held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
@@ -27,7 +27,7 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	if err != nil {
 		return false, err
 	}
-	reader, err := source.NewReader(c.Read, sink)
+	reader, err := source.NewReader(c.Bulk, sink)
 	if err != nil {
 		return false, err
 	}
@@ -58,7 +58,7 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 
 	swept := 0
-	err = Scan(ctx, c.Control, t, sink, func(keys []string, tuples [][]string) error {
+	err = Scan(ctx, c.Control, t, sink, stop, func(keys []string, tuples [][]string) error {
 		gone, err := Absent(ctx, reader, keys, tuples)
 		if err != nil || len(gone) == 0 {
 			return err
@@ -66,6 +66,9 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 		swept += len(gone)
 		return Touch(ctx, c.Control, sink, gone)
 	})
+	if errors.Is(err, ErrStopped) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}

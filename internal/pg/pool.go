@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"time"
 
@@ -15,17 +14,20 @@ import (
 const closeTimeout = 2 * time.Second
 
 // Open makes a pool of at most size connections and checks that the server answers.
-// The name shows in pg_stat_activity. Errors never contain the password.
+// The name shows in pg_stat_activity. Statements that take longer than QueryTimeout
+// fail: on a connection that hangs they would never end. Errors never contain the
+// password.
 func Open(ctx context.Context, databaseURL, name string, size int) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(databaseURL)
+	config, err := ParseURL(databaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("the database URL cannot be read: %w", Redact(err, databaseURL))
+		return nil, err
 	}
 	config.MaxConns = int32(size)
 	config.MinConns = 0
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = name
 	}
+	config.ConnConfig.Tracer = bound{}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 10 * time.Second
 	}
@@ -40,19 +42,27 @@ func Open(ctx context.Context, databaseURL, name string, size int) (*pgxpool.Poo
 	return pool, nil
 }
 
-// Redact returns err without the secret parts of a URL in its text.
-func Redact(err error, rawURL string) error {
-	text := err.Error()
-	if u, parseErr := url.Parse(rawURL); parseErr == nil && u.User != nil {
-		if password, ok := u.User.Password(); ok && password != "" {
-			text = strings.ReplaceAll(text, password, "xxxxx")
-			text = strings.ReplaceAll(text, url.QueryEscape(password), "xxxxx")
+// errURL never repeats the URL: of what cannot be parsed nobody knows which part is the
+// password.
+var errURL = errors.New("the database URL cannot be read; it should look like postgres://user:password@host:5432/database, with the password percent-encoded")
+
+// ParseURL reads a database URL, or a list of keywords and values.
+func ParseURL(databaseURL string) (*pgxpool.Config, error) {
+	if rest, isURL := strings.CutPrefix(databaseURL, "postgres"); isURL {
+		_, rest, _ = strings.Cut(rest, "://")
+		// An @ or a / in a password would make the rest of it a host or a database name, which
+		// messages then show.
+		rest, _, _ = strings.Cut(rest, "?")
+		authority, path, _ := strings.Cut(rest, "/")
+		if strings.Count(authority, "@") > 1 || strings.Contains(path, "@") {
+			return nil, errURL
 		}
-	} else if parseErr != nil {
-		// What cannot be parsed cannot be searched for its password either.
-		text = strings.ReplaceAll(text, rawURL, "…")
 	}
-	return errors.New(text)
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, errURL
+	}
+	return config, nil
 }
 
 func oneLine(err error) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -29,7 +30,10 @@ set_config('extra_float_digits', '1', true),
 set_config('enable_seqscan', 'off', true),
 set_config('plan_cache_mode', 'force_generic_plan', true),
 set_config('jit', 'off', true),
-set_config('statement_timeout', '60s', true)`
+set_config('statement_timeout', '30s', true)`
+
+// readTimeout is for a connection that hangs, where the server's own timeout is not heard.
+const readTimeout = 40 * time.Second
 
 // Query is a statement with its place to run.
 type Query struct {
@@ -49,6 +53,8 @@ func name(sql string) string {
 // an error the connection is closed: it may be inside a failed transaction, or hold
 // a plan from before the table was altered.
 func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row func(values [][]byte) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return err

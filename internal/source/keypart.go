@@ -7,8 +7,22 @@ import (
 	"github.com/freshet/freshet/internal/render"
 )
 
-// oidText is the type of what lower() returns.
-const oidText = 25
+// OIDs of pg_type.
+const (
+	oidInt8 = 20
+	oidInt2 = 21
+	oidInt4 = 23
+	oidText = 25 // what lower() returns
+)
+
+// inChangeTable is a key column as the change table has it: freshet.change_type keeps
+// whole numbers of any width as bigint.
+func inChangeTable(k catalog.KeyColumn) catalog.KeyColumn {
+	if k.Type == oidInt2 || k.Type == oidInt4 {
+		k.Type = oidInt8
+	}
+	return k
+}
 
 // keyPart renders one column of the key, under its name in one table.
 type keyPart struct {

@@ -57,7 +57,7 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 	}
 	err := pg.Read(ctx, r.pool, r.claim, params, func(values [][]byte) error {
 		if values[0] == nil {
-			return r.appendRow(e, values[1:], tuple)
+			return r.appendRow(e, r.changeParts, values[1:], tuple)
 		}
 		seen = true
 		fields := strings.SplitN(string(values[0]), "|", 6)
@@ -154,7 +154,7 @@ func (r *Reader) rows(ctx context.Context, q pg.Query, params [][]byte, e *Entri
 			return r.renderOrder(keys, last)
 		}
 		before := len(e.items)
-		if err := r.appendRow(e, values[1:], tuple); err != nil {
+		if err := r.appendRow(e, r.parts, values[1:], tuple); err != nil {
 			return err
 		}
 		for i := range tuple {
@@ -206,7 +206,7 @@ func (r *Reader) Touched(ctx context.Context, since cursor.Snapshot, lower, uppe
 	var buf []byte
 	err := pg.Read(ctx, r.pool, r.touched, params, func(values [][]byte) error {
 		buf = buf[:0]
-		if err := r.appendKey(&buf, values, tuple); err != nil {
+		if err := r.appendKey(&buf, r.changeParts, values, tuple); err != nil {
 			return err
 		}
 		keys[string(buf)] = struct{}{}
@@ -239,7 +239,7 @@ func (r *Reader) Lookup(ctx context.Context, tuples [][]string, e *Entries) (Met
 			if hasNull(values[2 : 2+len(r.parts)]) {
 				return nil
 			}
-			return r.appendRow(e, values[1:], tuple)
+			return r.appendRow(e, r.parts, values[1:], tuple)
 		}
 		var err error
 		meta, err = parseMeta(string(values[0]))

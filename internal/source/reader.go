@@ -34,7 +34,7 @@ func NewReader(pool *pgxpool.Pool, sink *catalog.Sink) (*Reader, error) {
 	r := &Reader{pool: pool, sink: sink, object: render.NewObject(sink.Columns)}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))
-		r.changeParts = append(r.changeParts, newKeyPart(k, k.Change))
+		r.changeParts = append(r.changeParts, newKeyPart(inChangeTable(k), k.Change))
 	}
 	s := newStatements(r)
 	path := "pg_catalog, " + pgx.Identifier{sink.Schema}.Sanitize() + ", public"
@@ -49,11 +49,12 @@ func NewReader(pool *pgxpool.Pool, sink *catalog.Sink) (*Reader, error) {
 // Sink is the definition that r reads for.
 func (r *Reader) Sink() *catalog.Sink { return r.sink }
 
-// appendRow renders one row: present (a boolean), the key columns, the value's columns.
-func (r *Reader) appendRow(e *Entries, values [][]byte, tuple [][]byte) error {
+// appendRow renders one row: present (a boolean), the key columns as parts read them, the
+// value's columns.
+func (r *Reader) appendRow(e *Entries, parts []keyPart, values [][]byte, tuple [][]byte) error {
 	it := item{key: len(e.arena)}
 	present := values[0] != nil && values[0][0] == 1
-	if err := r.appendKey(&e.arena, values[1:1+len(r.parts)], tuple); err != nil {
+	if err := r.appendKey(&e.arena, parts, values[1:1+len(parts)], tuple); err != nil {
 		return err
 	}
 	it.value = len(e.arena)
@@ -74,10 +75,10 @@ func (r *Reader) appendRow(e *Entries, values [][]byte, tuple [][]byte) error {
 }
 
 // appendKey renders a tuple's key. The tuple's texts are left in tuple.
-func (r *Reader) appendKey(dst *[]byte, values [][]byte, tuple [][]byte) error {
-	for i := range r.parts {
+func (r *Reader) appendKey(dst *[]byte, parts []keyPart, values [][]byte, tuple [][]byte) error {
+	for i := range parts {
 		var err error
-		if tuple[i], err = r.parts[i].Append(tuple[i][:0], values[i]); err != nil {
+		if tuple[i], err = parts[i].Append(tuple[i][:0], values[i]); err != nil {
 			return err
 		}
 	}

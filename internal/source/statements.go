@@ -39,7 +39,7 @@ func newStatements(r *Reader) statements {
 // computed before anything is read, for reading writes WAL too (it prunes pages).
 const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.incarnation(), '')
  || '|' || pg_catalog.pg_current_wal_insert_lsn() || '|' || pg_catalog.pg_current_wal_flush_lsn()
- || '|' || pg_catalog.clock_timestamp()`
+ || '|' || pg_catalog.statement_timestamp()`
 
 func (s statements) quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 
@@ -190,6 +190,16 @@ func (s statements) order(column func(i int) string) string {
 	return strings.Join(list, ", ")
 }
 
+// notNull keeps rows out whose order columns are null: they have no entry, and no tuple
+// to go on after.
+func (s statements) notNull(column func(i int) string) string {
+	list := make([]string, len(s.r.sink.Order))
+	for i, p := range s.r.sink.Order {
+		list[i] = column(p) + " is not null"
+	}
+	return strings.Join(list, " and ")
+}
+
 // bounds are the elements of the text[] parameter as a tuple of the order columns' types.
 func (s statements) bounds(param string) string {
 	list := make([]string, len(s.r.sink.Order))
@@ -217,7 +227,7 @@ union all
 %s
 union all
 %s`, meta, s.nulls(n+width),
-		branch("$1::text[] is null"),
+		branch("$1::text[] is null and "+s.notNull(own)),
 		branch(fmt.Sprintf("$1::text[] is not null and (%s) > (%s)", s.order(own), s.bounds("$1"))))
 }
 
@@ -234,7 +244,7 @@ union all
 // does not see.
 func (s statements) touched() string {
 	column := func(i int) string { return "c." + s.changeColumn(i) }
-	return fmt.Sprintf(`select distinct %s
+	return fmt.Sprintf(`select %s
 from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r
 cross join lateral (select * from %s c where c.xid >= r.lo and c.xid <= r.hi offset 0) as c
 where c.op <> 't' and %s and ($2::text[] is null or (%s) > (%s)) and ($3::text[] is null or (%s) <= (%s))`,

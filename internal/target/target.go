@@ -96,7 +96,7 @@ func (t *Target) Check(ctx context.Context) error {
 	}
 	// A server without the section, or without INFO, is not a cluster.
 	if info, err := conn.Info(ctx, "cluster").Result(); err == nil && strings.Contains(info, "cluster_enabled:1") {
-		return fmt.Errorf("target %s (%s): it is a Redis Cluster, which Freshet does not write to yet: use a server with cluster mode disabled", t.Name, t.Addr())
+		return fmt.Errorf("target %s (%s): it is a Redis Cluster, which Freshet does not write to yet: use a server with cluster mode disabled (%w)", t.Name, t.Addr(), ErrUnsuitable)
 	}
 
 	// Some proxies accept MULTI and run what follows at once: then the fence would
@@ -111,7 +111,8 @@ func (t *Target) Check(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("target %s (%s): it does not run MULTI … EXEC as a transaction, which Freshet's writes depend on: %w", t.Name, t.Addr(), errors.Join(err, errNoTransaction))
+	return fmt.Errorf("target %s (%s): it does not run MULTI … EXEC as a transaction, which Freshet's writes depend on: %w", t.Name, t.Addr(), errors.Join(err, ErrUnsuitable))
 }
 
-var errNoTransaction = errors.New("no transactions")
+// ErrUnsuitable is in the chain of errors that no waiting mends.
+var ErrUnsuitable = errors.New("unsuitable server")

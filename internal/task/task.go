@@ -11,12 +11,13 @@ import (
 
 // Config is what the tasks of a worker share.
 type Config struct {
-	// Control is for short statements of Freshet's own, Read for claims and chunks: its
-	// size bounds how many tasks read at a time.
-	Control, Read *pgxpool.Pool
-	Installation  string
-	Bell          *doorbell.Bell
-	Log           *slog.Logger
+	// Control is for short statements of Freshet's own. Read is for claims: its size
+	// bounds how many lanes read at a time. Bulk is for backfills and sweeps, so that no
+	// live change waits behind them.
+	Control, Read, Bulk *pgxpool.Pool
+	Installation        string
+	Bell                *doorbell.Bell
+	Log                 *slog.Logger
 }
 
 // ErrGone is returned when the sink does not exist any more: the task has no work.

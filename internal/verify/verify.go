@@ -155,7 +155,7 @@ func (v *verification) compare(ctx context.Context, e *source.Entries) error {
 func (v *verification) keys(ctx context.Context) error {
 	enough := errors.New("enough")
 	seen := 0
-	err := maintain.Scan(ctx, v.db, v.target, v.sink, func(keys []string, tuples [][]string) error {
+	err := maintain.Scan(ctx, v.db, v.target, v.sink, nil, func(keys []string, tuples [][]string) error {
 		gone, err := maintain.Absent(ctx, v.reader, keys, tuples)
 		if err != nil {
 			return err

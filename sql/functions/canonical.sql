@@ -1,10 +1,15 @@
 -- The text itself if it is what the type would print for it, else null: '7' for an
--- integer, but not '07', and not 'x'.
+-- integer, but not '07', and not 'x'. Under the settings that keys are rendered with.
 create or replace function freshet.canonical(value text, type text)
 returns text
 language plpgsql
 stable
 set search_path = ''
+set timezone = 'UTC'
+set datestyle = 'ISO, YMD'
+set intervalstyle = 'postgres'
+set bytea_output = 'hex'
+set extra_float_digits = 1
 as $$
 declare
     v_printed  text;

@@ -18,13 +18,15 @@ declare
     v_segment   text;
     v_column    record;
     v_names     text := '';   -- k1, k2
-    v_columns   text := '';   -- "id", "tenant id"
-    v_exact     boolean := true;
-    v_rendered  text := '';
+    v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
+    v_before    text := '';
+    v_texts     text := '';   -- names for the rendered columns of a union: r1, r2
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
+    v_exact     boolean := true;
     v_differs   text := '';   -- the old tuple and the new one render differently
     v_rows      boolean;
+    v_same      text := '';   -- what stays the same while the statements below stay right
     v_both      text;
     v_insert    text;
     v_trigger   record;
@@ -54,8 +56,7 @@ begin
         select 'k' || a.attnum as name,
                pg_catalog.quote_ident(a.attname) as source_name,
                freshet.is_exact(v_source.relid, a.attnum) as exact,
-               pg_catalog.format_type(freshet.base_type(a.atttypid),
-                   case when freshet.base_type(a.atttypid) = a.atttypid then a.atttypmod else -1 end)
+               freshet.change_type(a.atttypid)
                || case when a.attcollation = 0 then ''
                   else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
                         from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
@@ -66,19 +67,20 @@ begin
     loop
         execute pg_catalog.format('alter table %s add column if not exists %I %s', v_changes, v_column.name, v_column.type);
         v_names := v_names || ', ' || v_column.name;
-        v_columns := v_columns || ', ' || v_column.source_name;
-        v_exact := v_exact and v_column.exact;
+        v_after := v_after || ', freshet_new.' || v_column.source_name;
+        v_before := v_before || ', freshet_old.' || v_column.source_name;
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
+        v_exact := v_exact and v_column.exact;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
                 else ' or old.%1$s::pg_catalog.text is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
-        if not v_column.exact then
-            v_rendered := v_rendered || ', ' || v_column.source_name || '::pg_catalog.text as freshet_' || v_column.name;
-        end if;
+        v_same := v_same || pg_catalog.format(' || pg_catalog.pg_describe_object(1259, %s, %s)',
+            v_source.relid, pg_catalog.substr(v_column.name, 2));
     end loop;
     v_names := pg_catalog.substr(v_names, 3);
-    v_columns := pg_catalog.substr(v_columns, 3);
+    v_after := pg_catalog.substr(v_after, 3);
+    v_before := pg_catalog.substr(v_before, 3);
 
     if pg_catalog.to_regclass(v_segment) is null then
         execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
@@ -88,14 +90,17 @@ begin
 
     -- An update touches the new tuples, and the old ones too where they render
     -- differently. UNION and not an anti-join: a plan made for one row is kept for
-    -- the statement that updates a million, and must not turn quadratic there.
+    -- the statement that updates a million, and must not turn quadratic there. Columns
+    -- that are equal in SQL and differ as text are told apart by their text.
     if v_exact then
-        v_both := pg_catalog.format('select %1$s from freshet_new union select %1$s from freshet_old', v_columns);
+        v_both := pg_catalog.format('select %s from freshet_new union select %s from freshet_old', v_after, v_before);
     else
-        -- The rendered columns only make the union tell them apart: give them names of their own.
         v_both := pg_catalog.format(
-            'select %1$s from (select %1$s%2$s from freshet_new union select %1$s%2$s from freshet_old) as both_rows',
-            v_columns, v_rendered);
+            'select %1$s from (select %2$s, %3$s from freshet_new union select %4$s, %5$s from freshet_old) as both_rows (%1$s, %6$s)',
+            v_names,
+            v_after, pg_catalog.replace(v_after || '::pg_catalog.text', ', freshet_new.', '::pg_catalog.text, freshet_new.'),
+            v_before, pg_catalog.replace(v_before || '::pg_catalog.text', ', freshet_old.', '::pg_catalog.text, freshet_old.'),
+            pg_catalog.replace(v_names, 'k', 'r'));
     end if;
 
     v_rows := (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = v_source.relid)
@@ -123,47 +128,53 @@ $sql$, v_segment, v_names,
         elsif tg_op = 'INSERT' then
             insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new;
         elsif tg_op = 'DELETE' then
-            insert into %1$s (op, %2$s) select 'd', %3$s from freshet_old;
+            insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old;
         else
             insert into %1$s (op) values ('t');
         end if;
-$sql$, v_segment, v_names, v_columns, v_both);
+$sql$, v_segment, v_names, v_after, v_both, v_before);
     end if;
 
     -- The first call of a transaction runs under an exception block, so that
     -- whatever is wrong with the change table becomes a gap and not the
-    -- application's error. The locks it took keep it right until the transaction
-    -- ends, so later calls go without: a subtransaction in each of them would slow
-    -- down every other session of the server.
+    -- application's error. The locks it took keep others from changing that until the
+    -- transaction ends, so later calls go without: a subtransaction in each of them
+    -- would slow down every other session of the server. What the transaction itself
+    -- may change (the names of the key columns, and their types, which rewrites the
+    -- table) is compared with how it was in the first call.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
-    -- before this transaction has ended.
-    execute pg_catalog.format($sql$
-create or replace function freshet.%1$I() returns trigger
-language plpgsql security definer
-set search_path = ''
-as $body$
+    -- before this transaction has ended. With the notification queue half full the
+    -- bell stays silent: a full one would fail the commit.
+    execute pg_catalog.format(
+        'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
+        'capture_' || source,
+        pg_catalog.format($sql$
+declare
+    v_same text := coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
 begin
-    if pg_catalog.current_setting('freshet.guarded_%2$s', true) = 'yes' then
-%3$s
+    if pg_catalog.current_setting('freshet.guarded_%1$s', true) = v_same then
+%2$s
     else
         begin
-%3$s
-            if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s)
-                and pg_catalog.current_setting('max_prepared_transactions') = '0'
-            then
-                perform pg_catalog.pg_notify('freshet_bell', '%2$s');
+%2$s
+            if found then
+                if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %1$s)
+                    and pg_catalog.current_setting('max_prepared_transactions') = '0'
+                    and pg_catalog.pg_notification_queue_usage() < 0.5
+                then
+                    perform pg_catalog.pg_notify('freshet_bell', '%1$s');
+                end if;
+                perform pg_catalog.set_config('freshet.guarded_%1$s', coalesce(v_same, ''), true);
             end if;
-            perform pg_catalog.set_config('freshet.guarded_%2$s', 'yes', true);
         exception when others then
-            perform freshet.record_gap(%2$s, tg_op, sqlstate, sqlerrm);
+            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
         end;
     end if;
     return null;
 end
-$body$
-$sql$, 'capture_' || source, source, v_insert);
+$sql$, source, v_insert, v_same));
 
     -- What Freshet itself touches goes through the same segment as the triggers'.
     execute pg_catalog.format($sql$

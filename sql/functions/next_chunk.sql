@@ -24,10 +24,22 @@ begin
 
     perform freshet.validate_intent(lease, landed);
 
+    -- The first chunk is the one that says from which moment on everything was read.
+    if snapshot is not null and exists (
+        select from freshet.backfill_range r
+        join freshet.backfill_run b on b.id = r.run_id
+        where r.lease_id = next_chunk.lease and r.position is null
+          and not freshet.snapshot_covers(snapshot, b.requested))
+    then
+        raise exception 'the backfill was asked for again after this chunk was read'
+            using errcode = 'serialization_failure';
+    end if;
+
     update freshet.backfill_range r
     set intent_lower = next_chunk.lower,
         intent_upper = next_chunk.upper,
         intent_snapshot = next_chunk.snapshot,
+        intent_incarnation = freshet.incarnation(),
         intent_rows = rows_read,
         rows_done = r.rows_done + rows_read
     where r.lease_id = next_chunk.lease;

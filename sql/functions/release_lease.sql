@@ -25,8 +25,11 @@ begin
         return false;
     end if;
 
-    -- A job that nobody fetched would only find that its epoch is over.
-    delete from freshet.river_job j where j.id = v_job and j.state in ('available', 'scheduled', 'retryable');
+    -- A job that nobody fetched would only find that its epoch is over, and one that
+    -- runs at a silent worker is never heard of again.
+    delete from freshet.river_job j
+    where j.id = v_job
+      and (j.state in ('available', 'scheduled', 'retryable') or (j.state = 'running' and older_than is not null));
 
     perform freshet.enqueue_lease(release_lease.lease);
     return true;

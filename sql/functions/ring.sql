@@ -8,6 +8,7 @@ as $$
 begin
     if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, source)
         and pg_catalog.current_setting('max_prepared_transactions') = '0'
+        and pg_catalog.pg_notification_queue_usage() < 0.5
     then
         perform pg_catalog.pg_notify('freshet_bell', source::text);
     end if;

@@ -14,6 +14,7 @@ declare
     v_range      freshet.backfill_range;
     v_sink       freshet.sink;
     v_all        text;
+    v_rendered   text;
     v_bounds     text := 'true';
     v_tuple      text;
     v_truncated  boolean;
@@ -24,7 +25,7 @@ begin
     end if;
     if not landed then
         update freshet.backfill_range r
-        set intent_lower = null, intent_upper = null, intent_snapshot = null,
+        set intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null,
             rows_done = r.rows_done - r.intent_rows, intent_rows = 0
         where r.lease_id = validate_intent.lease;
         return;
@@ -33,7 +34,10 @@ begin
     from freshet.lease l join freshet.sink s on s.id = l.sink_id
     where l.id = validate_intent.lease;
 
-    select pg_catalog.string_agg('c.k' || k.attnum, ', ' order by k.attnum) into v_all
+    -- Distinct as rendered: 1.0 and 1.00 are equal and two keys.
+    select pg_catalog.string_agg('d.k' || k.attnum, ', ' order by k.attnum),
+           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text as r%1$s', k.attnum), ', ' order by k.attnum)
+    into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;
     select pg_catalog.string_agg(
@@ -50,11 +54,11 @@ begin
 
     execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
     using pg_catalog.format(
-        'select distinct %s '
+        'select %s from (select distinct %s '
         'from freshet.window_ranges(%L, pg_catalog.pg_current_snapshot()) r, '
         'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c '
-        'where c.op <> ''t'' and %s',
-        v_all, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds);
+        'where c.op <> ''t'' and %s) d',
+        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds);
 
     execute pg_catalog.format(
         'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
@@ -62,13 +66,19 @@ begin
         'changes_' || v_sink.source_id)
     into v_truncated
     using v_range.intent_snapshot;
+    -- After a crash of Postgres the snapshot may see transaction ids that were given out
+    -- again since: then every row of the chunk is looked at again.
+    if v_range.intent_incarnation is distinct from freshet.incarnation() then
+        v_truncated := true;
+        perform freshet.touch_rows(v_sink.id, v_range.intent_lower, v_range.intent_upper);
+    end if;
     if v_truncated then
         perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
     end if;
 
     update freshet.backfill_range r
     set position = coalesce(v_range.intent_upper, r.position),
-        intent_lower = null, intent_upper = null, intent_snapshot = null, intent_rows = 0
+        intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
     where r.lease_id = validate_intent.lease;
 end
 $$;

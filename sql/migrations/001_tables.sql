@@ -115,6 +115,8 @@ create table freshet.backfill_run (
     state           text not null default 'queued'
         constraint backfill_run_state_is_known check (state in ('queued', 'running', 'completed', 'cancelled')),
     rows_estimated  bigint not null default 0,
+    -- the first chunk has to be read in a snapshot that covers this one
+    requested       pg_snapshot not null default pg_current_snapshot(),
     created_at      timestamptz not null default clock_timestamp(),
     started_at      timestamptz,
     finished_at     timestamptz
@@ -126,16 +128,17 @@ create index backfill_run_sink_id_idx on freshet.backfill_run (sink_id);
 -- written to the target and is not validated yet: key tuples in
 -- (intent_lower, intent_upper] that were read in intent_snapshot.
 create table freshet.backfill_range (
-    lease_id         bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
-    run_id           bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
+    lease_id            bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
+    run_id              bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
     -- validated up to and including this tuple; null: nothing yet
-    position         text[],
-    rows_done        bigint not null default 0,
-    intent_lower     text[],
-    intent_upper     text[],
-    intent_snapshot  pg_snapshot,
-    intent_rows      bigint not null default 0,
-    finished_at      timestamptz
+    position            text[],
+    rows_done           bigint not null default 0,
+    intent_lower        text[],
+    intent_upper        text[],
+    intent_snapshot     pg_snapshot,
+    intent_incarnation  text,
+    intent_rows         bigint not null default 0,
+    finished_at         timestamptz
 );
 
 create index backfill_range_run_id_idx on freshet.backfill_range (run_id);

@@ -1,0 +1,543 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// gaps lists what the view shows, as operation and code.
+func (e *env) gaps() []string {
+	e.t.Helper()
+	return one[[]string](e, "select coalesce(array_agg(operation || ' ' || code order by at), '{}') from freshet.capture_gaps")
+}
+
+// changes is how many changes of the first source were captured.
+func (e *env) changes() int {
+	e.t.Helper()
+	return one[int](e, "select count(*) from freshet.changes_1")
+}
+
+func TestApplicationNeedsNoRightOnFreshet(t *testing.T) {
+	e := newEnv(t)
+	e.lazyUsers()
+	role := "app_of_" + one[string](e, "select current_database()")
+	e.exec("create role " + role)
+	t.Cleanup(func() {
+		_, err := e.db.Exec(context.Background(), "drop owned by "+role+"; drop role "+role)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	e.exec("grant select, insert, update, delete, truncate on users to " + role)
+
+	as := func(statements ...string) {
+		t.Helper()
+		e.transaction(append([]string{"set local role " + role}, statements...)...)
+		e.follow("users:*", usersPromise)
+	}
+	as("insert into users (id, name) select g, 'by the application' from generate_series(1, 20) g")
+	as("update users set name = 'changed' where id = 1", "update users set id = 102 where id = 2")
+	as("delete from users where id = 3", "savepoint s", "delete from users where id = 4", "rollback to s")
+	as("truncate users", "insert into users (id, name) values (5, 'after')")
+
+	if got := e.gaps(); len(got) > 0 {
+		t.Errorf("gaps: %q", got)
+	}
+	for _, sql := range []string{"select * from freshet.changes_1", "select * from freshet.sinks", "select freshet.backfill('users')", "select freshet.ring(1)"} {
+		tx := e.begin()
+		e.in(tx, "set local role "+role)
+		if _, err := tx.Exec(t.Context(), sql); err == nil {
+			t.Errorf("the application can run %s", sql)
+		}
+		_ = tx.Rollback(t.Context())
+	}
+}
+
+func TestDroppedChangeTableIsAGapAndNoError(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("drop table freshet.changes_1 cascade")
+
+	e.exec("insert into users (id, name) values (1, 'one'), (2, 'two')")
+	e.transaction("update users set name = 'x'", "delete from users where id = 1", "savepoint s", "truncate users", "rollback to s")
+	if n := one[int](e, "select count(*) from users"); n != 1 {
+		t.Errorf("the application's own changes are lost: %d rows", n)
+	}
+	if got, want := e.gaps(), []string{"INSERT 42P01", "UPDATE 42P01", "DELETE 42P01"}; !slices.Equal(got, want) {
+		t.Errorf("gaps: %q, want %q", got, want)
+	}
+	if source := one[string](e, "select distinct source from freshet.capture_gaps"); source != "public.users" {
+		t.Errorf("the gaps are of %s", source)
+	}
+}
+
+func TestErrorWhileCapturingIsAGapAndNoError(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec(`create function fail() returns trigger language plpgsql as $$ begin raise exception 'planted' using errcode = 'P0999'; end $$`)
+	e.exec("create trigger fail before insert on freshet.changes_1_1 for each row execute function fail()")
+
+	e.exec("insert into users (id, name) values (1, 'one'), (2, 'two'), (3, 'three')")
+	e.transaction("update users set name = 'x'", "update users set name = 'y'", "savepoint s", "delete from users where id = 1", "release s")
+	e.exec("truncate users")
+	if got, want := e.gaps(), []string{"INSERT P0999", "UPDATE P0999", "UPDATE P0999", "DELETE P0999", "TRUNCATE P0999"}; !slices.Equal(got, want) {
+		t.Errorf("gaps: %q, want %q", got, want)
+	}
+
+	// Nowhere to note the gap either: still not the application's error.
+	e.exec("drop table freshet.capture_gap cascade")
+	e.exec("insert into users (id, name) values (4, 'four')")
+	if n := one[int](e, "select count(*) from users"); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+func TestGapsAreBounded(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("drop table freshet.changes_1 cascade")
+	e.exec("insert into freshet.capture_gap (source_id, operation, code, message) select 1, 'INSERT', '42P01', 'x' from generate_series(1, 10000)")
+	e.exec("insert into users (id, name) values (1, 'one')")
+	if n := len(e.gaps()); n != 10000 {
+		t.Errorf("%d gaps", n)
+	}
+}
+
+func TestCancellationInCaptureRemainsACancellation(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec(`create function linger() returns trigger language plpgsql as $$ begin perform pg_sleep(60); return new; end $$`)
+	e.exec("create trigger linger before insert on freshet.changes_1_1 for each row execute function linger()")
+
+	tx := e.begin()
+	e.in(tx, "set local statement_timeout = '50ms'")
+	_, err := tx.Exec(t.Context(), "insert into users (id, name) values (1, 'one')")
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "57014" {
+		t.Errorf("the statement timeout came out as %v", err)
+	}
+	_ = tx.Rollback(t.Context())
+
+	// As Ctrl-C in psql: the statement ends, and nothing of it stays.
+	conn, err := e.db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), "insert into users (id, name) values (1, 'one')")
+		failed <- err
+	}()
+	e.await("the cancellation arrives", func() bool {
+		e.exec("select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()")
+		select {
+		case err = <-failed:
+			return true
+		default:
+			return false
+		}
+	})
+	if !errors.As(err, &pgErr) || pgErr.Code != "57014" {
+		t.Errorf("the cancellation came out as %v", err)
+	}
+	if got := e.gaps(); len(got) > 0 {
+		t.Errorf("gaps: %q", got)
+	}
+	if n := one[int](e, "select count(*) from users"); n != 0 {
+		t.Errorf("%d rows of cancelled statements", n)
+	}
+}
+
+func TestTriggersFireAlways(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	got := one[[]string](e, "select array_agg(tgname || ' ' || tgenabled::text order by tgname) from pg_trigger where tgrelid = 'users'::regclass and not tgisinternal")
+	if want := []string{"freshet_delete A", "freshet_insert A", "freshet_truncate A", "freshet_update A"}; !slices.Equal(got, want) {
+		t.Errorf("triggers %q, want %q", got, want)
+	}
+}
+
+func TestStatementsThatTouchNothingCaptureNothing(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) values (1, 'one')")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("update users set name = 'x' where false")
+	e.exec("delete from users where false")
+	e.exec("insert into users select * from users where false")
+	e.exec("insert into users (id, name) values (1, 'x') on conflict do nothing")
+	if n := e.changes(); n != 0 {
+		t.Errorf("%d changes", n)
+	}
+}
+
+func TestUpdateTouchesOldAndNewTuple(t *testing.T) {
+	e := newEnv(t)
+	for _, c := range []struct{ name, column, old, new string }{
+		{"integer", "bigint", "1", "2"},
+		{"text", "text", "'a'", "'b'"},
+		{"uuid", "uuid", "'00000000-0000-0000-0000-000000000001'", "'00000000-0000-0000-0000-000000000002'"},
+		{"numeric_scale", "numeric", "1.0", "1.00"},
+		{"float_sign", "float8", "'0'", "'-0'"},
+		{"padded", "char(4)", "'a'", "'b'"},
+	} {
+		e.exec(fmt.Sprintf("create table %s (k %s primary key, v int)", c.name, c.column))
+		e.exec(fmt.Sprintf("insert into %s values (%s, 0)", c.name, c.old))
+		e.exec(fmt.Sprintf("select freshet.create_sink('%[1]s', '%[1]s')", c.name))
+		e.exec(fmt.Sprintf("update %s set v = 1", c.name))
+		e.exec(fmt.Sprintf("update %s set k = %s", c.name, c.new))
+		changes := one[string](e, "select 'freshet.changes_' || id from freshet.source where table_name = $1", c.name)
+		got := one[[]string](e, fmt.Sprintf("select array_agg(op::text || k1::text order by id) from %s", changes))
+		slices.Sort(got[1:])
+		render := func(v string) string { return one[string](e, fmt.Sprintf("select 'u' || (%s::%s)::text", v, c.column)) }
+		want := []string{render(c.old), render(c.old), render(c.new)}
+		slices.Sort(want[1:])
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: captured %q, want %q", c.name, got, want)
+		}
+	}
+}
+
+func TestKeysEqualInSQLAreTwoKeysInRedis(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table prices (amount numeric primary key, name text)")
+	e.exec("insert into prices values (1.0, 'one'), (2.50, 'two and a half')")
+	e.exec("select freshet.create_sink('prices', 'prices')")
+	e.start()
+	e.settle()
+	const promise = "select 'prices:' || amount, to_jsonb(p)::text from prices p"
+	e.inStep("prices:*", promise)
+	e.appears("prices:1.0")
+
+	e.exec("update prices set amount = 1.00 where amount = 1")
+	e.exec("update prices set amount = 2.5, name = 'shorter' where amount = 2.5")
+	e.settle()
+	e.inStep("prices:*", promise)
+	e.absent("prices:1.0")
+	e.appears("prices:1.00")
+}
+
+func TestManyGuardedWritesWithSavepoints(t *testing.T) {
+	e := newEnv(t)
+	e.lazyUsers()
+	e.exec("insert into users (id, name) select g, 'old' from generate_series(1, 100) g")
+	tx := e.begin()
+	for i := 1; i <= 100; i++ {
+		e.in(tx, "savepoint s", fmt.Sprintf("update users set name = 'new', id = id + 1000 where id = %d", i))
+		if i%3 == 0 {
+			e.in(tx, "rollback to s")
+		} else {
+			e.in(tx, "release s")
+		}
+	}
+	e.commit(tx)
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	if got := e.gaps(); len(got) > 0 {
+		t.Errorf("gaps: %q", got)
+	}
+}
+
+func TestCompositeKeyIsFollowed(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table accounts (region int, name text, id int, balance int, primary key (id, region))")
+	e.exec("insert into accounts select g % 3, 'n' || g, g, 0 from generate_series(1, 300) g")
+	e.exec("select freshet.create_sink('accounts', 'accounts')")
+	e.exec("select freshet.create_sink('turned', 'accounts', key => 'turned:{${region}}:${id}:x', columns => '{balance}')")
+	e.start()
+	e.settle()
+	check := func() {
+		t.Helper()
+		e.inStep("accounts:*", "select 'accounts:' || id || ':' || region, to_jsonb(a)::text from accounts a")
+		e.inStep("turned:*", "select 'turned:{' || region || '}:' || id || ':x', jsonb_build_object('balance', balance)::text from accounts a")
+	}
+	check()
+	e.exec("update accounts set region = region + 10 where id % 5 = 0")
+	e.exec("update accounts set id = -id, balance = 1 where id % 7 = 0")
+	e.exec("update accounts set balance = 2 where id % 11 = 0")
+	e.exec("delete from accounts where id % 13 = 0")
+	e.exec("insert into accounts values (-5, 'late', 1, 9)")
+	e.settle()
+	check()
+}
+
+func TestNamesOfEveryKind(t *testing.T) {
+	e := newEnv(t)
+	type named struct{ schema, table, column, typ, sink, key, sql string }
+	var all []named
+	for i, c := range []struct{ schema, table, column string }{
+		{"public", `Orders`, `Id`},
+		{"public", `a "quoted" table`, `a "quoted" column`},
+		{"Ünïcode", `naïve таблица`, `schlüssel 键`},
+		{"public", `it's`, `it's`},
+		{"public", `select`, `order`},
+		{"public", `percent%s`, `%I`},
+		{"public", `back\slash`, `back\slash`},
+		{"public", `star*[a-z]?`, `k`},
+		{"public", `plpgsql_words`, `tg_op`},
+		{"public", `plpgsql_found`, `found`},
+		{"public", `plpgsql_records`, `new`},
+		{"public", `dollars`, `a$body$b$sql$c`},
+		{"public", `own_column`, `freshet_k1`},
+		{"public", `freshet_t`, `k1`},
+		{"public", `freshet_new`, `freshet_old`},
+	} {
+		// Once with a type whose values are compared as they are, once as rendered.
+		for _, typ := range []string{"bigint", "numeric"} {
+			n := named{schema: c.schema, table: c.table, column: c.column, typ: typ}
+			if typ == "numeric" {
+				n.table += " 2"
+			}
+			n.sink = fmt.Sprintf("names_%d_%s", i, typ)
+			n.key = n.table
+			if n.schema != "public" {
+				n.key = n.schema + "." + n.table
+			}
+			n.sql = pgx.Identifier{n.schema, n.table}.Sanitize()
+			all = append(all, n)
+		}
+	}
+
+	made := all[:0]
+	for _, n := range all {
+		e.exec("create schema if not exists " + pgx.Identifier{n.schema}.Sanitize())
+		e.exec(fmt.Sprintf("create table %s (%s %s primary key, v text)", n.sql, pgx.Identifier{n.column}.Sanitize(), n.typ))
+		if _, err := e.db.Exec(t.Context(), "select freshet.create_sink($1, $2::text::regclass, backfill => false)", n.sink, n.sql); err != nil {
+			t.Errorf("%s (%s %s): create_sink: %v", n.sql, n.column, n.typ, err)
+			continue
+		}
+		made = append(made, n)
+	}
+	e.start()
+	for _, n := range made {
+		column := pgx.Identifier{n.column}.Sanitize()
+		e.exec(fmt.Sprintf("insert into %s values (1, 'a'), (2, 'b')", n.sql))
+		e.exec(fmt.Sprintf("update %s set %s = 3 where %s = 2", n.sql, column, column))
+		e.exec(fmt.Sprintf("delete from %s where %s = 1", n.sql, column))
+		source := one[int](e, "select source_id from freshet.sink where name = $1", n.sink)
+		for _, message := range one[[]string](e, "select coalesce(array_agg(operation || ': ' || message), '{}') from freshet.capture_gap where source_id = $1", source) {
+			t.Errorf("%s (%s %s): gap: %s", n.sql, n.column, n.typ, message)
+		}
+	}
+	e.settle()
+	for _, n := range made {
+		value := one[string](e, fmt.Sprintf("select to_jsonb(x)::text from %s x", n.sql))
+		if got := e.entry(n.key + ":3"); !sameJSON(got, value) {
+			t.Errorf("%s (%s %s): the entry %s:3 is %q, want %s", n.sql, n.column, n.typ, n.key, got, value)
+		}
+		for _, id := range []string{"1", "2"} {
+			if got := e.entry(n.key + ":" + id); got != "" {
+				t.Errorf("%s (%s %s): there is an entry %s:%s", n.sql, n.column, n.typ, n.key, id)
+			}
+		}
+		e.exec("select freshet.drop_sink($1)", n.sink)
+	}
+	e.settle()
+	for _, n := range made {
+		if got := e.entry(n.key + ":3"); got != "" {
+			t.Errorf("%s (%s %s): %s:3 is left after drop_sink", n.sql, n.column, n.typ, n.key)
+		}
+	}
+}
+
+func TestKeysOfEveryType(t *testing.T) {
+	e := newEnv(t)
+	// Whatever the database says, keys are rendered in one way.
+	e.exec(`do $$ begin execute format('alter database %I set timezone = ''America/St_Johns''', current_database());
+		execute format('alter database %I set datestyle = ''SQL, DMY''', current_database());
+		execute format('alter database %I set bytea_output = ''escape''', current_database());
+		execute format('alter database %I set intervalstyle = ''iso_8601''', current_database()); end $$`)
+	e.exec("create type color as enum ('red', 'green', 'dark blue')")
+	e.exec("create domain code as varchar(10) check (value <> '')")
+	e.exec("create collation if not exists upper_first (provider = icu, locale = 'en-u-kf-upper')")
+	type kind struct {
+		name, sql string
+		values    []string
+		text      string // the key's text, of column k; "" for k::text
+	}
+	kinds := []kind{
+		{"small", "smallint", []string{"-32768", "0", "32767"}, ""},
+		{"plain", "integer", []string{"-2147483648", "7", "2147483647"}, ""},
+		{"big", "bigint", []string{"-9223372036854775808", "7", "9223372036854775807"}, ""},
+		{"ids", "uuid", []string{"'2f6b2b3e-0001-4c4e-8c4f-d1a2b3c4d5e6'", "gen_random_uuid()", "gen_random_uuid()"}, ""},
+		{"words", "text", []string{"'a'", `'with "quotes", {braces}, \back and '' and *?['`, "'日本語 ☃ ü'"}, ""},
+		{"empty", "text", []string{"''", "'x'", "' '"}, ""},
+		{"lines", "text", []string{`E'a\nb'`, `E'\t'`, `'NULL'`}, ""},
+		{"short", "varchar(20)", []string{"'a'", "'b c'", "'zzz'"}, ""},
+		{"padded", "char(5)", []string{"'abc'", "'abcd'", "'abcde'"}, ""},
+		{"sum", "numeric(10,2)", []string{"1", "-0.5", "99999999.99"}, ""},
+		{"free", "numeric", []string{"1.50", "'NaN'", "1e30"}, ""},
+		{"day", "date", []string{"'2024-02-29'", "'infinity'", "'0044-03-15 BC'"}, "(case when k = 'infinity' then 'infinity' when k < '0001-01-01' then to_char(k, 'YYYY-MM-DD BC') else to_char(k, 'YYYY-MM-DD') end)"},
+		{"moment", "timestamptz", []string{"'2024-02-29 12:00:00.5+00'", "'2001-01-01 00:00:00+02'", "'1999-12-31 23:59:59+00'"}, "(rtrim(rtrim(to_char(k at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), '0'), '.') || '+00')"},
+		{"local", "timestamp", []string{"'2024-02-29 12:00:00.5'", "'2001-01-01 00:00:01'", "'1999-12-31 23:59:59'"}, "rtrim(rtrim(to_char(k, 'YYYY-MM-DD HH24:MI:SS.US'), '0'), '.')"},
+		{"clock", "time", []string{"'12:00'", "'23:59:59.999999'", "'00:00'"}, ""},
+		{"flag", "boolean", []string{"true", "false"}, ""},
+		{"raw", "bytea", []string{`'\x00ff'`, `'\x'`, `'\x61'`}, `('\x' || encode(k, 'hex'))`},
+		{"colors", "color", []string{"'red'", "'green'", "'dark blue'"}, ""},
+		{"codes", "code", []string{"'a'", "'b'", "'c'"}, ""},
+		{"net", "inet", []string{"'10.0.0.1'", "'10.0.0.0/8'", "'::1'"}, ""},
+		{"real", "float8", []string{"0.1", "1e300", "'-Infinity'"}, ""},
+		{"bits", "bit(4)", []string{"B'0101'", "B'1111'", "B'0000'"}, ""},
+		{"sorted", "text collate upper_first", []string{"'a'", "'B'", "'A'"}, ""},
+		{"span", "interval", []string{"'1 day'", "'36:00'", "'1 mon -1 day'"}, "k::text"},
+	}
+	admin := e
+	promises := make(map[string]string)
+	for _, k := range kinds {
+		e.exec(fmt.Sprintf("create table %s (k %s primary key, v int)", k.name, k.sql))
+		e.exec(fmt.Sprintf("insert into %s select %s, 0", k.name, k.values[0]))
+		if _, err := e.db.Exec(t.Context(), fmt.Sprintf("select freshet.create_sink('%[1]s_sink', '%[1]s', key => '%[1]s:${k}')", k.name)); err != nil {
+			t.Errorf("%s: create_sink: %v", k.sql, err)
+			continue
+		}
+		text := k.text
+		if text == "" {
+			text = "k::text"
+		}
+		promises[k.name] = fmt.Sprintf("select '%s:' || %s, jsonb_build_object('v', v)::text from %s", k.name, text, k.name)
+	}
+	e.start()
+	e.settle()
+	each := func(f func(e *env, k kind, promise string)) {
+		for _, k := range kinds {
+			if p, ok := promises[k.name]; ok {
+				f(&env{t: t, databaseURL: admin.databaseURL, redisURL: admin.redisURL, db: admin.db, redis: admin.redis}, k, p)
+			}
+		}
+	}
+	inStep := func(when string) {
+		t.Helper()
+		e.settle()
+		each(func(e *env, k kind, promise string) {
+			if diff := e.values(k.name, promise); len(diff) > 0 {
+				t.Errorf("%s, %s: %s", k.sql, when, strings.Join(diff, "; "))
+			}
+		})
+	}
+	inStep("after the backfill")
+	each(func(e *env, k kind, _ string) {
+		for _, v := range k.values[1:] {
+			e.exec(fmt.Sprintf("insert into %s select %s, 1", k.name, v))
+		}
+		e.exec(fmt.Sprintf("update %s set v = v + 10", k.name))
+	})
+	inStep("after inserts and updates")
+	each(func(e *env, k kind, _ string) {
+		e.exec(fmt.Sprintf("delete from %s where k = (%s)::%s", k.name, k.values[0], strings.Split(k.sql, " ")[0]))
+		e.exec(fmt.Sprintf("select freshet.backfill('%s_sink')", k.name))
+	})
+	inStep("after a delete")
+	each(func(e *env, k kind, _ string) {
+		e.exec(fmt.Sprintf("truncate %s", k.name))
+	})
+	e.settle()
+	e.settle()
+	inStep("after a truncate")
+	each(func(e *env, k kind, _ string) {
+		e.exec(fmt.Sprintf("insert into %s select %s, 1", k.name, k.values[0]))
+	})
+	inStep("after another insert")
+	each(func(e *env, k kind, _ string) { e.exec(fmt.Sprintf("select freshet.drop_sink('%s_sink')", k.name)) })
+	e.settle()
+	each(func(e *env, k kind, _ string) {
+		if keys := e.redis.Keys(t.Context(), k.name+":*").Val(); len(keys) > 0 {
+			t.Errorf("%s: left after drop_sink: %q", k.sql, keys)
+		}
+	})
+}
+
+// values compares the entries under a prefix with a query of key and value, whatever
+// columns the values have besides.
+func (e *env) values(prefix, promise string) []string {
+	e.t.Helper()
+	tx := e.begin()
+	defer tx.Rollback(context.Background())
+	e.in(tx, "set local intervalstyle = postgres")
+	rows, err := tx.Query(e.t.Context(), promise)
+	if err != nil {
+		e.t.Fatalf("%s: %v", promise, err)
+	}
+	want := make(map[string]string)
+	var key, value string
+	if _, err := pgx.ForEachRow(rows, []any{&key, &value}, func() error { want[key] = strings.Trim(value, "{}"); return nil }); err != nil {
+		e.t.Fatalf("%s: %v", promise, err)
+	}
+	var diff []string
+	for _, k := range e.redis.Keys(e.t.Context(), prefix+":*").Val() {
+		if _, ok := want[k]; !ok {
+			diff = append(diff, fmt.Sprintf("orphaned %q", k))
+		}
+	}
+	for k, v := range want {
+		if got := strings.ReplaceAll(e.entry(k), ":", ": "); !strings.Contains(got, v) {
+			diff = append(diff, fmt.Sprintf("%q is %s, want %s", k, got, v))
+		}
+	}
+	return diff
+}
+
+func TestWideningAKeyColumnNeverFailsTheApplication(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table items (id int primary key, name text)")
+	e.exec("select freshet.create_sink('items', 'items')")
+	e.exec("create table slugs (slug varchar(5) primary key)")
+	e.exec("select freshet.create_sink('slugs', 'slugs')")
+	e.exec("alter table items alter column id type bigint")
+	e.exec("alter table slugs alter column slug type varchar(50)")
+	// Alone in its transaction, and behind a write that fits.
+	e.exec("insert into items values (5000000000, 'large')")
+	e.exec("insert into slugs values ('long enough')")
+	e.transaction("insert into items values (1, 'small')", "insert into items values (6000000000, 'large')")
+	e.transaction("insert into slugs values ('short')", "insert into slugs values ('longer than it was')")
+}
+
+func TestRenamingAKeyColumnBetweenWritesNeverFailsTheApplication(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.transaction("insert into users (id, name) values (1, 'before')",
+		"alter table users rename column id to user_id",
+		"update users set name = 'after'")
+}
+
+func TestCaptureCostsBystandersNothingWhileNobodySleeps(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	conn, err := e.db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(t.Context(), "listen freshet_bell"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		e.exec("insert into users (id, name) values ($1, 'x')", i)
+	}
+	e.exec("update users set name = 'y'")
+	e.exec("delete from users")
+	e.exec("select pg_notify('freshet_bell', 'end')")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	n, err := conn.Conn().WaitForNotification(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.Payload != "end" {
+		t.Errorf("the trigger rang %q though nobody sleeps", n.Payload)
+	}
+}

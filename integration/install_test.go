@@ -1,0 +1,333 @@
+package integration
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/install"
+	"github.com/freshet/freshet/internal/servers/serverstest"
+)
+
+// bare is an env whose database has no Freshet.
+func bare(t *testing.T) *env {
+	t.Helper()
+	t.Parallel()
+	e := &env{t: t, databaseURL: serverstest.Postgres(t), redisURL: serverstest.Redis(t)}
+	var err error
+	if e.db, err = pgxpool.New(t.Context(), e.databaseURL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.db.Close)
+	return e
+}
+
+// catalog lists what a database is made of, one line for each object.
+func (e *env) catalog() []string {
+	e.t.Helper()
+	rows, err := e.db.Query(e.t.Context(), `
+		select 'relation ' || oid || ' ' || relnamespace || ' ' || relname || ' ' || relkind::text from pg_class
+		union all select 'function ' || oid || ' ' || pronamespace || ' ' || proname from pg_proc
+		union all select 'trigger ' || oid || ' ' || tgrelid || ' ' || tgname || ' ' || tgenabled::text from pg_trigger
+		union all select 'type ' || oid || ' ' || typnamespace || ' ' || typname from pg_type
+		union all select 'schema ' || oid || ' ' || nspname from pg_namespace
+		union all select 'event trigger ' || oid || ' ' || evtname from pg_event_trigger
+		union all select 'constraint ' || oid || ' ' || conname from pg_constraint
+		union all select 'default ' || oid || ' ' || adrelid from pg_attrdef
+		union all select 'rule ' || oid || ' ' || rulename from pg_rewrite
+		union all select 'policy ' || oid || ' ' || polname from pg_policy
+		union all select 'extension ' || oid || ' ' || extname from pg_extension
+		union all select 'operator ' || oid || ' ' || oprname from pg_operator
+		union all select 'cast ' || oid from pg_cast
+		union all select 'publication ' || oid || ' ' || pubname from pg_publication
+		union all select 'setting ' || setdatabase || ' ' || array_to_string(setconfig, ',') from pg_db_role_setting
+			where setdatabase = (select oid from pg_database where datname = current_database())
+		union all select 'comment ' || objoid || ' ' || description from pg_description
+		union all select 'default right ' || oid from pg_default_acl
+		order by 1`)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return list
+}
+
+// differs shows what is in one list and not in the other.
+func differs(before, after []string) string {
+	var lines []string
+	for _, line := range before {
+		if _, found := slices.BinarySearch(after, line); !found {
+			lines = append(lines, "gone: "+line)
+		}
+	}
+	for _, line := range after {
+		if _, found := slices.BinarySearch(before, line); !found {
+			lines = append(lines, "new:  "+line)
+		}
+	}
+	return strings.Join(lines[:min(len(lines), 20)], "\n")
+}
+
+// sorted is a catalog in the order that differs looks in.
+func sorted(list []string) []string {
+	slices.Sort(list)
+	return list
+}
+
+func TestMigratingAgainChangesNothing(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 1000) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	installation := one[string](e, "select id from freshet.installation")
+	versions := one[int](e, "select count(*) from freshet.schema_version")
+
+	// Also while a worker works and the application writes.
+	for n := range 3 {
+		e.migrate()
+		e.exec("update users set name = format('round %s', $1::int) where id % 3 = 0", n)
+	}
+	p := e.process("migrate")
+	if status := p.wait(patience); status != 0 {
+		t.Errorf("freshet migrate on an installed database: exit status %d", status)
+	}
+	if !strings.Contains(p.stdout.String(), "installed") {
+		t.Errorf("freshet migrate said %q", p.stdout.String())
+	}
+
+	if now := one[string](e, "select id from freshet.installation"); now != installation {
+		t.Errorf("the installation id was %s and is %s", installation, now)
+	}
+	if now := one[int](e, "select count(*) from freshet.schema_version"); now != versions {
+		t.Errorf("there were %d migrations and are %d", versions, now)
+	}
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	if gaps := one[int](e, "select count(*) from freshet.capture_gaps"); gaps != 0 {
+		t.Errorf("%d changes were not captured", gaps)
+	}
+}
+
+// What a migration replaces looks as what the first one made.
+func TestMigratingAgainLeavesTheSameObjects(t *testing.T) {
+	e := newEnv(t)
+	names := func() []string {
+		rows, err := e.db.Query(t.Context(), `
+			select c.relkind::text || ' ' || c.relname || ' ' || coalesce(c.relacl::text, '') || ' ' || coalesce(pg_get_viewdef(case c.relkind when 'v' then c.oid end), '')
+			from pg_class c where c.relnamespace = 'freshet'::regnamespace
+			union all
+			select p.oid::regprocedure || ' ' || coalesce(p.proacl::text, '') || md5(p.prosrc) || coalesce(p.proconfig::text, '') || coalesce(obj_description(p.oid, 'pg_proc'), '')
+			from pg_proc p where p.pronamespace = 'freshet'::regnamespace`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sorted(list)
+	}
+	before := names()
+	e.migrate()
+	if diff := differs(before, names()); diff != "" {
+		t.Errorf("the second migration made a difference:\n%s", diff)
+	}
+}
+
+func TestConcurrentMigrationsHaveOneOutcome(t *testing.T) {
+	e := bare(t)
+	const migrations = 10
+	errs := make([]error, migrations)
+	var wg sync.WaitGroup
+	for n := range migrations {
+		wg.Go(func() {
+			pool, err := pgxpool.New(t.Context(), e.databaseURL)
+			if err != nil {
+				errs[n] = err
+				return
+			}
+			defer pool.Close()
+			errs[n] = install.Migrate(t.Context(), pool, slog.New(slog.DiscardHandler))
+		})
+	}
+	wg.Wait()
+	for n, err := range errs {
+		if err != nil {
+			t.Errorf("migration %d: %v", n, err)
+		}
+	}
+	if n := one[int](e, "select count(*) from freshet.installation"); n != 1 {
+		t.Errorf("there are %d installations", n)
+	}
+	if n := one[int](e, "select count(*) - count(distinct version) from freshet.schema_version"); n != 0 {
+		t.Errorf("%d migrations ran twice", n)
+	}
+	if n := one[int](e, "select count(*) - count(distinct proname) from pg_proc where pronamespace = 'freshet'::regnamespace and proname <> 'refresh'"); n != 0 {
+		t.Errorf("%d functions have two signatures", n) // refresh has a twin for numbers
+	}
+	// And it works.
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("insert into users (id, name) values (1, 'one')")
+	if gaps := one[int](e, "select count(*) from freshet.capture_gaps"); gaps != 0 {
+		t.Errorf("%d changes were not captured", gaps)
+	}
+}
+
+func TestDroppingTheSchemaLeavesNothing(t *testing.T) {
+	e := bare(t)
+	e.exec(usersTable)
+	e.exec("create schema billing; create table billing.invoices (tenant_id int, id int, total numeric, primary key (tenant_id, id))")
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	before := sorted(e.catalog())
+
+	e.migrate()
+	e.exec("select freshet.create_sink('users', 'users', filter => 'active')")
+	e.exec("select freshet.create_sink('names', 'users', key => 'names:${id}', columns => '{name}')")
+	e.exec("select freshet.create_sink('invoices', 'billing.invoices')")
+	stop := e.start()
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(101, 200) g")
+	e.exec("update users set name = 'changed', id = id + 1000")
+	e.exec("insert into billing.invoices values (1, 1, 10)")
+	e.exec("delete from users where id % 2 = 0")
+	e.exec("truncate billing.invoices")
+	e.settle()
+	e.exec("select freshet.drop_sink('names')")
+	e.exec("select freshet.backfill('users')")
+	e.settle()
+	stop()
+
+	e.exec("drop schema freshet cascade")
+	if diff := differs(before, sorted(e.catalog())); diff != "" {
+		t.Errorf("drop schema freshet cascade left:\n%s", diff)
+	}
+	// The application does not notice.
+	e.exec("insert into users (id, name) values (1, 'after')")
+	e.exec("update users set id = id + 1; delete from users; truncate users")
+	// And it can be installed again.
+	e.migrate()
+	e.exec("select freshet.create_sink('users', 'users')")
+}
+
+// installed is a database with every kind of object that Freshet makes in it.
+func installed(t *testing.T) *env {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("create table prices (code numeric primary key, name text)")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("select freshet.create_sink('prices', 'prices')")
+	return e
+}
+
+// list reads lines that have to be none.
+func (e *env) list(sql string) []string {
+	e.t.Helper()
+	rows, err := e.db.Query(e.t.Context(), sql)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return list
+}
+
+func TestPublicMayNothingButFireTriggers(t *testing.T) {
+	e := installed(t)
+	for what, sql := range map[string]string{
+		"schema": `select nspname || ': ' || privilege_type from pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
+			where nspname = 'freshet' and grantee = 0`,
+		"relation": `select relname || ': ' || privilege_type
+			from pg_class, aclexplode(coalesce(relacl, acldefault(case relkind when 'S' then 's' else 'r' end::"char", relowner)))
+			where relnamespace = 'freshet'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'S', 'f') and grantee = 0`,
+		"column": `select relname || '.' || attname || ': ' || privilege_type
+			from pg_attribute join pg_class c on c.oid = attrelid, aclexplode(attacl)
+			where relnamespace = 'freshet'::regnamespace and grantee = 0`,
+		"function": `select oid::regprocedure || ': ' || privilege_type from pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
+			where pronamespace = 'freshet'::regnamespace and grantee = 0 and prorettype <> 'trigger'::regtype`,
+	} {
+		for _, line := range e.list(sql) {
+			t.Errorf("PUBLIC has a right on a %s: %s", what, line)
+		}
+	}
+	// An application that creates a partition or attaches one needs this one.
+	for _, line := range e.list(`select oid::regprocedure::text from pg_proc
+		where pronamespace = 'freshet'::regnamespace and prorettype = 'trigger'::regtype
+		  and not exists (select from aclexplode(coalesce(proacl, acldefault('f', proowner))) where grantee = 0 and privilege_type = 'EXECUTE')`) {
+		t.Errorf("PUBLIC cannot execute the trigger function %s", line)
+	}
+}
+
+func TestEveryFunctionPinsItsSearchPath(t *testing.T) {
+	e := installed(t)
+	// River's functions are River's, but a definer's rights nobody gets without.
+	for _, line := range e.list(`select oid::regprocedure || case when prosecdef then ' (security definer)' else '' end from pg_proc
+		where pronamespace = 'freshet'::regnamespace
+		  and (proname not like 'river\_%' or prosecdef)
+		  and not coalesce(proconfig @> array['search_path=""'], false)`) {
+		t.Errorf("search_path is not pinned: %s", line)
+	}
+	if n := one[int](e, `select count(*) from pg_proc where pronamespace = 'freshet'::regnamespace and prosecdef`); n != 2 {
+		t.Errorf("%d functions run with their owner's rights; want the triggers of two sources", n)
+	}
+}
+
+func TestEveryPublicObjectHasAComment(t *testing.T) {
+	e := installed(t)
+	for _, line := range e.list(`
+		select relname from pg_class where relnamespace = 'freshet'::regnamespace and relkind = 'v' and obj_description(oid, 'pg_class') is null
+		union all
+		select oid::regprocedure::text from pg_proc
+		where pronamespace = 'freshet'::regnamespace and proname in ('create_sink', 'drop_sink', 'backfill') and obj_description(oid, 'pg_proc') is null`) {
+		t.Errorf("without a comment: %s", line)
+	}
+}
+
+// refusesToRun expects one clear line and a failure from commands.
+func (e *env) refusesToRun(text string, commands ...string) {
+	e.t.Helper()
+	for _, command := range commands {
+		p := e.process(command)
+		status := p.wait(patience)
+		said := strings.TrimSpace(p.stderr.String())
+		if status == 0 || !strings.Contains(said, text) || strings.Contains(said, "\n") {
+			e.t.Errorf("freshet %s: exit status %d and %q; want a failure and one line with %q", command, status, said, text)
+		}
+	}
+}
+
+func TestNewerSchemaStopsAnOlderBinary(t *testing.T) {
+	e := newEnv(t)
+	e.exec("insert into freshet.schema_version (version, name) values (9999, 'future')")
+	before := sorted(e.catalog())
+	e.refusesToRun("version 9999", "worker", "drain", "migrate")
+	if diff := differs(before, sorted(e.catalog())); diff != "" {
+		t.Errorf("an older binary changed a newer schema:\n%s", diff)
+	}
+}
+
+func TestOlderSchemaAsksForMigration(t *testing.T) {
+	e := newEnv(t)
+	e.exec("update freshet.schema_version set version = version - 1000")
+	e.refusesToRun("run freshet migrate", "worker", "drain")
+}
+
+func TestDatabaseWithoutFreshetAsksForMigration(t *testing.T) {
+	e := bare(t)
+	before := sorted(e.catalog())
+	e.refusesToRun("run freshet migrate", "worker", "drain")
+	if diff := differs(before, sorted(e.catalog())); diff != "" {
+		t.Errorf("it changed the database:\n%s", diff)
+	}
+}

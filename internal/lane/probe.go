@@ -1,0 +1,105 @@
+package lane
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/fence"
+	"github.com/freshet/freshet/internal/target"
+)
+
+const (
+	probeEvery   = time.Second
+	probeTimeout = 5 * time.Second
+)
+
+// Probe looks each second whether the control keys of a worker's idle lanes are as they
+// were left. A busy lane finds out by its next write; an idle one would not know for
+// long that its target was flushed or restarted.
+type Probe struct {
+	mu      sync.Mutex
+	watched map[*watch]struct{}
+}
+
+type watch struct {
+	target    *target.Target
+	key       string
+	left      fence.State
+	disturbed func()
+}
+
+// NewProbe makes a probe that watches nothing yet.
+func NewProbe() *Probe { return &Probe{watched: make(map[*watch]struct{})} }
+
+// watch has disturbed called when the control key of w is found to differ from what w
+// expects, until release is called. w must not write meanwhile.
+func (p *Probe) watch(t *target.Target, w *fence.Writer, disturbed func()) (release func()) {
+	entry := &watch{target: t, key: w.Key(), left: w.State(), disturbed: disturbed}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watched[entry] = struct{}{}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.watched, entry)
+	}
+}
+
+// Run looks until ctx ends.
+func (p *Probe) Run(ctx context.Context) {
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		byTarget := make(map[*target.Target][]*watch)
+		p.mu.Lock()
+		for w := range p.watched {
+			byTarget[w.target] = append(byTarget[w.target], w)
+		}
+		p.mu.Unlock()
+		var wg sync.WaitGroup
+		for t, watches := range byTarget {
+			wg.Go(func() { p.look(ctx, t, watches) })
+		}
+		wg.Wait()
+	}
+}
+
+// look reads the control keys of one target in one round trip.
+func (p *Probe) look(ctx context.Context, t *target.Target, watches []*watch) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	pipe := t.Shared().Pipeline()
+	replies := make([]*redis.SliceCmd, len(watches))
+	for i, w := range watches {
+		replies[i] = fence.Read(ctx, pipe, w.key)
+	}
+	// A target that does not answer has not lost anything yet: it is asked again.
+	_, _ = pipe.Exec(ctx)
+	for i, w := range watches {
+		if replies[i].Err() != nil {
+			continue
+		}
+		if fence.Parsed(replies[i].Val()) != w.left {
+			p.disturb(w)
+		}
+	}
+}
+
+// disturb calls back unless the lane has woken up meanwhile and written itself.
+func (p *Probe) disturb(w *watch) {
+	p.mu.Lock()
+	_, still := p.watched[w]
+	delete(p.watched, w)
+	p.mu.Unlock()
+	if still {
+		w.disturbed()
+	}
+}

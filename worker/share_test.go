@@ -1,0 +1,139 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/install"
+	"github.com/freshet/freshet/internal/servers/serverstest"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	serverstest.Shutdown()
+	os.Exit(code)
+}
+
+// shared is a database with sinks, and workers on it with short slices.
+type shared struct {
+	t                     *testing.T
+	databaseURL, redisURL string
+	db                    *pgxpool.Pool
+}
+
+func newShared(t *testing.T, sinks int) *shared {
+	t.Helper()
+	t.Parallel()
+	s := &shared{t: t, databaseURL: serverstest.Postgres(t), redisURL: serverstest.Redis(t)}
+	var err error
+	if s.db, err = pgxpool.New(t.Context(), s.databaseURL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.db.Close)
+	if err := install.Migrate(t.Context(), s.db, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	s.exec("create table users (id bigint primary key, name text)")
+	s.exec("insert into users select g, 'user' from generate_series(1, 100) g")
+	for n := range sinks {
+		s.exec("select freshet.create_sink(format('sink_%s', $1::int), 'users', key => format('sink_%s:${id}', $1::int))", n)
+	}
+	return s
+}
+
+func (s *shared) exec(sql string, args ...any) {
+	s.t.Helper()
+	if _, err := s.db.Exec(s.t.Context(), sql, args...); err != nil {
+		s.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// start runs a worker until the end of the test and returns its id.
+func (s *shared) start(slice time.Duration) string {
+	s.t.Helper()
+	w, err := New(s.t.Context(), Config{
+		DatabaseURL: s.databaseURL,
+		Targets:     map[string]string{"default": s.redisURL},
+		Logger:      slog.New(slog.DiscardHandler),
+		slice:       slice,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	s.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Errorf("worker: %v", err)
+		}
+	})
+	return w.id
+}
+
+// awaitLanes waits until the number of lanes that a worker has satisfies want.
+func (s *shared) awaitLanes(what string, want func(lanes map[string]int) bool) {
+	s.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		lanes := make(map[string]int)
+		rows, err := s.db.Query(s.t.Context(), "select worker from freshet.status where worker is not null")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				s.t.Fatal(err)
+			}
+			lanes[id]++
+		}
+		if err := rows.Err(); err != nil {
+			s.t.Fatal(err)
+		}
+		if want(lanes) {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("gave up waiting: %s; it is %v", what, lanes)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func TestWorkersShareTheLanes(t *testing.T) {
+	s := newShared(t, 6)
+	const slice = time.Second
+	first := s.start(slice)
+	s.awaitLanes("the first worker has all", func(lanes map[string]int) bool { return lanes[first] == 6 })
+	second := s.start(slice)
+	s.awaitLanes("both have some", func(lanes map[string]int) bool {
+		return lanes[first] > 0 && lanes[second] > 0 && lanes[first]+lanes[second] == 6
+	})
+	// And a third that comes later gets its part too.
+	third := s.start(slice)
+	s.awaitLanes("the third has some", func(lanes map[string]int) bool { return lanes[third] > 0 })
+}
+
+// Whatever the order in which slices end, every lane keeps being served.
+func TestHandedOverLanesAreServed(t *testing.T) {
+	s := newShared(t, 6)
+	const slice = 200 * time.Millisecond
+	s.start(slice)
+	s.start(slice)
+	for round := range 10 {
+		s.exec("update users set name = format('round %s', $1::int)", round)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		err := Settle(ctx, s.db, []string{"default"})
+		cancel()
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+	}
+}
