@@ -30,7 +30,6 @@ func TestCompositeDefaultKeyPercentEncodesText(t *testing.T) {
 	e.verifies("in step: 4 entries, 0 stale, 0 missing, 0 orphaned", 0, "invoices")
 	e.exec("truncate billing.invoices")
 	e.settle()
-	e.settle()
 	if keys := e.redis.Keys(t.Context(), "billing.invoices:*").Val(); len(keys) != 0 {
 		t.Errorf("left after truncate: %v", keys)
 	}
@@ -47,7 +46,6 @@ func TestFreeTextIsFoundBetweenItsNeighbours(t *testing.T) {
 	e.inStep("{s*", promise)
 	e.exec("truncate pages")
 	e.exec(`insert into pages select 2, slug, gen_random_uuid(), 'body' from unnest(array['b', 'a:b']) slug`)
-	e.settle()
 	e.settle()
 	e.inStep("{s*", promise)
 }
@@ -76,7 +74,6 @@ func TestLowerWithAnIndexOnLower(t *testing.T) {
 	e.exec("delete from users where id <= 1000")
 	e.exec("truncate users")
 	e.exec("insert into users values (1, 'ONE')")
-	e.settle()
 	e.settle()
 	e.inStep("user:*", lowerPromise)
 }

@@ -37,13 +37,11 @@ func TestPartitionedTableFollowsItsLeaves(t *testing.T) {
 
 	e.exec("truncate events_jan")
 	e.settle()
-	e.settle()
 	e.inStep("events:*", eventsPromise)
 	e.exec("select freshet.backfill('events')")
 	e.settle()
 	e.inStep("events:*", eventsPromise)
 	e.exec("truncate events")
-	e.settle()
 	e.settle()
 	e.inStep("events:*", eventsPromise)
 

@@ -98,7 +98,7 @@ func TestTargetsAreServedEachByItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	settle()
-	settle() // the re-warm that the loss asked for
+	settle() // the re-warm, once the lanes have noticed
 	both.inStep("users:*", usersPromise)
 	both.inStep("eu:*", `select 'eu:' || id, to_jsonb(u)::text from users u`)
 }
@@ -121,7 +121,6 @@ func TestRefreshAndSweepMendByHand(t *testing.T) {
 	e.exec("select freshet.refresh('users', 7)")
 	e.exec("select freshet.refresh('pairs', 'x', '1')")
 	e.exec("select freshet.sweep('users')")
-	e.settle()
 	e.settle()
 	e.inStep("users:*", usersPromise)
 	e.inStep("pairs:*", "select 'pairs:' || b || ':' || a, to_jsonb(p)::text from pairs p")

@@ -45,8 +45,7 @@ func TestTruncateRemovesEveryEntry(t *testing.T) {
 
 	e.exec("truncate users")
 	e.exec("insert into users (id, name) values (1, 'first again')")
-	e.settle() // the lane
-	e.settle() // the sweep that the lane asked for
+	e.settle()
 	e.inStep("users:*", usersPromise)
 }
 

@@ -1,0 +1,110 @@
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/servers/serverstest"
+)
+
+// A target that comes back empty and then refuses every write is tried again and again;
+// that must not become a backfill for each try.
+func TestRewarmIsAskedForOnceWhileTheTargetRefuses(t *testing.T) {
+	t.Parallel()
+	server := serverstest.RedisServer(t, nil)
+	e := newEnvOn(t, serverstest.Postgres(t), server.URL())
+	ctx := t.Context()
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 1000) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+
+	// At one moment, so that the lane cannot write its key again in between.
+	_, err := e.redis.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.FlushAll(ctx)
+		pipe.ConfigSet(ctx, "min-replicas-to-write", "1")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.exec("update users set name = 'while nothing can be written'")
+	errorAt := func() *time.Time { return one[*time.Time](e, "select last_error_at from freshet.status") }
+	for range 4 {
+		before := errorAt()
+		e.await("the lane has tried again", func() bool {
+			now := errorAt()
+			return now != nil && (before == nil || now.After(*before))
+		})
+	}
+	if n := one[int](e, "select count(*) from freshet.backfills where state <> 'completed'"); n < 1 || n > 2 {
+		t.Errorf("%d backfills wait for the target; want one, or one and its successor", n)
+	}
+	if err := e.redis.ConfigSet(ctx, "min-replicas-to-write", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	if n := one[int](e, "select count(*) from freshet.backfills"); n > 3 {
+		t.Errorf("%d backfills for one loss", n)
+	}
+}
+
+func TestAsOfIsNotAheadOfWhatIsApplied(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100000) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	e.exec("update users set name = 'changed'")
+	committed := one[time.Time](e, "select clock_timestamp()")
+	e.await("status says that the update is applied", func() bool {
+		return one[bool](e, "select as_of >= $1 from freshet.status", committed)
+	})
+	// What status says has to be true at once.
+	e.inStep("users:*", usersPromise)
+}
+
+func TestPostgresCrashIsSurvived(t *testing.T) {
+	t.Parallel()
+	server := serverstest.PostgresWith(t, map[string]string{"synchronous_commit": "off", "wal_writer_delay": "2s"})
+	url, err := server.CreateDatabase(t.Context(), "crash")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEnvOn(t, url, serverstest.Redis(t))
+	e.exec(usersTable)
+	e.exec("insert into users (id, name, price) select g, 'user', 0 from generate_series(1, 2000) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	for round := range 3 {
+		// Commits that are visible at once and durable only later; some of them are lost.
+		for n := range 200 {
+			e.exec("update users set price = $1 where id = $2", round*1000+n, 1+n%50)
+		}
+		if err := server.Crash(); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		e.await("Postgres is back", func() bool { return e.db.Ping(t.Context()) == nil })
+		// Transaction ids of the lost ones are given out again to these.
+		for n := range 50 {
+			e.await("the database takes writes", func() bool {
+				_, err := e.db.Exec(t.Context(), "update users set price = price + 0.5 where id = $1", 1000+n)
+				return err == nil
+			})
+		}
+		e.await("the worker has gone on", func() bool {
+			return one[bool](e, "select coalesce(as_of > pg_postmaster_start_time(), false) from freshet.status")
+		})
+		e.settle()
+		e.inStep("users:*", usersPromise)
+	}
+}
