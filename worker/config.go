@@ -25,7 +25,7 @@ type Config struct {
 	Concurrency int
 
 	// PollOnly does without LISTEN and NOTIFY: changes are found by a look each second
-	// and jobs by polling. For transaction poolers.
+	// and jobs by polling.
 	//
 	// Defaults to false; a worker that does not get its own notifications back at the
 	// start polls by itself.
