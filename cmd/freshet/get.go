@@ -104,11 +104,12 @@ func (c *cli) show(ctx context.Context, db catalog.Querier, t *target.Target, re
 	if exists {
 		fmt.Fprintf(c.stdout, "  expires: %s\n", or(ttl > 0, "in "+ttl.Round(time.Second).String(), "never"))
 	}
-	return same, c.lastChange(ctx, db, sink, t, tuple)
+	return same, c.lastChange(ctx, db, sink, t, tuple, same)
 }
 
-// lastChange prints when the tuple was last touched, if the change table still knows.
-func (c *cli) lastChange(ctx context.Context, db catalog.Querier, sink *catalog.Sink, t *target.Target, tuple []string) error {
+// lastChange prints when the tuple was last touched, if the change table still knows. How
+// far the lane has come is known to the second; an entry that is right was written.
+func (c *cli) lastChange(ctx context.Context, db catalog.Querier, sink *catalog.Sink, t *target.Target, tuple []string, same bool) error {
 	key := make(map[string]string, len(tuple))
 	for i, column := range sink.KeyColumns {
 		key[column.Name] = tuple[i]
@@ -129,7 +130,7 @@ func (c *cli) lastChange(ctx context.Context, db catalog.Querier, sink *catalog.
 	if err != nil {
 		return fmt.Errorf("look for the last change: %w", err)
 	}
-	fmt.Fprintf(c.stdout, "  last change: %s at %s, %s\n", operation, at.Format(time.RFC3339Nano), or(passed, "written", "not written yet"))
+	fmt.Fprintf(c.stdout, "  last change: %s at %s, %s\n", operation, at.Format(time.RFC3339Nano), or(passed || same, "written", "not written yet"))
 	return nil
 }
 
