@@ -2505,6 +2505,8 @@ declare
 begin
     -- Workers that were killed say no farewell.
     delete from freshet.worker w where w.heartbeat_at < pg_catalog.clock_timestamp() - interval '10 minutes';
+    delete from freshet.lease l
+    where l.kind = 'sweep' and l.finished_at < pg_catalog.clock_timestamp() - interval '1 day';
 
     for v_lease in
         select l.id, l.epoch from freshet.lease l

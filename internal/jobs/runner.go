@@ -157,22 +157,13 @@ func isLost(err error) bool {
 	return errors.Is(err, lease.ErrLost) || errors.Is(err, catalog.ErrNotOurs)
 }
 
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // retry repeats a session with backoff until it ends well, the slice ends or the lease
 // is lost.
 func (r *Runner) retry(ctx context.Context, stop <-chan struct{}, held *lease.Held, session func() (bool, error)) (bool, error) {
 	backoff := task.NewBackoff()
 	for {
 		done, err := session()
-		if err == nil && !done && !isClosed(stop) {
+		if err == nil && !done && !task.Closed(stop) {
 			continue // the sink was changed
 		}
 		if err == nil || ctx.Err() != nil || errors.Is(err, task.ErrGone) || isLost(err) {

@@ -38,7 +38,7 @@ func (l *Lane) Run(ctx context.Context, stop <-chan struct{}) error {
 		began := time.Now()
 		err := l.session(ctx, stop)
 		switch {
-		case err == nil && closed(stop):
+		case err == nil && task.Closed(stop):
 			return nil
 		case err == nil:
 			continue // the sink was changed
@@ -66,15 +66,6 @@ func (l *Lane) failed(err error, first bool) {
 	}
 	l.Log.Log(context.Background(), level, "a lane has to try again", "sink", l.held.SinkID, "target", l.target.Name,
 		"shard", l.held.Part, "err", err)
-}
-
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 // session works over one connection to Redis until stop, a change of the sink, or the

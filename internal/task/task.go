@@ -20,5 +20,15 @@ type Config struct {
 	Log                 *slog.Logger
 }
 
+// Closed reports whether a channel that is only ever closed is closed.
+func Closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // ErrGone is returned when the sink does not exist any more: the task has no work.
 var ErrGone = errors.New("the sink is gone")
