@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -124,4 +125,53 @@ func TestRefreshAndSweepMendByHand(t *testing.T) {
 	e.settle()
 	e.inStep("users:*", usersPromise)
 	e.inStep("pairs:*", "select 'pairs:' || b || ':' || a, to_jsonb(p)::text from pairs p")
+}
+
+func TestKeysOfOthersBlockASinkUntilTheyAreTakenOver(t *testing.T) {
+	e := newEnv(t)
+	ctx := t.Context()
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	others := map[string]string{"users:5": "theirs", "users:4711": "theirs"}
+	for key, value := range others {
+		e.redis.Set(ctx, key, value, 0)
+	}
+	e.redis.Set(ctx, "users:x", "of another form", 0)
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	state := func() string { return one[string](e, "select state from freshet.status where sink = 'users'") }
+	e.await("the sink is blocked", func() bool { return state() == "blocked" })
+	if said := one[string](e, "select last_error from freshet.status"); !strings.HasPrefix(said, "2 keys of the form users:${id} are there already") {
+		t.Errorf("status says %q", said)
+	}
+	e.exec("update users set name = 'changed'")
+	e.settle() // does not wait for what is blocked
+	for key, value := range others {
+		if got := e.entry(key); got != value {
+			t.Errorf("%s: %q was written while blocked", key, got)
+		}
+	}
+	if n := len(e.redis.Keys(ctx, "users:*").Val()); n != 3 {
+		t.Errorf("%d keys; want the three that were there", n)
+	}
+
+	// Dropped, it leaves them alone; taken over, they are entries like any other.
+	e.exec("select freshet.drop_sink('users')")
+	e.settle()
+	if n := len(e.redis.Keys(ctx, "users:*").Val()); n != 3 {
+		t.Errorf("%d keys after the drop; want the three that were there", n)
+	}
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.await("the sink is blocked again", func() bool { return state() == "blocked" })
+	e.exec("select freshet.alter_sink('users', adopt => true)")
+	e.await("it writes", func() bool { return state() != "blocked" })
+	e.settle()
+	e.exec("select freshet.sweep('users')")
+	e.settle()
+	e.redis.Del(ctx, "users:x")
+	e.inStep("users:*", usersPromise)
+
+	e.exec("select freshet.create_sink('adopting', 'users', key => 'adopted:${id}', adopt => true)")
+	e.settle()
+	e.inStep("adopted:*", "select 'adopted:' || id, to_jsonb(u)::text from users u")
 }

@@ -99,6 +99,8 @@ create table freshet.sink (
     filter            text,
     -- null: entries do not expire
     expires           interval,
+    -- keys that were in a target before the sink are taken over
+    adopt             boolean not null default false,
     targets           text[] not null,
     shards            integer not null,
     capture           text not null,
@@ -135,6 +137,8 @@ create table freshet.lease (
     -- true from just before the control key is first written: if the key is missing
     -- afterwards, the target has lost it
     stamped        boolean not null default false,
+    -- so many keys of the sink's are in the target and not from it: nothing is written
+    blocked        bigint,
     finished_at    timestamptz,
     -- copy of the cursor in the control key, at most a heartbeat old
     cursor         text not null,
@@ -667,6 +671,65 @@ $$;
 begin;
 set local check_function_bodies = off;
 
+-- Changes a sink. Null leaves an argument as it is.
+create or replace function freshet.alter_sink(
+    name              text,
+    source            regclass default null,
+    key               text default null,
+    columns           text[] default null,
+    value             text default null,
+    transform         text default null,
+    filter            text default null,
+    expires           interval default null,
+    expires_at        text default null,
+    targets           text[] default null,
+    shards            integer default null,
+    capture           text default null,
+    backfill          boolean default null,
+    adopt             boolean default null,
+    accept_drift      boolean default null,
+    on_schema_change  text default null,
+    max_lag           interval default null,
+    max_pending       bigint default null,
+    max_rate          integer default null,
+    reset             text[] default null)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink  freshet.sink := freshet.find_sink(name);
+begin
+    perform freshet.check_owner(v_sink.id);
+    perform freshet.refuse_later('source', source is not null);
+    perform freshet.refuse_later('key', key is not null);
+    perform freshet.refuse_later('columns', columns is not null);
+    perform freshet.refuse_later('value', value is not null);
+    perform freshet.refuse_later('transform', transform is not null);
+    perform freshet.refuse_later('filter', filter is not null);
+    perform freshet.refuse_later('expires', expires is not null);
+    perform freshet.refuse_later('expires_at', expires_at is not null);
+    perform freshet.refuse_later('targets', targets is not null);
+    perform freshet.refuse_later('shards', shards is not null);
+    perform freshet.refuse_later('capture', capture is not null);
+    perform freshet.refuse_later('backfill', backfill is not null);
+    perform freshet.refuse_later('accept_drift', accept_drift is not null);
+    perform freshet.refuse_later('on_schema_change', on_schema_change is not null);
+    perform freshet.refuse_later('max_lag', max_lag is not null);
+    perform freshet.refuse_later('max_pending', max_pending is not null);
+    perform freshet.refuse_later('max_rate', max_rate is not null);
+    perform freshet.refuse_later('reset', reset is not null);
+
+    update freshet.sink s
+    set adopt = coalesce(alter_sink.adopt, s.adopt), revision = s.revision + 1
+    where s.id = v_sink.id;
+end
+$$;
+
+comment on function freshet.alter_sink(text, regclass, text, text[], text, text, text, interval, text, text[], integer, text, boolean, boolean, boolean, text, interval, bigint, integer, text[])
+is 'Changes a sink; what is left out stays as it is.';
+revoke all on function freshet.alter_sink(text, regclass, text, text[], text, text, text, interval, text, text[], integer, text, boolean, boolean, boolean, text, interval, bigint, integer, text[]) from public;
+
 -- Writes the entry of every row of a sink's source. Returns the number of the
 -- backfill, as in the view backfills.
 create or replace function freshet.backfill(sink text, filter text default null, rate integer default null)
@@ -1088,7 +1151,6 @@ begin
     perform freshet.refuse_later('expires_at', expires_at is not null);
     perform freshet.refuse_later('shards', shards is distinct from 1);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
-    perform freshet.refuse_later('adopt', adopt is distinct from false);
     perform freshet.refuse_later('accept_drift', accept_drift is distinct from false);
     perform freshet.refuse_later('on_schema_change', on_schema_change is distinct from 'rewarm');
     perform freshet.refuse_later('max_lag', max_lag is distinct from interval '24 hours');
@@ -1102,6 +1164,9 @@ begin
     end if;
     if source is null then
         raise exception 'source: name the table that feeds the sink' using errcode = 'invalid_parameter_value';
+    end if;
+    if adopt is null then
+        raise exception 'adopt: say true or false' using errcode = 'invalid_parameter_value';
     end if;
     if backfill is null then
         raise exception 'backfill: say true or false' using errcode = 'invalid_parameter_value';
@@ -1207,11 +1272,11 @@ begin
     end if;
 
     insert into freshet.sink (
-        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, targets, shards,
+        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, adopt, targets, shards,
         capture, on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
-        create_sink.filter, create_sink.expires, create_sink.targets, create_sink.shards, create_sink.capture,
+        create_sink.filter, create_sink.expires, create_sink.adopt, create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning id into v_sink;
 
@@ -2781,6 +2846,7 @@ select s.name as sink,
                select from freshet.worker w
                where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
                then 'unserved'
+           when l.blocked > 0 then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
            when l.as_of is null or l.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
@@ -2791,7 +2857,9 @@ select s.name as sink,
        pg_catalog.clock_timestamp() - l.as_of as lag,
        freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
        l.holder as worker,
-       l.last_error,
+       case when l.blocked > 0 then pg_catalog.format(
+           '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
+           'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name) else l.last_error end as last_error,
        l.last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id

@@ -15,7 +15,7 @@ const settlePause = 100 * time.Millisecond
 
 // Settle waits until every lane of these targets has applied what was committed before
 // the call, and until no backfill, sweep or purge is left, together with what those
-// touched. Sinks that are paused are not waited for. Somebody has to work meanwhile.
+// touched. Sinks that are paused or blocked are not waited for. Somebody has to work meanwhile.
 // When ctx ends first, its error says what is still behind.
 func Settle(ctx context.Context, db *pgxpool.Pool, targets []string) error {
 	for {
@@ -42,6 +42,8 @@ func settleOnce(ctx context.Context, db *pgxpool.Pool, targets []string) (worked
 				from freshet.lease l
 				join freshet.sink s on s.id = l.sink_id
 				where l.target = any ($1) and l.finished_at is null and s.state <> 'paused'
+				  and (s.state = 'dropping' or not exists (
+				      select from freshet.lease b where b.sink_id = l.sink_id and b.target = l.target and b.blocked > 0))
 				  and (l.kind <> 'sync'
 				       or (s.state = 'active' and not coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false)))
 			)

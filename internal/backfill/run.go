@@ -73,6 +73,12 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 			return false, ctx.Err()
 		}
 	}
+	if !r.held.Stamped {
+		// The lane looks at the target first.
+		if begun, err := r.laneHasBegun(ctx, end); err != nil || !begun {
+			return false, err
+		}
+	}
 	reader, err := source.NewReader(r.Bulk, sink)
 	if err != nil {
 		return false, err
@@ -95,6 +101,36 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	}
 	w := &walk{r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control, incarnation)}
 	return w.run(ctx, end, after)
+}
+
+// lanePause is how often a range looks whether its lane has begun.
+const lanePause = 50 * time.Millisecond
+
+// laneHasBegun waits until the lane of the same target has written its control key, which
+// it does when nothing stands in the way of the first write. False: end was closed.
+func (r *Range) laneHasBegun(ctx context.Context, end <-chan struct{}) (bool, error) {
+	for {
+		var begun bool
+		err := r.Control.QueryRow(ctx, `
+			select coalesce(bool_and(stamped), false) from freshet.lease where sink_id = $1 and target = $2 and kind = 'sync'`,
+			r.held.SinkID, r.target.Name).Scan(&begun)
+		if err != nil {
+			return false, fmt.Errorf("look for the lane: %w", err)
+		}
+		if begun {
+			return true, nil
+		}
+		timer := time.NewTimer(lanePause)
+		select {
+		case <-timer.C:
+		case <-end:
+			timer.Stop()
+			return false, nil
+		case <-ctx.Done():
+			timer.Stop()
+			return false, ctx.Err()
+		}
+	}
 }
 
 // resume makes the control key ours, closes what an earlier holder left open, and

@@ -11,6 +11,7 @@ import (
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
@@ -104,6 +105,21 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	defer writer.Close()
 	writer.ExpireEntries(sink.Expires)
 
+	if !writer.State().Exists && !l.held.Stamped {
+		free, err := l.unclaimed(ctx, sink)
+		if err != nil {
+			return err
+		}
+		if !free {
+			select {
+			case <-end:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: l.held.Epoch, Nonce: l.held.Nonce}
 	start, err := l.take(ctx, writer, own, sink)
 	if err != nil {
@@ -153,6 +169,40 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	l.held.Progress(start.String(), start.Done.String(), nil)
 	return start, nil
 }
+
+// unclaimed reports whether the lane may make its first write: no key of the sink's form
+// is in the target, or the sink takes over what is there. A sweep or a drop would remove
+// them like the sink's own.
+func (l *Lane) unclaimed(ctx context.Context, sink *catalog.Sink) (bool, error) {
+	foreign := make(map[string]struct{})
+	if !sink.Adopt {
+		err := scan.Keys(ctx, l.Control, l.target, sink, nil, func(keys []string, _ [][]string) error {
+			for _, key := range keys {
+				foreign[key] = struct{}{}
+			}
+			if len(foreign) >= enoughForeign {
+				return scan.ErrStopped
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, scan.ErrStopped) {
+			return false, err
+		}
+	}
+	_, err := l.Control.Exec(ctx, "update freshet.lease set blocked = nullif($3::bigint, 0) where id = $1 and epoch = $2",
+		l.held.ID, l.held.Epoch, len(foreign))
+	if err != nil {
+		return false, fmt.Errorf("note foreign keys: %w", err)
+	}
+	if len(foreign) > 0 {
+		l.Log.Warn("the target has keys of the sink's form that are not from it; see freshet.status", "sink", sink.Name,
+			"target", l.target.Name, "keys", len(foreign))
+	}
+	return len(foreign) == 0, nil
+}
+
+// enoughForeign is how many foreign keys are counted.
+const enoughForeign = 100_000
 
 // stamp notes that the control key is about to be written. If it had been before, the
 // target has lost it, and likely the entries with it.

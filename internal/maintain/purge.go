@@ -10,6 +10,7 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
 )
@@ -53,11 +54,19 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 	defer w.Close()
 	cursor := w.State().Cursor
-	if !sink.KeepEntries {
-		err := Scan(ctx, c.Control, t, sink, stop, func(keys []string, _ [][]string) error {
+	var wrote bool
+	err = c.Control.QueryRow(ctx, `
+		select exists (select from freshet.lease where sink_id = $1 and target = $2 and kind = 'sync' and stamped)`,
+		sink.ID, t.Name).Scan(&wrote)
+	if err != nil {
+		return false, fmt.Errorf("ask what was written: %w", err)
+	}
+	// A sink that was blocked to its end has no entries: what is there is others'.
+	if wrote && !sink.KeepEntries {
+		err := scan.Keys(ctx, c.Control, t, sink, stop, func(keys []string, _ [][]string) error {
 			return w.Write(ctx, own, cursor, cursor, absent(keys))
 		})
-		if errors.Is(err, ErrStopped) {
+		if errors.Is(err, scan.ErrStopped) {
 			return false, nil
 		}
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
@@ -58,7 +59,7 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 
 	swept := 0
-	err = Scan(ctx, c.Control, t, sink, stop, func(keys []string, tuples [][]string) error {
+	err = scan.Keys(ctx, c.Control, t, sink, stop, func(keys []string, tuples [][]string) error {
 		gone, err := Absent(ctx, reader, keys, tuples)
 		if err != nil || len(gone) == 0 {
 			return err
@@ -66,7 +67,7 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 		swept += len(gone)
 		return Touch(ctx, c.Control, sink, gone)
 	})
-	if errors.Is(err, ErrStopped) {
+	if errors.Is(err, scan.ErrStopped) {
 		return false, nil
 	}
 	if err != nil {

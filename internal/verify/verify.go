@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/maintain"
+	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
 )
@@ -155,7 +156,7 @@ func (v *verification) compare(ctx context.Context, e *source.Entries) error {
 func (v *verification) keys(ctx context.Context) error {
 	enough := errors.New("enough")
 	seen := 0
-	err := maintain.Scan(ctx, v.db, v.target, v.sink, nil, func(keys []string, tuples [][]string) error {
+	err := scan.Keys(ctx, v.db, v.target, v.sink, nil, func(keys []string, tuples [][]string) error {
 		gone, err := maintain.Absent(ctx, v.reader, keys, tuples)
 		if err != nil {
 			return err

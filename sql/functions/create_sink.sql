@@ -39,7 +39,6 @@ begin
     perform freshet.refuse_later('expires_at', expires_at is not null);
     perform freshet.refuse_later('shards', shards is distinct from 1);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
-    perform freshet.refuse_later('adopt', adopt is distinct from false);
     perform freshet.refuse_later('accept_drift', accept_drift is distinct from false);
     perform freshet.refuse_later('on_schema_change', on_schema_change is distinct from 'rewarm');
     perform freshet.refuse_later('max_lag', max_lag is distinct from interval '24 hours');
@@ -53,6 +52,9 @@ begin
     end if;
     if source is null then
         raise exception 'source: name the table that feeds the sink' using errcode = 'invalid_parameter_value';
+    end if;
+    if adopt is null then
+        raise exception 'adopt: say true or false' using errcode = 'invalid_parameter_value';
     end if;
     if backfill is null then
         raise exception 'backfill: say true or false' using errcode = 'invalid_parameter_value';
@@ -158,11 +160,11 @@ begin
     end if;
 
     insert into freshet.sink (
-        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, targets, shards,
+        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, adopt, targets, shards,
         capture, on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
-        create_sink.filter, create_sink.expires, create_sink.targets, create_sink.shards, create_sink.capture,
+        create_sink.filter, create_sink.expires, create_sink.adopt, create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning id into v_sink;
 

@@ -34,6 +34,7 @@ select s.name as sink,
                select from freshet.worker w
                where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
                then 'unserved'
+           when l.blocked > 0 then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
            when l.as_of is null or l.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
@@ -44,7 +45,9 @@ select s.name as sink,
        pg_catalog.clock_timestamp() - l.as_of as lag,
        freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
        l.holder as worker,
-       l.last_error,
+       case when l.blocked > 0 then pg_catalog.format(
+           '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
+           'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name) else l.last_error end as last_error,
        l.last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id

@@ -54,6 +54,8 @@ create table freshet.sink (
     filter            text,
     -- null: entries do not expire
     expires           interval,
+    -- keys that were in a target before the sink are taken over
+    adopt             boolean not null default false,
     targets           text[] not null,
     shards            integer not null,
     capture           text not null,
@@ -90,6 +92,8 @@ create table freshet.lease (
     -- true from just before the control key is first written: if the key is missing
     -- afterwards, the target has lost it
     stamped        boolean not null default false,
+    -- so many keys of the sink's are in the target and not from it: nothing is written
+    blocked        bigint,
     finished_at    timestamptz,
     -- copy of the cursor in the control key, at most a heartbeat old
     cursor         text not null,

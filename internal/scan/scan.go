@@ -1,4 +1,4 @@
-package maintain
+package scan
 
 import (
 	"context"
@@ -17,10 +17,10 @@ var ErrStopped = errors.New("stopped")
 // scanCount is how many keys one SCAN step looks at.
 const scanCount = 1000
 
-// Scan walks the keys of a target that are keys of the sink, in pieces, each with the
+// Keys walks the keys of a target that are keys of the sink, in pieces, each with the
 // tuples that they render. A key can come twice, as SCAN says.
 // When stop is closed it ends early with ErrStopped; nil never stops it.
-func Scan(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.Sink, stop <-chan struct{}, found func(keys []string, tuples [][]string) error) error {
+func Keys(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.Sink, stop <-chan struct{}, found func(keys []string, tuples [][]string) error) error {
 	var (
 		position uint64
 		pattern  = sink.Template.Pattern()
