@@ -1,8 +1,11 @@
 package integration
 
 import (
+	"context"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
 func TestCompositeDefaultKeyPercentEncodesText(t *testing.T) {
@@ -148,4 +151,91 @@ func TestAmbiguousAndOverlappingKeysAreRefused(t *testing.T) {
 		e.refused("writes the same keys already", "select freshet.create_sink('three', 't', key => $1, backfill => false)", key)
 	}
 	e.exec("select freshet.create_sink('three', 't', key => 'product:${a}:x:${c}', backfill => false)")
+}
+
+func TestKeysThatOnlyLookAlikeAreLeftAlone(t *testing.T) {
+	e := newEnv(t)
+	ctx := t.Context()
+	e.exec("create table users (id int primary key, email text not null)")
+	e.exec("create unique index on users (lower(email))")
+	e.exec("insert into users values (1, 'Ada@x')")
+	e.redis.Set(ctx, "user:ADA@y", "theirs", 0)
+	e.exec("select freshet.create_sink('users', 'users', key => 'user:${email|lower}')")
+	e.start()
+	e.settle()
+	e.verifies("in step: 1 entries, 0 stale, 0 missing, 0 orphaned", 0, "users")
+	e.exec("truncate users")
+	e.settle()
+	e.exec("select freshet.drop_sink('users')")
+	e.settle()
+	if got := e.entry("user:ADA@y"); got != "theirs" {
+		t.Errorf("user:ADA@y: %q", got)
+	}
+}
+
+func TestControlKeysAreNobodysEntries(t *testing.T) {
+	e := newEnv(t)
+	ctx := t.Context()
+	e.exec("create table notes (slug text primary key)")
+	e.exec("insert into notes values ('a'), ('freshet:mine')")
+	e.exec("select freshet.create_sink('notes', 'notes', key => '${slug}')")
+	e.start()
+	e.settle()
+	if n := e.redis.Exists(ctx, "freshet:mine").Val(); n != 0 {
+		t.Error("an entry was written under a key of Freshet's own form")
+	}
+	if e.entry("a") == "" {
+		t.Error("no entry for an ordinary key")
+	}
+	e.verifies("in step: 1 entries, 0 stale, 0 missing, 0 orphaned", 0, "notes")
+	controlKeys := e.redis.Keys(ctx, "freshet:*").Val()
+	e.exec("truncate notes")
+	e.settle()
+	if now := e.redis.Keys(ctx, "freshet:*").Val(); len(now) != len(controlKeys) {
+		t.Errorf("control keys %v; there were %v", now, controlKeys)
+	}
+	if n := one[int](e, "select count(*) from freshet.recent_changes where key ->> 'slug' like 'freshet:%' and operation = 'touch'"); n != 0 {
+		t.Errorf("%d control keys were touched", n)
+	}
+}
+
+func TestConcurrentDefinitionsDoNotMissEachOther(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table a (id int primary key); create table b (id int primary key)")
+	e.exec("select freshet.create_sink('first', 'a', key => 'first:${id}')")
+	begin := func(sql string) pgx.Tx {
+		t.Helper()
+		tx, err := e.db.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+		return tx
+	}
+	for _, c := range []struct{ open, meanwhile, refused string }{
+		{"select freshet.create_sink('one', 'a', key => 'same:${id}')", "select freshet.create_sink('two', 'b', key => 'same:${id}')", "writes the same keys"},
+		{"select freshet.create_sink('next', 'a', key => 'next:${id}')", "select freshet.drop_sink('first')", ""},
+	} {
+		tx := begin(c.open)
+		done := make(chan error, 1)
+		go func() {
+			_, err := e.db.Exec(context.Background(), c.meanwhile)
+			done <- err
+		}()
+		e.await("the other waits", func() bool {
+			return one[bool](e, "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query = $1)", c.meanwhile)
+		})
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := <-done
+		if c.refused == "" && err != nil || c.refused != "" && (err == nil || !strings.Contains(err.Error(), c.refused)) {
+			t.Errorf("%s: %v", c.meanwhile, err)
+		}
+	}
+	if n := one[int](e, "select count(*) from pg_trigger where tgrelid = 'a'::regclass"); n != 4 {
+		t.Errorf("the table has %d triggers, with sinks on it", n)
+	}
 }

@@ -50,3 +50,22 @@ func TestPartitionedTableFollowsItsLeaves(t *testing.T) {
 		t.Errorf("%d triggers are left", n)
 	}
 }
+
+// A subtransaction in every row would slow down every other session of the server.
+func TestBulkLoadOfAPartitionedTableNeedsFewSubtransactions(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table p (id int primary key, n int) partition by hash (id)")
+	for _, leaf := range []string{"0", "1", "2", "3"} {
+		e.exec("create table p_" + leaf + " partition of p for values with (modulus 4, remainder " + leaf + ")")
+	}
+	e.exec("select freshet.create_sink('p', 'p', backfill => false)")
+	e.exec("insert into p select g, g from generate_series(1, 5000) g")
+	e.exec("update p set n = n + 1")
+	// Rows of a subtransaction carry its own id.
+	if used := one[int](e, "select count(distinct xmin::text) from freshet.changes_1"); used > 12 {
+		t.Errorf("two statements used %d transaction ids; want one and one for each leaf", used)
+	}
+	if n := one[int](e, "select count(*) from freshet.changes_1"); n != 10000 {
+		t.Errorf("%d changes were captured; want 10000", n)
+	}
+}

@@ -1057,6 +1057,13 @@ begin
         raise exception 'source: % inherits from a table or is inherited from', v_name
             using errcode = 'wrong_object_type',
                   hint = 'Its unique indexes do not span the family, so that keys could clash. Partition the table instead.';
+    elsif exists (
+        select from pg_catalog.pg_partition_tree(source) p
+        join pg_catalog.pg_class c on c.oid = p.relid
+        where c.relkind = 'f')
+    then
+        raise exception 'source: a partition of % is a foreign table, whose rows change without a trigger', v_name
+            using errcode = 'wrong_object_type';
     elsif not pg_catalog.pg_has_role(v_class.relowner, 'member') then
         raise exception 'source: only the owner of % can create a sink on it', v_name
             using errcode = 'insufficient_privilege',
@@ -1177,6 +1184,7 @@ begin
     end if;
     expires := nullif(expires, interval '0');
     perform freshet.check_targets(targets);
+    perform freshet.lock_definitions();
     if exists (select from freshet.sink s where s.name = create_sink.name) then
         raise exception 'name: there is a sink "%" already%', name,
             (select case s.state when 'dropping' then ', whose entries are still being removed' else '' end
@@ -1391,9 +1399,11 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink   freshet.sink := freshet.find_sink(name);
+    v_sink   freshet.sink;
     v_lease  bigint;
 begin
+    perform freshet.lock_definitions();
+    v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
 
     -- Another definition and no leases: whoever still writes for this sink is refused
@@ -1803,6 +1813,19 @@ $$;
 
 revoke all on function freshet.keys_overlap(jsonb, jsonb) from public;
 
+-- Lets one transaction at a time change which sinks there are: what it checks (that no
+-- other sink writes these keys, that none needs this capture) has to hold until it ends.
+create or replace function freshet.lock_definitions()
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+    select pg_catalog.pg_advisory_xact_lock(1181905013)
+$$;
+
+revoke all on function freshet.lock_definitions() from public;
+
 -- Locks a source as CREATE TRIGGER does, without making its writers queue for
 -- long: short attempts with pauses, and an error after about ten seconds.
 create or replace function freshet.lock_source(source oid, mode text default 'share row exclusive')
@@ -1857,7 +1880,8 @@ declare
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
     v_before    text := '';
-    v_texts     text := '';   -- names for the rendered columns of a union: r1, r2
+    v_after_text   text := '';   -- the same, as text
+    v_before_text  text := '';
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
     v_exact     boolean := true;
@@ -1906,6 +1930,8 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
+        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text', v_column.source_name);
+        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text', v_column.source_name);
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
@@ -1934,9 +1960,7 @@ begin
     else
         v_both := pg_catalog.format(
             'select %1$s from (select %2$s, %3$s from freshet_new union select %4$s, %5$s from freshet_old) as both_rows (%1$s, %6$s)',
-            v_names,
-            v_after, pg_catalog.replace(v_after || '::pg_catalog.text', ', freshet_new.', '::pg_catalog.text, freshet_new.'),
-            v_before, pg_catalog.replace(v_before || '::pg_catalog.text', ', freshet_old.', '::pg_catalog.text, freshet_old.'),
+            v_names, v_after, pg_catalog.substr(v_after_text, 3), v_before, pg_catalog.substr(v_before_text, 3),
             pg_catalog.replace(v_names, 'k', 'r'));
     end if;
 
@@ -1978,7 +2002,7 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
     -- transaction ends, so later calls go without: a subtransaction in each of them
     -- would slow down every other session of the server. What the transaction itself
     -- may change (the names of the key columns, and their types, which rewrites the
-    -- table) is compared with how it was in the first call.
+    -- table) is compared with how it was in the first call, for each leaf by itself.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
@@ -1991,7 +2015,7 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
 declare
     v_same text := coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
 begin
-    if pg_catalog.current_setting('freshet.guarded_%1$s', true) = v_same then
+    if pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
 %2$s
     else
         begin
@@ -2003,7 +2027,7 @@ begin
                 then
                     perform pg_catalog.pg_notify('freshet_bell', '%1$s');
                 end if;
-                perform pg_catalog.set_config('freshet.guarded_%1$s', coalesce(v_same, ''), true);
+                perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true);
             end if;
         exception when others then
             perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
@@ -2098,6 +2122,11 @@ begin
     end if;
 
     perform freshet.validate_intent(lease, landed);
+
+    -- request_rewarm must not take this run for one that has not begun at the same time.
+    perform from freshet.backfill_run b
+    where b.id = (select r.run_id from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.position is null)
+    for update;
 
     -- The first chunk is the one that says from which moment on everything was read.
     if snapshot is not null and exists (
@@ -2432,19 +2461,21 @@ declare
 begin
     -- One at a time: two lanes of a sink lose their target together.
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
-    update freshet.backfill_run b
-    set requested = pg_catalog.pg_current_snapshot()
-    where b.id = (
-        select b.id from freshet.backfill_run b
-        where b.sink_id = request_rewarm.sink and b.state in ('queued', 'running')
-          and not exists (
-              select from freshet.backfill_range r
-              where r.run_id = b.id
-                and (r.position is not null or r.intent_snapshot is not null or r.finished_at is not null))
-        order by b.id desc
-        limit 1)
-    returning b.id into v_run;
-    if found then
+    select b.id into v_run
+    from freshet.backfill_run b
+    where b.sink_id = request_rewarm.sink and b.state in ('queued', 'running')
+    order by b.id desc
+    limit 1
+    for update;
+    -- Asked in a statement of its own: next_chunk holds the same lock when it begins.
+    if v_run is not null and not exists (
+        select from freshet.backfill_range r
+        where r.run_id = v_run
+          and (r.position is not null or r.intent_snapshot is not null or r.finished_at is not null))
+    then
+        update freshet.backfill_run b
+        set requested = pg_catalog.pg_current_snapshot()
+        where b.id = v_run;
         return v_run;
     end if;
     return freshet.request_backfill(request_rewarm.sink, 'rewarm');
@@ -2709,7 +2740,7 @@ as $$
         left join terms t on
             case when u.attnum > 0
                 then t.attnum = u.attnum and (not t.folded or t.ignores_case)
-                else t.folded and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
+                else t.folded and not t.ignores_case and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
                     pg_catalog.format('lower(%I)', t.attname), pg_catalog.format('lower((%I)::text)', t.attname))
             end
         where u.n <= i.indnkeyatts

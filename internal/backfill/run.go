@@ -138,7 +138,7 @@ func (r *Range) laneHasBegun(ctx context.Context, end <-chan struct{}) (bool, er
 func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([]string, string, error) {
 	was := w.State()
 	// Asked after the key is watched: whoever takes the lease from here on touches it.
-	if err := catalog.Confirm(ctx, r.Control, r.held.ID, r.held.Epoch, r.held.Nonce); err != nil {
+	if err := catalog.Confirm(ctx, r.Control, r.held.ID, r.held.Epoch, r.held.Nonce, own.Definition); err != nil {
 		return nil, "", err
 	}
 	known, err := r.known(ctx)
@@ -327,6 +327,12 @@ func (w *walk) write(ctx context.Context, free chan<- *source.Entries, chunks <-
 	for c := range chunks {
 		if c.Rows > 0 {
 			if err := w.apply(ctx, c, landed); err != nil {
+				return false, err
+			}
+			landed = true
+		} else if !landed {
+			// Nothing was read at all: that too has to have been read late enough.
+			if err := w.r.step(ctx, landed, c.lower, c); err != nil {
 				return false, err
 			}
 			landed = true

@@ -55,14 +55,16 @@ func TakeLease(ctx context.Context, db Querier, id, epoch int64, worker string) 
 	return l, nil
 }
 
-// Confirm asks whether a lease is still held under this epoch and nonce, and returns
-// ErrNotOurs if it is not. Asked after a control key was watched, the answer holds until
+// Confirm asks whether a lease is still held under this epoch and nonce, for a sink of
+// this definition, and returns ErrNotOurs if it is not. Asked after a control key was watched, the answer holds until
 // somebody else touches the key: who takes a lease asks Postgres first and the key next.
-func Confirm(ctx context.Context, db Querier, id, epoch int64, nonce string) error {
+func Confirm(ctx context.Context, db Querier, id, epoch int64, nonce string, definition int32) error {
 	var ours bool
 	err := db.QueryRow(ctx, `
-		select exists (select from freshet.lease where id = $1 and epoch = $2 and nonce = $3 and holder is not null)`,
-		id, epoch, nonce).Scan(&ours)
+		select exists (
+			select from freshet.lease l join freshet.sink s on s.id = l.sink_id
+			where l.id = $1 and l.epoch = $2 and l.nonce = $3 and l.holder is not null and s.definition = $4)`,
+		id, epoch, nonce, definition).Scan(&ours)
 	if err != nil {
 		return fmt.Errorf("confirm lease %d: %w", id, err)
 	}

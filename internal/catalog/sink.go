@@ -195,12 +195,12 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 			continue
 		}
 		s.KeyTypes[position[p.Attnum]] = p.Type
-		part := key.Part{IsColumn: true, Column: position[p.Attnum], Class: class(p.Type), URL: slices.Contains(p.Modifiers, "url")}
+		part := key.Part{IsColumn: true, Column: position[p.Attnum], Class: class(p.Type), URL: slices.Contains(p.Modifiers, "url"), Lower: slices.Contains(p.Modifiers, "lower")}
 		if p.Class != nil {
 			part.Chars = *p.Class
 		}
 		template = append(template, part)
-		if slices.Contains(p.Modifiers, "lower") && len(s.KeyColumns) > 0 {
+		if part.Lower && len(s.KeyColumns) > 0 {
 			s.KeyColumns[part.Column].Lower = true
 		}
 	}

@@ -12,6 +12,15 @@ import (
 // or to an empty one, has no entry.
 const MaxBytes = 512
 
+// Reserved is how Freshet's own keys begin. A tuple that renders to such a key has no
+// entry.
+const Reserved = "freshet:"
+
+// Writable reports whether an entry can be written under a key.
+func Writable(key []byte) bool {
+	return len(key) > 0 && len(key) <= MaxBytes && !strings.HasPrefix(string(key), Reserved)
+}
+
 // Part is a piece of a template: literal text, or a column.
 type Part struct {
 	Text string
@@ -20,6 +29,8 @@ type Part struct {
 	IsColumn bool
 	// URL: the column's text is percent-encoded.
 	URL bool
+	// Lower: the column's text is in lower case.
+	Lower bool
 	// Class says how to tell the text of the column's type from what only looks like it.
 	Class Class
 	// Chars are the characters that the part can render to, as the inside of a regular
@@ -131,6 +142,10 @@ func (t *Template) Parse(key string) ([]string, bool) {
 		text, ok := found[group], true
 		if p.URL {
 			text, ok = decode(text)
+		}
+		// Beyond ASCII, what is lower case depends on the collation.
+		if p.Lower && strings.ContainsFunc(text, func(r rune) bool { return r >= 'A' && r <= 'Z' }) {
+			return nil, false
 		}
 		if !ok || !p.Class.canonical(text) || (given[p.Column] && tuple[p.Column] != text) {
 			return nil, false

@@ -133,7 +133,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink *catalog.Sink) (cursor.Cursor, error) {
 	state := w.State()
 	// Asked after the key is watched: whoever takes the lease from here on touches it.
-	if err := catalog.Confirm(ctx, l.Control, l.held.ID, l.held.Epoch, l.held.Nonce); err != nil {
+	if err := catalog.Confirm(ctx, l.Control, l.held.ID, l.held.Epoch, l.held.Nonce, own.Definition); err != nil {
 		return cursor.Cursor{}, err
 	}
 	switch {
@@ -273,7 +273,15 @@ func (l *Lane) reincarnate(ctx context.Context, own, other fence.Fence, state *f
 	if _, err := l.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", l.held.SinkID); err != nil {
 		return fmt.Errorf("request re-warm: %w", err)
 	}
-	state.Cursor = l.held.Cursor
+	// Cursors of the other server mean nothing here. What was captured by now is covered by
+	// what was just asked for.
+	err := l.Control.QueryRow(ctx, `
+		update freshet.lease set cursor = freshet.cursor_now()::text, passed = freshet.cursor_now()
+		where id = $1 and epoch = $2
+		returning cursor`, l.held.ID, l.held.Epoch).Scan(&state.Cursor)
+	if err != nil {
+		return fmt.Errorf("begin anew: %w", err)
+	}
 	return nil
 }
 

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/key"
 	"github.com/freshet/freshet/internal/target"
 )
 
@@ -40,6 +42,9 @@ func Keys(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog
 			tuples [][]string
 		)
 		for _, k := range page {
+			if strings.HasPrefix(k, key.Reserved) {
+				continue
+			}
 			if tuple, ours := sink.Template.Parse(k); ours {
 				keys, tuples = append(keys, k), append(tuples, tuple)
 			}
@@ -73,7 +78,10 @@ func canonical(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, keys [
 		}
 		var good []bool
 		err := db.QueryRow(ctx, `
-			select array_agg(freshet.canonical(u.value, freshet.type_name($2::bigint::oid)) is not null order by u.n)
+			select array_agg(
+				-- Of a type that is gone with its table, any text may have been a value.
+				not exists (select from pg_type where oid = $2::bigint::oid)
+				or freshet.canonical(u.value, freshet.type_name($2::bigint::oid)) is not null order by u.n)
 			from unnest($1::text[]) with ordinality as u (value, n)`, column, int64(oid)).Scan(&good)
 		if err != nil {
 			return nil, nil, fmt.Errorf("judge keys: %w", err)

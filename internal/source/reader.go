@@ -58,7 +58,7 @@ func (r *Reader) appendRow(e *Entries, parts []keyPart, values [][]byte, tuple [
 		return err
 	}
 	it.value = len(e.arena)
-	if size := it.value - it.key; size == 0 || size > key.MaxBytes {
+	if !key.Writable(e.arena[it.key:it.value]) {
 		e.arena = e.arena[:it.key]
 		return nil
 	}

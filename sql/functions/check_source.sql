@@ -34,6 +34,13 @@ begin
         raise exception 'source: % inherits from a table or is inherited from', v_name
             using errcode = 'wrong_object_type',
                   hint = 'Its unique indexes do not span the family, so that keys could clash. Partition the table instead.';
+    elsif exists (
+        select from pg_catalog.pg_partition_tree(source) p
+        join pg_catalog.pg_class c on c.oid = p.relid
+        where c.relkind = 'f')
+    then
+        raise exception 'source: a partition of % is a foreign table, whose rows change without a trigger', v_name
+            using errcode = 'wrong_object_type';
     elsif not pg_catalog.pg_has_role(v_class.relowner, 'member') then
         raise exception 'source: only the owner of % can create a sink on it', v_name
             using errcode = 'insufficient_privilege',

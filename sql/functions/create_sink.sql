@@ -65,6 +65,7 @@ begin
     end if;
     expires := nullif(expires, interval '0');
     perform freshet.check_targets(targets);
+    perform freshet.lock_definitions();
     if exists (select from freshet.sink s where s.name = create_sink.name) then
         raise exception 'name: there is a sink "%" already%', name,
             (select case s.state when 'dropping' then ', whose entries are still being removed' else '' end

@@ -6,9 +6,11 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink   freshet.sink := freshet.find_sink(name);
+    v_sink   freshet.sink;
     v_lease  bigint;
 begin
+    perform freshet.lock_definitions();
+    v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
 
     -- Another definition and no leases: whoever still writes for this sink is refused

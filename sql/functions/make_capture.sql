@@ -20,7 +20,8 @@ declare
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
     v_before    text := '';
-    v_texts     text := '';   -- names for the rendered columns of a union: r1, r2
+    v_after_text   text := '';   -- the same, as text
+    v_before_text  text := '';
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
     v_exact     boolean := true;
@@ -69,6 +70,8 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
+        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text', v_column.source_name);
+        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text', v_column.source_name);
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
@@ -97,9 +100,7 @@ begin
     else
         v_both := pg_catalog.format(
             'select %1$s from (select %2$s, %3$s from freshet_new union select %4$s, %5$s from freshet_old) as both_rows (%1$s, %6$s)',
-            v_names,
-            v_after, pg_catalog.replace(v_after || '::pg_catalog.text', ', freshet_new.', '::pg_catalog.text, freshet_new.'),
-            v_before, pg_catalog.replace(v_before || '::pg_catalog.text', ', freshet_old.', '::pg_catalog.text, freshet_old.'),
+            v_names, v_after, pg_catalog.substr(v_after_text, 3), v_before, pg_catalog.substr(v_before_text, 3),
             pg_catalog.replace(v_names, 'k', 'r'));
     end if;
 
@@ -141,7 +142,7 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
     -- transaction ends, so later calls go without: a subtransaction in each of them
     -- would slow down every other session of the server. What the transaction itself
     -- may change (the names of the key columns, and their types, which rewrites the
-    -- table) is compared with how it was in the first call.
+    -- table) is compared with how it was in the first call, for each leaf by itself.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
@@ -154,7 +155,7 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
 declare
     v_same text := coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
 begin
-    if pg_catalog.current_setting('freshet.guarded_%1$s', true) = v_same then
+    if pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
 %2$s
     else
         begin
@@ -166,7 +167,7 @@ begin
                 then
                     perform pg_catalog.pg_notify('freshet_bell', '%1$s');
                 end if;
-                perform pg_catalog.set_config('freshet.guarded_%1$s', coalesce(v_same, ''), true);
+                perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true);
             end if;
         exception when others then
             perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);

@@ -24,6 +24,11 @@ begin
 
     perform freshet.validate_intent(lease, landed);
 
+    -- request_rewarm must not take this run for one that has not begun at the same time.
+    perform from freshet.backfill_run b
+    where b.id = (select r.run_id from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.position is null)
+    for update;
+
     -- The first chunk is the one that says from which moment on everything was read.
     if snapshot is not null and exists (
         select from freshet.backfill_range r

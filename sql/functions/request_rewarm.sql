@@ -11,19 +11,21 @@ declare
 begin
     -- One at a time: two lanes of a sink lose their target together.
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
-    update freshet.backfill_run b
-    set requested = pg_catalog.pg_current_snapshot()
-    where b.id = (
-        select b.id from freshet.backfill_run b
-        where b.sink_id = request_rewarm.sink and b.state in ('queued', 'running')
-          and not exists (
-              select from freshet.backfill_range r
-              where r.run_id = b.id
-                and (r.position is not null or r.intent_snapshot is not null or r.finished_at is not null))
-        order by b.id desc
-        limit 1)
-    returning b.id into v_run;
-    if found then
+    select b.id into v_run
+    from freshet.backfill_run b
+    where b.sink_id = request_rewarm.sink and b.state in ('queued', 'running')
+    order by b.id desc
+    limit 1
+    for update;
+    -- Asked in a statement of its own: next_chunk holds the same lock when it begins.
+    if v_run is not null and not exists (
+        select from freshet.backfill_range r
+        where r.run_id = v_run
+          and (r.position is not null or r.intent_snapshot is not null or r.finished_at is not null))
+    then
+        update freshet.backfill_run b
+        set requested = pg_catalog.pg_current_snapshot()
+        where b.id = v_run;
         return v_run;
     end if;
     return freshet.request_backfill(request_rewarm.sink, 'rewarm');

@@ -23,7 +23,7 @@ as $$
         left join terms t on
             case when u.attnum > 0
                 then t.attnum = u.attnum and (not t.folded or t.ignores_case)
-                else t.folded and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
+                else t.folded and not t.ignores_case and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
                     pg_catalog.format('lower(%I)', t.attname), pg_catalog.format('lower((%I)::text)', t.attname))
             end
         where u.n <= i.indnkeyatts
