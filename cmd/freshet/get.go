@@ -33,10 +33,7 @@ func get(ctx context.Context, c *cli, args []string) error {
 		return err
 	}
 	defer db.Close()
-	sink, err := catalog.LoadSinkNamed(ctx, db, names[0])
-	if errors.Is(err, catalog.ErrNoSink) {
-		return fmt.Errorf("there is no sink %q; select sink from freshet.sinks lists them", names[0])
-	}
+	sink, err := findSink(ctx, db, names[0])
 	if err != nil {
 		return err
 	}
@@ -45,25 +42,18 @@ func get(ctx context.Context, c *cli, args []string) error {
 		return err
 	}
 	same := true
-	for _, name := range sink.Targets {
-		url, ok := s.urls[name]
-		if !ok {
-			return fmt.Errorf("sink %s writes to target %s, whose URL is not set", sink.Name, name)
-		}
-		t, err := target.Parse(name, url)
-		if err != nil {
-			return err
-		}
+	err = eachTarget(sink, s.urls, func(t *target.Target) error {
 		for _, key := range names[1:] {
 			equal, err := c.show(ctx, db, t, reader, sink, key)
 			if err != nil {
-				return errors.Join(err, t.Close())
+				return err
 			}
 			same = same && equal
 		}
-		if err := t.Close(); err != nil {
-			return err
-		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if !same {
 		return errUnequal

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -27,10 +26,7 @@ func tail(ctx context.Context, c *cli, args []string) error {
 		return err
 	}
 	defer db.Close()
-	sink, err := catalog.LoadSinkNamed(ctx, db, names[0])
-	if errors.Is(err, catalog.ErrNoSink) {
-		return fmt.Errorf("there is no sink %q; select sink from freshet.sinks lists them", names[0])
-	}
+	sink, err := findSink(ctx, db, names[0])
 	if err != nil {
 		return err
 	}

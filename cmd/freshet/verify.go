@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/verify"
@@ -53,31 +52,24 @@ func verifyCommand(ctx context.Context, c *cli, args []string) error {
 
 // verifySink compares a sink on every target of its that has a URL.
 func verifySink(ctx context.Context, c *cli, db *pgxpool.Pool, urls map[string]string, name string, o verify.Options) (verify.Result, error) {
-	sink, err := catalog.LoadSinkNamed(ctx, db, name)
-	if errors.Is(err, catalog.ErrNoSink) {
-		return verify.Result{}, fmt.Errorf("there is no sink %q; select sink from freshet.sinks lists them", name)
-	}
+	sink, err := findSink(ctx, db, name)
 	if err != nil {
 		return verify.Result{}, err
 	}
 	var total verify.Result
-	for _, targetName := range sink.Targets {
-		url, ok := urls[targetName]
-		if !ok {
-			return verify.Result{}, fmt.Errorf("sink %s writes to target %s, whose URL is not set", name, targetName)
-		}
-		t, err := target.Parse(targetName, url)
-		if err != nil {
-			return verify.Result{}, err
-		}
+	err = eachTarget(sink, urls, func(t *target.Target) error {
 		result, err := verify.Run(ctx, db, t, sink, o)
-		if err := errors.Join(err, t.Close()); err != nil {
-			return verify.Result{}, err
+		if err != nil {
+			return err
 		}
 		if result.Lazy {
 			fmt.Fprintf(c.stdout, "sink %s was never warmed whole, or its entries expire: rows without an entry do not count as missing\n", name)
 		}
 		total = total.Add(result)
+		return nil
+	})
+	if err != nil {
+		return verify.Result{}, err
 	}
 	if differ := total.Stale + total.Missing + total.Orphaned; o.Repair && differ > 0 {
 		fmt.Fprintf(c.stdout, "touched %d key tuples of sink %s; a worker mends them\n", differ, name)

@@ -1,20 +1,9 @@
 package main
 
-import (
-	"context"
-
-	"github.com/freshet/freshet/worker"
-)
+import "context"
 
 func runWorker(ctx context.Context, c *cli, args []string) error {
-	if _, err := parse(flags("worker"), args, 0); err != nil {
-		return err
-	}
-	config, err := c.workerConfig()
-	if err != nil {
-		return err
-	}
-	w, err := worker.New(ctx, config)
+	w, err := c.newWorker(ctx, "worker", args)
 	if err != nil {
 		return err
 	}

@@ -35,13 +35,9 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	// What the lane still has to remove is no business of ours, and what it writes after
 	// we looked may be older than what asked for the sweep.
 	for {
-		var passed bool
-		err := c.Control.QueryRow(ctx, `
-			select coalesce(bool_and(coalesce(freshet.snapshot_covers(l.passed, $3::text::pg_snapshot), false)), true)
-			from freshet.lease l where l.sink_id = $1 and l.target = $2 and l.kind = 'sync'`,
-			held.SinkID, t.Name, held.Cursor).Scan(&passed)
+		passed, err := catalog.LanesPassed(ctx, c.Control, held.SinkID, t.Name, held.Cursor)
 		if err != nil {
-			return false, fmt.Errorf("ask how far the lanes are: %w", err)
+			return false, err
 		}
 		if passed {
 			break

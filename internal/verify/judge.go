@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/maintain"
 	"github.com/freshet/freshet/internal/source"
@@ -188,10 +189,9 @@ func (v *verification) count(want, got *string) bool {
 // passed waits until every lane of the sink on this target has applied what s sees.
 func (v *verification) passed(ctx context.Context, s cursor.Snapshot) error {
 	return v.await(ctx, fmt.Sprintf("sink %s does not get further on target %s: is a worker running? (select * from freshet.status)",
-		v.sink.Name, v.target.Name), `
-		select coalesce(bool_and(coalesce(freshet.snapshot_covers(l.passed, $3::text::pg_snapshot), false)), true)
-		from freshet.lease l where l.sink_id = $1 and l.target = $2 and l.kind = 'sync'`,
-		v.sink.ID, v.target.Name, s.String())
+		v.sink.Name, v.target.Name), func() (bool, error) {
+		return catalog.LanesPassed(ctx, v.db, v.sink.ID, v.target.Name, s.String())
+	})
 }
 
 // validated waits until no chunk of a backfill is between its intent and its
@@ -211,18 +211,21 @@ func (v *verification) validated(ctx context.Context) error {
 		return nil
 	}
 	return v.await(ctx, fmt.Sprintf("a backfill of sink %s does not get further: is a worker running? (select * from freshet.backfills)", v.sink.Name),
-		"select not ($3::text[] && ("+query+"))", v.sink.ID, v.target.Name, open)
+		func() (bool, error) {
+			var closed bool
+			if err := v.db.QueryRow(ctx, "select not ($3::text[] && ("+query+"))", v.sink.ID, v.target.Name, open).Scan(&closed); err != nil {
+				return false, fmt.Errorf("look for open chunks: %w", err)
+			}
+			return closed, nil
+		})
 }
 
-func (v *verification) await(ctx context.Context, otherwise, query string, args ...any) error {
+// await waits until state is reached; otherwise is the error when that takes too long.
+func (v *verification) await(ctx context.Context, otherwise string, state func() (bool, error)) error {
 	deadline := time.Now().Add(v.options.Patience)
 	for {
-		var reached bool
-		if err := v.db.QueryRow(ctx, query, args...).Scan(&reached); err != nil {
-			return fmt.Errorf("ask how far the lanes are: %w", err)
-		}
-		if reached {
-			return nil
+		if reached, err := state(); err != nil || reached {
+			return err
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s", otherwise)
