@@ -6,7 +6,7 @@ GO ?= go
 
 .PHONY: help
 help: ## Show what there is to make
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Keep a shop table in step with a cache on private servers, and check every entry
@@ -15,6 +15,10 @@ demo: ## Keep a shop table in step with a cache on private servers, and check ev
 .PHONY: test
 test: ## Run all tests against real Postgres and real Redis
 	$(GO) test -count=1 -timeout 9m ./...
+
+.PHONY: test-superuser
+test-superuser: ## Run the integration tests with one superuser in place of owner and worker roles
+	FRESHET_TEST_SUPERUSER=1 $(GO) test -count=1 -timeout 9m ./integration
 
 .PHONY: race
 race: ## Run all tests with the race detector

@@ -350,32 +350,14 @@ func TestFiltersStayWhatTheyAre(t *testing.T) {
 }
 
 func TestOnlyTheOwnerMayCreateAndDrop(t *testing.T) {
-	e, conn := argumentsEnv(t)
+	e, _ := argumentsEnv(t)
 	e.exec("select freshet.create_sink('owned', 'users', key => 'owned:${id}')")
-	stranger := fmt.Sprintf("stranger_%s", one[string](e, "select current_database()::text"))
-	// Roles are the whole server's.
-	e.exec("create role " + stranger)
-	defer e.exec("drop role " + stranger)
-	defer e.exec("drop owned by " + stranger)
-	for _, sql := range []string{
-		"grant usage on schema freshet to %s",
-		"grant all on all tables in schema freshet to %s",
-		"grant all on all sequences in schema freshet to %s",
-		"grant execute on all functions in schema freshet to %s",
-		"grant all on table users to %s",
-		"set role %s",
-	} {
-		if _, err := conn.Exec(t.Context(), fmt.Sprintf(sql, stranger)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	e.refuses(conn, []refusal{
+	stranger := e.login("stranger", "freshet_admin")
+	e.exec("grant all on table users to " + stranger.role())
+	e.refuses(stranger.Conn, []refusal{
 		{"create", "source: only the owner", "42501", "select freshet.create_sink('users', 'users')"},
 		{"drop", "name: only the owner", "42501", "select freshet.drop_sink('owned')"},
 	})
-	if _, err := conn.Exec(t.Context(), "reset role"); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // A call that failed costs a transaction nothing once it is rolled back to a savepoint,

@@ -223,7 +223,9 @@ func TestBackfillOfEveryShapeOfTable(t *testing.T) {
 	e.start()
 	for _, c := range tables {
 		t.Run(c.name, func(t *testing.T) {
-			e := &env{t: t, databaseURL: e.databaseURL, redisURL: e.redisURL, db: e.db, redis: e.redis}
+			sub := *e
+			e := &sub
+			e.t = t
 			e.await("the backfill completes", func() bool {
 				return one[string](e, "select state from freshet.backfills where sink = $1", c.name) == "completed"
 			})

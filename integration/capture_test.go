@@ -414,7 +414,9 @@ func TestKeysOfEveryType(t *testing.T) {
 	each := func(f func(e *env, k kind, promise string)) {
 		for _, k := range kinds {
 			if p, ok := promises[k.name]; ok {
-				f(&env{t: t, databaseURL: admin.databaseURL, redisURL: admin.redisURL, db: admin.db, redis: admin.redis}, k, p)
+				sub := *admin
+				sub.t = t
+				f(&sub, k, p)
 			}
 		}
 	}

@@ -76,7 +76,7 @@ func TestUnreachableRedisIsOneClearLine(t *testing.T) {
 	dead := deadAddr(t)
 	forWorkers(t, func(t *testing.T, args []string) {
 		complains(t, map[string]string{
-			"FRESHET_DATABASE_URL": e.databaseURL, "FRESHET_REDIS_URL": "redis://:" + secret + "@" + dead + "/0",
+			"FRESHET_DATABASE_URL": e.workerURL, "FRESHET_REDIS_URL": "redis://:" + secret + "@" + dead + "/0",
 		}, args, dead, "refused")
 	})
 }
@@ -97,7 +97,7 @@ func TestUnreachablePostgresIsOneClearLine(t *testing.T) {
 
 func TestUnknownDatabaseIsOneClearLine(t *testing.T) {
 	e := newEnv(t)
-	u, err := url.Parse(e.databaseURL)
+	u, err := url.Parse(e.workerURL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,11 +135,11 @@ func TestMalformedURLsAreRefusedWithoutTheirPassword(t *testing.T) {
 		"other scheme": "http://:" + secret + "@localhost:6379",
 	} {
 		t.Run("redis "+name, func(t *testing.T) {
-			complains(t, map[string]string{"FRESHET_DATABASE_URL": e.databaseURL, "FRESHET_REDIS_URL": bad}, []string{"worker"}, "FRESHET_REDIS_URL")
+			complains(t, map[string]string{"FRESHET_DATABASE_URL": e.workerURL, "FRESHET_REDIS_URL": bad}, []string{"worker"}, "FRESHET_REDIS_URL")
 		})
 		t.Run("named redis "+name, func(t *testing.T) {
 			complains(t, map[string]string{
-				"FRESHET_DATABASE_URL": e.databaseURL, "FRESHET_REDIS_URL": e.redisURL, "FRESHET_REDIS_URL_EDGE": bad,
+				"FRESHET_DATABASE_URL": e.workerURL, "FRESHET_REDIS_URL": e.redisURL, "FRESHET_REDIS_URL_EDGE": bad,
 			}, []string{"worker"}, "FRESHET_REDIS_URL_EDGE")
 		})
 	}
@@ -160,7 +160,7 @@ func TestMalformedSettingsAreRefusedByName(t *testing.T) {
 		t.Run(bad.variable+"="+bad.value, func(t *testing.T) {
 			forWorkers(t, func(t *testing.T, args []string) {
 				complains(t, map[string]string{
-					"FRESHET_DATABASE_URL": e.databaseURL, "FRESHET_REDIS_URL": e.redisURL, bad.variable: bad.value,
+					"FRESHET_DATABASE_URL": e.workerURL, "FRESHET_REDIS_URL": e.redisURL, bad.variable: bad.value,
 				}, args, bad.variable)
 			})
 		})
@@ -171,12 +171,12 @@ func TestMissingURLsAreAskedForByName(t *testing.T) {
 	e := newEnv(t)
 	complains(t, nil, []string{"worker"}, "FRESHET_DATABASE_URL")
 	complains(t, nil, []string{"migrate"}, "FRESHET_DATABASE_URL")
-	complains(t, map[string]string{"FRESHET_DATABASE_URL": e.databaseURL}, []string{"worker"}, "FRESHET_REDIS_URL")
+	complains(t, map[string]string{"FRESHET_DATABASE_URL": e.workerURL}, []string{"worker"}, "FRESHET_REDIS_URL")
 }
 
 func TestFallbackVariablesAreRead(t *testing.T) {
 	e := newEnv(t)
-	p := startProcess(t, "drain", map[string]string{"DATABASE_URL": e.databaseURL, "REDIS_URL": e.redisURL}, "drain")
+	p := startProcess(t, "drain", map[string]string{"DATABASE_URL": e.workerURL, "REDIS_URL": e.redisURL}, "drain")
 	if status := p.wait(patience); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
@@ -237,10 +237,10 @@ func TestWrongPasswordOfRedisIsOneClearLine(t *testing.T) {
 	}
 	u.User = url.UserPassword(user, secret)
 	forWorkers(t, func(t *testing.T, args []string) {
-		complains(t, map[string]string{"FRESHET_DATABASE_URL": e.databaseURL, "FRESHET_REDIS_URL": u.String()}, args, u.Host, "WRONGPASS")
+		complains(t, map[string]string{"FRESHET_DATABASE_URL": e.workerURL, "FRESHET_REDIS_URL": u.String()}, args, u.Host, "WRONGPASS")
 	})
 	u.User = url.UserPassword(user, "right")
-	p := startProcess(t, "drain", map[string]string{"FRESHET_DATABASE_URL": e.databaseURL, "FRESHET_REDIS_URL": u.String()}, "drain")
+	p := startProcess(t, "drain", map[string]string{"FRESHET_DATABASE_URL": e.workerURL, "FRESHET_REDIS_URL": u.String()}, "drain")
 	if status := p.wait(patience); status != 0 {
 		t.Errorf("with the right password: exit status %d", status)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/url"
 	"os"
 	"reflect"
 	"sort"
@@ -27,12 +28,20 @@ import (
 const patience = 30 * time.Second
 
 // env is one test's own database with Freshet installed, and its own Redis key space.
+// Three roles are at work: a superuser installs, another owns the database and creates
+// tables and sinks, and a third runs the workers. With FRESHET_TEST_SUPERUSER set all
+// three are the superuser.
 type env struct {
-	t           *testing.T
+	t *testing.T
+	// databaseURL and db are the owner's.
 	databaseURL string
-	redisURL    string
 	db          *pgxpool.Pool
-	redis       *redis.Client
+	workerURL   string
+	// superURL and super are for what only an administrator can do.
+	superURL string
+	super    *pgxpool.Pool
+	redisURL string
+	redis    *redis.Client
 	// targets beside default that workers of this test serve
 	targets map[string]string
 }
@@ -46,19 +55,78 @@ func newEnv(t *testing.T) *env {
 // newEnvOn is for tests with servers of their own.
 func newEnvOn(t *testing.T, databaseURL, redisURL string) *env {
 	t.Helper()
+	e := &env{t: t, redisURL: redisURL, redis: newRedis(t, redisURL), superURL: databaseURL, super: newPool(t, databaseURL)}
+	e.migrate()
+	e.databaseURL, e.workerURL = databaseURL, databaseURL
+	if os.Getenv("FRESHET_TEST_SUPERUSER") == "" {
+		e.databaseURL, e.workerURL = e.roles(databaseURL)
+	}
+	e.db = newPool(t, e.databaseURL)
+	return e
+}
+
+func newPool(t *testing.T, databaseURL string) *pgxpool.Pool {
+	t.Helper()
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	config.MaxConns = 16
-	db, err := pgxpool.NewWithConfig(t.Context(), config)
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
-	e := &env{t: t, databaseURL: databaseURL, redisURL: redisURL, db: db, redis: newRedis(t, redisURL)}
-	e.migrate()
-	return e
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// admin is e in the hands of a superuser.
+func (e *env) admin() *env {
+	admin := *e
+	admin.db, admin.databaseURL, admin.workerURL = e.super, e.superURL, e.superURL
+	return &admin
+}
+
+// roles makes the owner of the database and the role of its workers, and returns their
+// URLs. Roles are the whole cluster's, so all tests share them.
+func (e *env) roles(databaseURL string) (owner, worker string) {
+	e.t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	err = pgx.BeginFunc(e.t.Context(), e.super, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(e.t.Context(), "select set_config('test.password', $1, true)", password); err != nil {
+			return err
+		}
+		_, err := tx.Exec(e.t.Context(), `
+			do $$
+			begin
+				-- One at a time, in whichever database.
+				lock table pg_catalog.pg_authid in share row exclusive mode;
+				if to_regrole('app_owner') is null then
+					execute format('create role app_owner login password %L', current_setting('test.password'));
+					execute format('create role app_worker login password %L', current_setting('test.password'));
+				end if;
+				grant freshet_admin to app_owner;
+				grant freshet_worker to app_worker;
+				execute format('alter database %I owner to app_owner', current_database());
+			end
+			$$`)
+		return err
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return as(u, "app_owner", password), as(u, "app_worker", password)
+}
+
+// as is a database URL for another role.
+func as(u *url.URL, role, password string) string {
+	other := *u
+	other.User = url.UserPassword(role, password)
+	return other.String()
 }
 
 func newRedis(t *testing.T, url string) *redis.Client {
@@ -74,7 +142,7 @@ func newRedis(t *testing.T, url string) *redis.Client {
 
 func (e *env) migrate() {
 	e.t.Helper()
-	if err := install.Migrate(e.t.Context(), e.db, slog.New(slog.DiscardHandler)); err != nil {
+	if err := install.Migrate(e.t.Context(), e.super, slog.New(slog.DiscardHandler)); err != nil {
 		e.t.Fatal(err)
 	}
 }
@@ -128,7 +196,7 @@ func (e *env) start() (stop func()) {
 	targets := map[string]string{"default": e.redisURL}
 	maps.Copy(targets, e.targets)
 	w, err := worker.New(e.t.Context(), worker.Config{
-		DatabaseURL: e.databaseURL,
+		DatabaseURL: e.workerURL,
 		Targets:     targets,
 		Logger:      e.logger(),
 	})

@@ -18,13 +18,9 @@ import (
 func bare(t *testing.T) *env {
 	t.Helper()
 	t.Parallel()
-	e := &env{t: t, databaseURL: serverstest.Postgres(t), redisURL: serverstest.Redis(t)}
-	var err error
-	if e.db, err = pgxpool.New(t.Context(), e.databaseURL); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.db.Close)
-	return e
+	url := serverstest.Postgres(t)
+	e := &env{t: t, redisURL: serverstest.Redis(t), superURL: url, super: newPool(t, url)}
+	return e.admin()
 }
 
 // catalog lists what a database is made of, one line for each object.
@@ -278,8 +274,13 @@ func TestEveryFunctionPinsItsSearchPath(t *testing.T) {
 		  and not coalesce(proconfig @> array['search_path=""'], false)`) {
 		t.Errorf("search_path is not pinned: %s", line)
 	}
-	if n := one[int](e, `select count(*) from pg_proc where pronamespace = 'freshet'::regnamespace and prosecdef`); n != 2 {
-		t.Errorf("%d functions run with their owner's rights; want the triggers of two sources", n)
+	// The triggers of two sources, as the sources' owner, and what they call when they fail.
+	const definers = `select array_agg(proname || ' ' || proowner::regrole order by proname) from pg_proc
+		where pronamespace = 'freshet'::regnamespace and prosecdef`
+	owner, installer := one[string](e, "select current_user"), one[string](e.admin(), "select current_user")
+	want := []string{"capture_1 " + owner, "capture_2 " + owner, "record_gap " + installer}
+	if got := one[[]string](e, definers); !slices.Equal(got, want) {
+		t.Errorf("with their owner's rights run %q, want %q", got, want)
 	}
 }
 
@@ -311,7 +312,7 @@ func TestNewerSchemaStopsAnOlderBinary(t *testing.T) {
 	e := newEnv(t)
 	e.exec("insert into freshet.schema_version (version, name) values (9999, 'future')")
 	before := sorted(e.catalog())
-	e.refusesToRun("version 9999", "worker", "drain", "migrate")
+	e.admin().refusesToRun("version 9999", "worker", "drain", "migrate")
 	if diff := differs(before, sorted(e.catalog())); diff != "" {
 		t.Errorf("an older binary changed a newer schema:\n%s", diff)
 	}

@@ -63,7 +63,7 @@ func TestTailShowsChangesAsTheyCome(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary(t), "tail", "users")
-	cmd.Env = append(os.Environ(), "FRESHET_DATABASE_URL="+e.databaseURL)
+	cmd.Env = append(os.Environ(), "FRESHET_DATABASE_URL="+e.workerURL)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

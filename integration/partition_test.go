@@ -31,7 +31,7 @@ func TestPartitionedTableFollowsItsLeaves(t *testing.T) {
 	e.exec("insert into events select g, '2027-04-10', 'later', g from generate_series(20001, 20100) g")
 	e.exec("update events_apr set kind = 'changed' where id % 2 = 0")
 	e.exec("insert into events values (1, '2027-04-11', 'up', 1) on conflict (id, day) do update set n = excluded.n")
-	e.exec("begin; set local session_replication_role = replica; insert into events_apr values (30001, '2027-04-20', 'loaded', 1); commit")
+	e.admin().exec("begin; set local session_replication_role = replica; insert into events_apr values (30001, '2027-04-20', 'loaded', 1); commit")
 	e.settle()
 	e.inStep("events:*", eventsPromise)
 

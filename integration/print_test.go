@@ -90,14 +90,14 @@ func TestInstallBySQLIsInstallByMigrate(t *testing.T) {
 	}
 	byHand := serverstest.Postgres(t)
 	apply(t, byHand, string(text))
-	want, got := dumpSchema(t, e.databaseURL), dumpSchema(t, byHand)
+	want, got := dumpSchema(t, e.superURL), dumpSchema(t, byHand)
 	if w, g := strings.Join(want, "\n"), strings.Join(got, "\n"); w != g {
 		t.Fatalf("migrate and install.sql differ:\n%s", firstDifference(want, got))
 	}
 	// Once more, over itself and over what migrate made.
 	apply(t, byHand, string(text))
-	apply(t, e.databaseURL, string(text))
-	if got := dumpSchema(t, e.databaseURL); strings.Join(want, "\n") != strings.Join(got, "\n") {
+	apply(t, e.superURL, string(text))
+	if got := dumpSchema(t, e.superURL); strings.Join(want, "\n") != strings.Join(got, "\n") {
 		t.Fatalf("a second time changed something:\n%s", firstDifference(want, got))
 	}
 
@@ -114,7 +114,7 @@ func TestInstallSQLStopsAtANewerSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.exec("insert into freshet.schema_version (version, name) values (9999, 'future')")
-	if err := psql(t, e.databaseURL, string(text)); err == nil || !strings.Contains(err.Error(), "newer than this text") {
+	if err := psql(t, e.superURL, string(text)); err == nil || !strings.Contains(err.Error(), "newer than this text") {
 		t.Errorf("an older text on a newer schema: %v", err)
 	}
 }
@@ -135,6 +135,7 @@ func TestUninstallLeavesNoTrace(t *testing.T) {
 	e.exec("select freshet.create_sink('users', 'users')")
 	stop := e.start()
 	e.settle()
+	e = e.admin()
 	if _, stderr, status := e.freshet("uninstall"); status == 0 || !strings.Contains(stderr, "workers are running") {
 		t.Errorf("uninstall under a running worker: status %d, %s", status, stderr)
 	}

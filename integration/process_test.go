@@ -60,7 +60,7 @@ func (e *env) process(args ...string) *process {
 	e.t.Helper()
 	name := fmt.Sprintf("test_%s_%d", args[0], processes.Add(1))
 	return startProcess(e.t, name, map[string]string{
-		"FRESHET_DATABASE_URL": named(e.t, e.databaseURL, name),
+		"FRESHET_DATABASE_URL": named(e.t, e.workerURL, name),
 		"FRESHET_REDIS_URL":    e.redisURL,
 		"FRESHET_LOG_LEVEL":    "debug",
 	}, args...)
@@ -384,7 +384,7 @@ func (z *zombies) wake() {
 
 // waiting is how many statements of a process wait for a lock.
 func (e *env) waiting(p *process) int {
-	return one[int](e, `select count(*) from pg_stat_activity
+	return one[int](e.admin(), `select count(*) from pg_stat_activity
 		where application_name = $1 and datname = current_database() and wait_event_type = 'Lock'`, p.name)
 }
 
@@ -554,7 +554,7 @@ func TestWorkerStoppedInsideItsHeartbeatLosesItsLanes(t *testing.T) {
 // pgbench finds the program beside the server's own.
 func (e *env) pgbench() string {
 	e.t.Helper()
-	dirs := []string{one[string](e, "select setting from pg_config where name = 'BINDIR'")}
+	dirs := []string{one[string](e.admin(), "select setting from pg_config where name = 'BINDIR'")}
 	if path, err := exec.LookPath("pgbench"); err == nil {
 		dirs = append(dirs, filepath.Dir(path))
 	}
@@ -700,7 +700,7 @@ func TestLostPostgresConnectionsAreMadeAgain(t *testing.T) {
 		began := time.Now()
 		e.awaitVersion("counters:1", e.raise())
 		t.Logf("round %d: served after %s", round, time.Since(began))
-		ended := one[int](e, `select count(pg_terminate_backend(pid)) from pg_stat_activity
+		ended := one[int](e.admin(), `select count(pg_terminate_backend(pid)) from pg_stat_activity
 			where application_name = $1 and datname = current_database()`, worker.name)
 		if ended == 0 {
 			t.Errorf("round %d: there was no connection to end", round)

@@ -66,7 +66,9 @@ func TestEntriesExpire(t *testing.T) {
 func TestTargetsAreServedEachByItself(t *testing.T) {
 	e := newEnv(t)
 	eu := serverstest.RedisServer(t, nil)
-	both := &env{t: t, databaseURL: e.databaseURL, redisURL: eu.URL(), db: e.db, redis: newRedis(t, eu.URL())}
+	other := *e
+	both := &other
+	both.redisURL, both.redis = eu.URL(), newRedis(t, eu.URL())
 	e.targets = map[string]string{"eu": eu.URL()}
 	e.exec(usersTable)
 	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 1000) g")

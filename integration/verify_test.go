@@ -16,7 +16,7 @@ func (e *env) freshet(args ...string) (stdout, stderr string, status int) {
 	ctx, cancel := context.WithTimeout(e.t.Context(), 2*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary(e.t), args...)
-	cmd.Env = append(os.Environ(), "FRESHET_DATABASE_URL="+e.databaseURL, "FRESHET_REDIS_URL="+e.redisURL)
+	cmd.Env = append(os.Environ(), "FRESHET_DATABASE_URL="+e.workerURL, "FRESHET_REDIS_URL="+e.redisURL)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

@@ -671,6 +671,39 @@ $$;
 begin;
 set local check_function_bodies = off;
 
+-- Makes sure that the owner of a source can own its capture too: the trigger function
+-- runs with the rights of the source's owner and with nobody else's.
+create or replace function freshet.admit_owner(owner oid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_schema  oid := 'freshet'::pg_catalog.regnamespace;
+begin
+    -- Only a superuser can give what is made here to somebody who may not make it.
+    if pg_catalog.has_schema_privilege(owner, v_schema, 'usage')
+        and pg_catalog.has_function_privilege(owner, 'freshet.record_gap(integer, text, text, text)', 'execute')
+        and (pg_catalog.has_schema_privilege(owner, v_schema, 'create')
+             or (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user))
+    then
+        return;
+    end if;
+    if not (select pg_catalog.pg_has_role(n.nspowner, 'usage') from pg_catalog.pg_namespace n where n.oid = v_schema) then
+        raise exception 'source: its owner "%" may not use Freshet', pg_catalog.pg_get_userbyid(owner)
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Have somebody who may do so run: grant freshet_admin to %I;', pg_catalog.pg_get_userbyid(owner));
+    end if;
+    execute pg_catalog.format('grant usage on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
+    execute pg_catalog.format('grant execute on function freshet.record_gap(integer, text, text, text) to %I', pg_catalog.pg_get_userbyid(owner));
+    if not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user) then
+        execute pg_catalog.format('grant create on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
+    end if;
+end
+$$;
+
+revoke all on function freshet.admit_owner(oid) from public;
+
 -- Changes a sink. Null leaves an argument as it is.
 create or replace function freshet.alter_sink(
     name              text,
@@ -1278,6 +1311,7 @@ begin
         returning * into v_source;
         perform freshet.make_capture(v_source.id);
     end if;
+    perform freshet.grant_source(v_source.id);
 
     insert into freshet.sink (
         name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, adopt, targets, shards,
@@ -1377,10 +1411,12 @@ begin
     select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
     if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
         perform freshet.lock_source(v_relid, 'access exclusive');
+        if pg_catalog.to_regrole('freshet_worker') is not null then
+            execute pg_catalog.format('revoke select on %s from freshet_worker', v_relid::pg_catalog.regclass);
+        end if;
     end if;
     -- The triggers go with their function.
     execute pg_catalog.format('drop function if exists freshet.%I() cascade', 'capture_' || source);
-    execute pg_catalog.format('drop function if exists freshet.%I(text)', 'touch_' || source);
     execute pg_catalog.format('drop table if exists freshet.%I cascade', 'changes_' || source);
     delete from freshet.capture_gap g where g.source_id = drop_capture.source;
     -- The row stays for sinks whose entries are still being removed; a new sink on
@@ -1578,6 +1614,147 @@ as $$
 $$;
 
 revoke all on function freshet.folded(oid, jsonb) from public;
+
+-- Gives Freshet's two roles what they need, making them if there are none and this role
+-- may: members of freshet_admin create sinks on tables they own, members of
+-- freshet_worker run workers. Run by every migration, and by hand after the roles were
+-- made by somebody else.
+create or replace function freshet.grant_roles()
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_role      text;
+    v_function  regprocedure;
+    v_table     regclass;
+    v_source    integer;
+begin
+    foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
+        continue when pg_catalog.to_regrole(v_role) is not null;
+        begin
+            execute pg_catalog.format('create role %I', v_role);
+            execute pg_catalog.format('comment on role %I is %L', v_role,
+                case v_role when 'freshet_admin' then 'Freshet: creates sinks on tables that it owns'
+                    else 'Freshet: runs workers' end);
+        exception
+            -- Roles are the whole cluster's: another database may be at it as well.
+            when duplicate_object or unique_violation then null;
+            when insufficient_privilege then
+                raise notice 'only % can use Freshet: there are no roles freshet_admin and freshet_worker, and it may not create them', current_user
+                    using hint = 'Have somebody create them, then run: select freshet.grant_roles();';
+                exit;
+        end;
+    end loop;
+
+    if pg_catalog.to_regrole('freshet_admin') is not null then
+        grant usage, create on schema freshet to freshet_admin;
+        grant select, insert, update, delete on all tables in schema freshet to freshet_admin;
+        grant usage on all sequences in schema freshet to freshet_admin;
+        for v_function in
+            select p.oid from pg_catalog.pg_proc p
+            where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
+        loop
+            execute pg_catalog.format('grant execute on function %s to freshet_admin', v_function);
+        end loop;
+    end if;
+
+    if pg_catalog.to_regrole('freshet_worker') is not null then
+        grant usage on schema freshet to freshet_worker;
+        grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.sink, freshet.lease,
+            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
+            freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
+        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        grant update on freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        grant delete on freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        for v_table in
+            select c.oid from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r' and c.relname like 'river\_%'
+        loop
+            execute pg_catalog.format('grant select, insert, update, delete on %s to freshet_worker', v_table);
+        end loop;
+        grant usage on all sequences in schema freshet to freshet_worker;
+        -- What changes which sinks there are is not a worker's business.
+        for v_function in
+            select p.oid from pg_catalog.pg_proc p
+            where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
+              and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink',
+                  'make_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
+        loop
+            execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);
+        end loop;
+    end if;
+
+    for v_source in select s.id from freshet.source s where s.relid is not null loop
+        perform freshet.grant_source(v_source);
+    end loop;
+end
+$$;
+
+revoke all on function freshet.grant_roles() from public;
+
+-- Lets Freshet's roles read a source and its change table, and write to the latter.
+-- What this role may not grant is said in a notice, as the statement to run.
+create or replace function freshet.grant_source(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_source  record;
+    v_role    text;
+    v_grant   text;
+    v_table   text;
+begin
+    select s.relid, n.nspname, n.oid as schema, n.nspowner, c.relowner into v_source
+    from freshet.source s
+    join pg_catalog.pg_class c on c.oid = s.relid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where s.id = grant_source.source;
+    if not found then
+        return;
+    end if;
+
+    foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
+        continue when pg_catalog.to_regrole(v_role) is null;
+        for v_table in
+            select c.oid::pg_catalog.regclass::text
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r'
+              and c.relname ~ ('^changes_' || source || '(_|$)')
+              and not (pg_catalog.has_table_privilege(v_role, c.oid, 'select') and pg_catalog.has_table_privilege(v_role, c.oid, 'insert'))
+        loop
+            execute pg_catalog.format('grant select, insert on %s to %I', v_table, v_role);
+        end loop;
+        if not pg_catalog.has_sequence_privilege(v_role, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'), 'usage') then
+            execute pg_catalog.format('grant usage on sequence freshet.%I to %I', 'changes_' || source || '_id', v_role);
+        end if;
+    end loop;
+
+    if pg_catalog.to_regrole('freshet_worker') is null then
+        return;
+    end if;
+    if not pg_catalog.has_table_privilege('freshet_worker', v_source.relid, 'select') then
+        v_grant := pg_catalog.format('grant select on %s to freshet_worker', v_source.relid::pg_catalog.regclass);
+        if pg_catalog.pg_has_role(v_source.relowner, 'usage') then
+            execute v_grant;
+        else
+            raise notice 'the workers may not read % yet', v_source.relid::pg_catalog.regclass using hint = 'Run: ' || v_grant || ';';
+        end if;
+    end if;
+    if not pg_catalog.has_schema_privilege('freshet_worker', v_source.schema, 'usage') then
+        v_grant := pg_catalog.format('grant usage on schema %I to freshet_worker', v_source.nspname);
+        if pg_catalog.pg_has_role(v_source.nspowner, 'usage') then
+            execute v_grant;
+        else
+            raise notice 'the workers may not use the schema % yet', v_source.nspname
+                using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_source.nspowner), v_grant);
+        end if;
+    end if;
+end
+$$;
+
+revoke all on function freshet.grant_source(integer) from public;
 
 -- Whether the change table of a source has anything that `passed` does not see.
 -- Stable, so that it looks with the snapshot of the statement that calls it.
@@ -1859,8 +2036,8 @@ $$;
 revoke all on function freshet.lock_source(oid, text) from public;
 
 -- Writes the capture of a source anew: its change table (one parent, one segment
--- to begin with), the trigger function, the touch function and the triggers.
--- Called with the source locked as CREATE TRIGGER locks it.
+-- to begin with), the trigger function and the triggers, all of them the source's
+-- owner's. Called with the source locked as CREATE TRIGGER locks it.
 --
 -- Statement-level triggers keep bulk writes near their old speed. Row-level ones are
 -- for partitioned tables, where the parent's are inherited by every leaf and see the
@@ -1874,6 +2051,7 @@ as $$
 declare
     v_source    freshet.source;
     v_table     text;
+    v_owner     oid;
     v_changes   text;
     v_segment   text;
     v_column    record;
@@ -1895,6 +2073,8 @@ declare
 begin
     select * into strict v_source from freshet.source s where s.id = make_capture.source;
     v_table := v_source.relid::pg_catalog.regclass::text;
+    select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
+    perform freshet.admit_owner(v_owner);
     v_changes := pg_catalog.format('freshet.%I', 'changes_' || source);
     v_segment := pg_catalog.format('freshet.%I', 'changes_' || source || '_' || v_source.segment);
 
@@ -1911,6 +2091,7 @@ begin
         -- Nothing is ever in the parent itself; without an index it would still be scanned.
         execute pg_catalog.format('create index on %s (xid, id)', v_changes);
         execute pg_catalog.format('revoke all on %s from public', v_changes);
+        execute pg_catalog.format('alter table %s owner to %I', v_changes, pg_catalog.pg_get_userbyid(v_owner));
     end if;
 
     for v_column in
@@ -1949,6 +2130,7 @@ begin
         execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
         execute pg_catalog.format('create index on %s (xid, id)', v_segment);
         execute pg_catalog.format('revoke all on %s from public', v_segment);
+        execute pg_catalog.format('alter table %s owner to %I', v_segment, pg_catalog.pg_get_userbyid(v_owner));
     end if;
 
     -- An update touches the new tuples, and the old ones too where they render
@@ -2037,25 +2219,12 @@ begin
 end
 $sql$, source, v_insert, v_same));
 
-    -- What Freshet itself touches goes through the same segment as the triggers'.
-    execute pg_catalog.format($sql$
-create or replace function freshet.%1$I(query text) returns bigint
-language plpgsql
-set search_path = ''
-as $body$
-declare
-    v_touched bigint;
-begin
-    execute 'insert into %3$s (op, %4$s) select ''r'', touched.* from (' || query || ') as touched';
-    get diagnostics v_touched = row_count;
-    if v_touched > 0 then
-        perform freshet.ring(%2$s);
+    if not exists (
+        select from pg_catalog.pg_proc p
+        where p.oid = pg_catalog.format('freshet.%I()', 'capture_' || source)::pg_catalog.regprocedure and p.proowner = v_owner)
+    then
+        execute pg_catalog.format('alter function freshet.%I() owner to %I', 'capture_' || source, pg_catalog.pg_get_userbyid(v_owner));
     end if;
-    return v_touched;
-end
-$body$
-$sql$, 'touch_' || source, source, v_segment, v_names);
-    execute pg_catalog.format('revoke all on function freshet.%I(text) from public', 'touch_' || source);
 
     for v_trigger in
         select t.name, t.event, t.level, t.tables from (values
@@ -2268,10 +2437,12 @@ $$;
 revoke all on function freshet.pending(integer, pg_snapshot) from public;
 
 -- Notes that a change could not be captured. Called from inside a failed trigger:
--- whatever goes wrong here too must not reach the application.
+-- whatever goes wrong here too must not reach the application. The source's owner, as
+-- whom the trigger runs, needs no right on the table of gaps.
 create or replace function freshet.record_gap(source integer, operation text, code text, message text)
 returns void
 language plpgsql
+security definer
 set search_path = ''
 as $$
 begin
@@ -2622,6 +2793,37 @@ $$;
 
 revoke all on function freshet.take_over(text[], interval) from public;
 
+-- Touches the tuples that a query returns: the key columns of a source by attribute
+-- number, as the change table has them. Returns how many they were. Readers read every
+-- segment, so the one that the triggers have left behind would do as well.
+create or replace function freshet.touch(source integer, query text)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_segment  text;
+    v_columns  text;
+    v_touched  bigint;
+begin
+    select 'changes_' || s.id || '_' || s.segment,
+           (select pg_catalog.string_agg('k' || k.attnum, ', ' order by k.attnum)
+            from pg_catalog.unnest(s.key_attnums) as k (attnum))
+    into strict v_segment, v_columns
+    from freshet.source s
+    where s.id = touch.source;
+    execute pg_catalog.format('insert into freshet.%I (op, %s) select ''r'', touched.* from (%s) as touched',
+        v_segment, v_columns, query);
+    get diagnostics v_touched = row_count;
+    if v_touched > 0 then
+        perform freshet.ring(source);
+    end if;
+    return v_touched;
+end
+$$;
+
+revoke all on function freshet.touch(integer, text) from public;
+
 -- Touches key tuples of a sink: [["1", "a"], ["2", "b"]], each in the order of the
 -- sink's key columns by attribute number. Returns how many were touched.
 create or replace function freshet.touch_keys(sink integer, keys jsonb)
@@ -2632,7 +2834,6 @@ as $$
 declare
     v_sink     freshet.sink;
     v_columns  text;
-    v_touched  bigint;
 begin
     select * into strict v_sink from freshet.sink s where s.id = touch_keys.sink;
 
@@ -2649,10 +2850,8 @@ begin
     left join pg_catalog.unnest(v_sink.key_attnums) with ordinality as p (attnum, n) on p.attnum = k.attnum
     where s.id = v_sink.source_id;
 
-    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
-    into v_touched
-    using pg_catalog.format('select %s from pg_catalog.jsonb_array_elements(%L::jsonb) as key', v_columns, keys);
-    return v_touched;
+    return freshet.touch(v_sink.source_id,
+        pg_catalog.format('select %s from pg_catalog.jsonb_array_elements(%L::jsonb) as key', v_columns, keys));
 end
 $$;
 
@@ -2671,7 +2870,6 @@ declare
     v_all      text;
     v_tuple    text;
     v_bounds   text := 'true';
-    v_touched  bigint;
 begin
     select * into strict v_sink from freshet.sink s where s.id = touch_rows.sink;
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
@@ -2693,10 +2891,8 @@ begin
     if upper is not null then
         v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, upper));
     end if;
-    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
-    into v_touched
-    using pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass, v_bounds);
-    return v_touched;
+    return freshet.touch(v_sink.source_id,
+        pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass, v_bounds));
 end
 $$;
 
@@ -2808,13 +3004,12 @@ begin
         v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_upper));
     end if;
 
-    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
-    using pg_catalog.format(
+    perform freshet.touch(v_sink.source_id, pg_catalog.format(
         'select %s from (select distinct %s '
         'from freshet.window_ranges(%L, pg_catalog.pg_current_snapshot()) r, '
         'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c '
         'where c.op <> ''t'' and %s) d',
-        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds);
+        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds));
 
     execute pg_catalog.format(
         'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
@@ -2993,6 +3188,9 @@ end
 $$;
 
 revoke all on function freshet.window_ranges(pg_snapshot, pg_snapshot) from public;
+
+set local client_min_messages = notice;
+select freshet.grant_roles();
 
 commit;
 select pg_advisory_unlock(1181905010);

@@ -85,7 +85,20 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
 	if err := migrateRiver(ctx, pool); err != nil {
 		return err
 	}
-	return replaceFunctions(ctx, conn.Conn())
+	if err := replaceFunctions(ctx, conn.Conn()); err != nil {
+		return err
+	}
+	var role string
+	var alone bool
+	err = conn.QueryRow(ctx, "select current_user, to_regrole('freshet_admin') is null or to_regrole('freshet_worker') is null").Scan(&role, &alone)
+	if err != nil {
+		return fmt.Errorf("look for Freshet's roles: %w", err)
+	}
+	if alone {
+		log.Warn(fmt.Sprintf("only %s can use Freshet, for it may not create the roles freshet_admin and freshet_worker: "+
+			"have somebody create them, then run select freshet.grant_roles()", role))
+	}
+	return nil
 }
 
 // Version reports the schema version of a database, 0 when Freshet is not installed.
@@ -178,6 +191,8 @@ begin
 end
 $$`
 
+const grantRoles = "select freshet.grant_roles()"
+
 func replaceFunctions(ctx context.Context, conn *pgx.Conn) error {
 	files, err := fs.Glob(sql.Functions, "functions/*.sql")
 	if err != nil {
@@ -196,6 +211,9 @@ func replaceFunctions(ctx context.Context, conn *pgx.Conn) error {
 			if _, err := tx.Exec(ctx, string(text)); err != nil {
 				return fmt.Errorf("replace %s: %w", path.Base(file), err)
 			}
+		}
+		if _, err := tx.Exec(ctx, grantRoles); err != nil {
+			return fmt.Errorf("grant Freshet's roles what they need: %w", err)
 		}
 		return nil
 	})

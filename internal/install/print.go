@@ -85,6 +85,7 @@ $freshet$;
 		b.WriteString("\n")
 		b.Write(text)
 	}
+	fmt.Fprintf(&b, "\nset local client_min_messages = notice;\n%s;\n", grantRoles)
 	fmt.Fprintf(&b, "\ncommit;\nselect pg_advisory_unlock(%d);\nreset client_min_messages;\n", lockKey)
 	return b.String(), nil
 }

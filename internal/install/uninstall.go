@@ -9,7 +9,9 @@ import (
 )
 
 // Uninstall removes everything of Freshet's from a database: the triggers on its
-// sources, and the schema. It reports whether there was anything to remove.
+// sources, the schema, what its two roles may do here, and the roles if migrations made
+// them and no other database of the cluster needs them. It reports whether there was
+// anything to remove.
 func Uninstall(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	removed := false
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
@@ -23,7 +25,44 @@ func Uninstall(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 		if _, err := tx.Exec(ctx, "set local lock_timeout = '5s'; set local client_min_messages = warning; drop schema if exists freshet cascade"); err != nil {
 			return fmt.Errorf("drop schema freshet: %w", err)
 		}
+		if !removed {
+			return nil
+		}
+		if _, err := tx.Exec(ctx, dropRoles); err != nil {
+			return fmt.Errorf("drop Freshet's roles: %w", err)
+		}
 		return nil
 	})
 	return removed, err
 }
+
+// dropRoles takes away what the roles may do in this database, and the roles themselves
+// if freshet.grant_roles made them: it says so in their comment. What cannot be dropped
+// is still needed, by another database or by something of the user's.
+const dropRoles = `do $$
+declare
+    v_role    text;
+    v_object  record;
+begin
+    foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
+        continue when to_regrole(v_role) is null;
+        for v_object in
+            select case d.classid when 'pg_class'::regclass then 'table' else 'schema' end as kind,
+                   case d.classid when 'pg_class'::regclass then d.objid::regclass::text else d.objid::regnamespace::text end as name
+            from pg_shdepend d
+            where d.dbid = (select oid from pg_database where datname = current_database())
+              and d.refclassid = 'pg_authid'::regclass and d.refobjid = to_regrole(v_role)::oid and d.deptype = 'a'
+              and d.classid in ('pg_class'::regclass, 'pg_namespace'::regclass)
+        loop
+            execute format('revoke all on %s %s from %I', v_object.kind, v_object.name, v_role);
+        end loop;
+        if shobj_description(to_regrole(v_role)::oid, 'pg_authid') like 'Freshet: %' then
+            begin
+                execute format('drop role %I', v_role);
+            exception
+                when dependent_objects_still_exist or insufficient_privilege or undefined_object then null;
+            end;
+        end if;
+    end loop;
+end
+$$`

@@ -159,6 +159,7 @@ begin
         returning * into v_source;
         perform freshet.make_capture(v_source.id);
     end if;
+    perform freshet.grant_source(v_source.id);
 
     insert into freshet.sink (
         name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, adopt, targets, shards,

@@ -13,10 +13,12 @@ begin
     select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
     if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
         perform freshet.lock_source(v_relid, 'access exclusive');
+        if pg_catalog.to_regrole('freshet_worker') is not null then
+            execute pg_catalog.format('revoke select on %s from freshet_worker', v_relid::pg_catalog.regclass);
+        end if;
     end if;
     -- The triggers go with their function.
     execute pg_catalog.format('drop function if exists freshet.%I() cascade', 'capture_' || source);
-    execute pg_catalog.format('drop function if exists freshet.%I(text)', 'touch_' || source);
     execute pg_catalog.format('drop table if exists freshet.%I cascade', 'changes_' || source);
     delete from freshet.capture_gap g where g.source_id = drop_capture.source;
     -- The row stays for sinks whose entries are still being removed; a new sink on

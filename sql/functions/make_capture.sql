@@ -1,6 +1,6 @@
 -- Writes the capture of a source anew: its change table (one parent, one segment
--- to begin with), the trigger function, the touch function and the triggers.
--- Called with the source locked as CREATE TRIGGER locks it.
+-- to begin with), the trigger function and the triggers, all of them the source's
+-- owner's. Called with the source locked as CREATE TRIGGER locks it.
 --
 -- Statement-level triggers keep bulk writes near their old speed. Row-level ones are
 -- for partitioned tables, where the parent's are inherited by every leaf and see the
@@ -14,6 +14,7 @@ as $$
 declare
     v_source    freshet.source;
     v_table     text;
+    v_owner     oid;
     v_changes   text;
     v_segment   text;
     v_column    record;
@@ -35,6 +36,8 @@ declare
 begin
     select * into strict v_source from freshet.source s where s.id = make_capture.source;
     v_table := v_source.relid::pg_catalog.regclass::text;
+    select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
+    perform freshet.admit_owner(v_owner);
     v_changes := pg_catalog.format('freshet.%I', 'changes_' || source);
     v_segment := pg_catalog.format('freshet.%I', 'changes_' || source || '_' || v_source.segment);
 
@@ -51,6 +54,7 @@ begin
         -- Nothing is ever in the parent itself; without an index it would still be scanned.
         execute pg_catalog.format('create index on %s (xid, id)', v_changes);
         execute pg_catalog.format('revoke all on %s from public', v_changes);
+        execute pg_catalog.format('alter table %s owner to %I', v_changes, pg_catalog.pg_get_userbyid(v_owner));
     end if;
 
     for v_column in
@@ -89,6 +93,7 @@ begin
         execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
         execute pg_catalog.format('create index on %s (xid, id)', v_segment);
         execute pg_catalog.format('revoke all on %s from public', v_segment);
+        execute pg_catalog.format('alter table %s owner to %I', v_segment, pg_catalog.pg_get_userbyid(v_owner));
     end if;
 
     -- An update touches the new tuples, and the old ones too where they render
@@ -177,25 +182,12 @@ begin
 end
 $sql$, source, v_insert, v_same));
 
-    -- What Freshet itself touches goes through the same segment as the triggers'.
-    execute pg_catalog.format($sql$
-create or replace function freshet.%1$I(query text) returns bigint
-language plpgsql
-set search_path = ''
-as $body$
-declare
-    v_touched bigint;
-begin
-    execute 'insert into %3$s (op, %4$s) select ''r'', touched.* from (' || query || ') as touched';
-    get diagnostics v_touched = row_count;
-    if v_touched > 0 then
-        perform freshet.ring(%2$s);
+    if not exists (
+        select from pg_catalog.pg_proc p
+        where p.oid = pg_catalog.format('freshet.%I()', 'capture_' || source)::pg_catalog.regprocedure and p.proowner = v_owner)
+    then
+        execute pg_catalog.format('alter function freshet.%I() owner to %I', 'capture_' || source, pg_catalog.pg_get_userbyid(v_owner));
     end if;
-    return v_touched;
-end
-$body$
-$sql$, 'touch_' || source, source, v_segment, v_names);
-    execute pg_catalog.format('revoke all on function freshet.%I(text) from public', 'touch_' || source);
 
     for v_trigger in
         select t.name, t.event, t.level, t.tables from (values

@@ -1,8 +1,10 @@
 -- Notes that a change could not be captured. Called from inside a failed trigger:
--- whatever goes wrong here too must not reach the application.
+-- whatever goes wrong here too must not reach the application. The source's owner, as
+-- whom the trigger runs, needs no right on the table of gaps.
 create or replace function freshet.record_gap(source integer, operation text, code text, message text)
 returns void
 language plpgsql
+security definer
 set search_path = ''
 as $$
 begin

@@ -8,7 +8,6 @@ as $$
 declare
     v_sink     freshet.sink;
     v_columns  text;
-    v_touched  bigint;
 begin
     select * into strict v_sink from freshet.sink s where s.id = touch_keys.sink;
 
@@ -25,10 +24,8 @@ begin
     left join pg_catalog.unnest(v_sink.key_attnums) with ordinality as p (attnum, n) on p.attnum = k.attnum
     where s.id = v_sink.source_id;
 
-    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
-    into v_touched
-    using pg_catalog.format('select %s from pg_catalog.jsonb_array_elements(%L::jsonb) as key', v_columns, keys);
-    return v_touched;
+    return freshet.touch(v_sink.source_id,
+        pg_catalog.format('select %s from pg_catalog.jsonb_array_elements(%L::jsonb) as key', v_columns, keys));
 end
 $$;
 

@@ -11,7 +11,6 @@ declare
     v_all      text;
     v_tuple    text;
     v_bounds   text := 'true';
-    v_touched  bigint;
 begin
     select * into strict v_sink from freshet.sink s where s.id = touch_rows.sink;
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
@@ -33,10 +32,8 @@ begin
     if upper is not null then
         v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, upper));
     end if;
-    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
-    into v_touched
-    using pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass, v_bounds);
-    return v_touched;
+    return freshet.touch(v_sink.source_id,
+        pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass, v_bounds));
 end
 $$;
 

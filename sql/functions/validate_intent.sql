@@ -52,13 +52,12 @@ begin
         v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_upper));
     end if;
 
-    execute pg_catalog.format('select freshet.%I($1)', 'touch_' || v_sink.source_id)
-    using pg_catalog.format(
+    perform freshet.touch(v_sink.source_id, pg_catalog.format(
         'select %s from (select distinct %s '
         'from freshet.window_ranges(%L, pg_catalog.pg_current_snapshot()) r, '
         'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c '
         'where c.op <> ''t'' and %s) d',
-        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds);
+        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds));
 
     execute pg_catalog.format(
         'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '

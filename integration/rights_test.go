@@ -1,0 +1,262 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freshet/freshet/internal/servers/serverstest"
+)
+
+// session is one connection as some role, and the notices it got.
+type session struct {
+	*pgx.Conn
+	t       *testing.T
+	notices []string
+}
+
+// login makes a role of the test's own, member of these roles, and connects as it.
+func (e *env) login(name string, memberOf ...string) *session {
+	e.t.Helper()
+	u, err := url.Parse(e.superURL)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	role := fmt.Sprintf("%s_%s", strings.TrimPrefix(u.Path, "/"), name)
+	password, _ := u.User.Password()
+	e.admin().exec(fmt.Sprintf("create role %s login password '%s'", role, password))
+	for _, of := range memberOf {
+		e.admin().exec(fmt.Sprintf("grant %s to %s", of, role))
+	}
+	e.t.Cleanup(func() {
+		ctx := context.WithoutCancel(e.t.Context())
+		for _, sql := range []string{"reassign owned by %s to current_user", "drop owned by %s", "drop role %s"} {
+			if _, err := e.super.Exec(ctx, fmt.Sprintf(sql, role)); err != nil {
+				e.t.Error(err)
+			}
+		}
+	})
+	config, err := pgx.ParseConfig(as(u, role, password))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	s := &session{t: e.t}
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		s.notices = append(s.notices, n.Message+" "+n.Hint)
+	}
+	if s.Conn, err = pgx.ConnectConfig(e.t.Context(), config); err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { _ = s.Close(context.WithoutCancel(e.t.Context())) })
+	return s
+}
+
+func (s *session) role() string { return s.Config().User }
+
+func (s *session) exec(sql string) {
+	s.t.Helper()
+	if _, err := s.Exec(s.t.Context(), sql); err != nil {
+		s.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// refused runs a statement that must fail with this SQLSTATE, and text in the message or
+// the hint.
+func (s *session) refused(code, text, sql string) {
+	s.t.Helper()
+	_, err := s.Exec(s.t.Context(), sql)
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		s.t.Fatalf("%s: %v; want SQLSTATE %s", sql, err, code)
+	}
+	if pgErr.Code != code || !strings.Contains(pgErr.Message+" "+pgErr.Hint, text) {
+		s.t.Fatalf("%s: %v (%s); want SQLSTATE %s with %q", sql, err, pgErr.Hint, code, text)
+	}
+}
+
+const denied = "42501"
+
+func TestWorkersRoleCannotChangeSinksOrSources(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("create table others (id bigint primary key)")
+	e.exec("select freshet.create_sink('users', 'users')")
+	w := e.login("worker", "freshet_worker")
+	for _, sql := range []string{
+		"select freshet.create_sink('more', 'users', key => 'more:${id}')",
+		"select freshet.alter_sink('users', adopt => true)",
+		"select freshet.drop_sink('users')",
+		"insert into users (id, name) values (1, 'x')",
+		"delete from users",
+		"select from others",
+		"truncate freshet.changes_1",
+		"delete from freshet.changes_1_1",
+		"insert into freshet.sink default values",
+		"update freshet.source set floor = pg_current_snapshot()",
+		"select freshet.record_gap(1, 'INSERT', 'XX000', 'planted')",
+	} {
+		w.refused(denied, "permission denied", sql)
+	}
+	// What a sink was read for ends with the sink.
+	e.exec("select freshet.drop_sink('users')")
+	w.refused(denied, "permission denied", "select from users")
+}
+
+// A role that only uses the table has no right on anything of Freshet's, and none of its
+// writes is missed or fails.
+func TestApplicationsNeedNoRights(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("create table events (id bigint, day date, primary key (id, day)) partition by range (day)")
+	e.exec("create table events_one partition of events for values from ('2026-01-01') to ('2026-07-01')")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("select freshet.create_sink('events', 'events')")
+	app := e.login("app")
+	e.exec("grant select, insert, update, delete, truncate on users, events, events_one to " + app.role())
+	for _, sql := range []string{"select from freshet.sinks", "select freshet.backfill('users')", "select from freshet.changes_1", "select from freshet.river_job"} {
+		app.refused(denied, "permission denied for schema freshet", sql)
+	}
+	e.start()
+	app.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	app.exec("update users set name = 'changed' where id % 2 = 0; delete from users where id % 5 = 0; update users set id = id + 1000 where id % 3 = 0")
+	app.exec("insert into events_one select g, '2026-02-01' from generate_series(1, 10) g")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	e.inStep("*events:*", "select 'events:' || id || ':' || day, to_jsonb(e)::text from events e")
+	app.exec("truncate users; truncate events_one")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	e.inStep("*events:*", "select 'events:' || id || ':' || day, to_jsonb(e)::text from events e")
+	if n := one[int](e, "select count(*) from freshet.capture_gaps"); n != 0 {
+		t.Errorf("%d gaps", n)
+	}
+}
+
+func TestOnlyOwnersWhoAreAdminsCreateSinks(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("grant create on schema public to public")
+	stranger, admin := e.login("stranger"), e.login("admin", "freshet_admin")
+	stranger.exec("create table mine (id bigint primary key)")
+	stranger.refused(denied, "permission denied for schema freshet", "select freshet.create_sink('mine', 'mine')")
+	admin.refused(denied, "can create a sink on it", "select freshet.create_sink('users', 'users')")
+	admin.exec("create table theirs (id bigint primary key)")
+	admin.exec("select freshet.create_sink('theirs', 'theirs')")
+	e.refused("only the owner of its source may", "select freshet.drop_sink('theirs')")
+	admin.exec("select freshet.drop_sink('theirs', keep_entries => true)")
+}
+
+// A table may belong to a group: what one member has set up another one goes on with.
+func TestMembersOfTheOwningRoleShareItsCapture(t *testing.T) {
+	e := newEnv(t)
+	group := e.login("group")
+	ada, bob := e.login("ada", "freshet_admin", group.role()), e.login("bob", "freshet_admin", group.role())
+	e.exec("grant create on schema public to " + group.role())
+	ada.exec("set role " + group.role() + "; create table stock (id bigint primary key, sku text not null unique); reset role")
+	ada.refused(denied, "grant freshet_admin to "+group.role(), "select freshet.create_sink('stock', 'stock')")
+	e.admin().exec("grant freshet_admin to " + group.role())
+	ada.exec("select freshet.create_sink('stock', 'stock')")
+	// Another key column: the change table grows, and the trigger function is replaced.
+	bob.exec("select freshet.create_sink('by_sku', 'stock', key => 'sku:${sku}')")
+	e.start()
+	bob.exec("insert into stock values (1, 'a'), (2, 'b'); update stock set sku = 'c' where id = 2")
+	e.settle()
+	e.admin().inStep("stock:*", "select 'stock:' || id, to_jsonb(s)::text from stock s")
+	e.admin().inStep("sku:*", "select 'sku:' || sku, to_jsonb(s)::text from stock s")
+	bob.exec("select freshet.drop_sink('stock')")
+	ada.exec("select freshet.drop_sink('by_sku')")
+	e.settle()
+}
+
+// Whoever creates the sink, the trigger runs as the owner of the table: nobody gets a
+// superuser's rights through a type that he has made.
+func TestTriggersRunAsTheOwnerOfTheTable(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table who (role name)")
+	e.exec("create type pair as (a int, b int)")
+	e.exec(`create function told(pair) returns text language plpgsql as $$
+		begin insert into public.who values (current_user); return $1.a || '-' || $1.b; end $$`)
+	e.exec("create cast (pair as text) with function told(pair)")
+	e.exec("create table pairs (k pair primary key, n int) partition by range (k)")
+	e.exec("create table pairs_all partition of pairs default")
+	e.admin().exec("select freshet.create_sink('pairs', 'pairs', key => 'pairs:${k}')")
+	app := e.login("app")
+	e.exec("grant select, insert, update on pairs to " + app.role())
+	app.exec("insert into pairs values ((1, 2), 1); update pairs set n = 2")
+	owner := one[string](e, "select current_user")
+	for _, role := range e.list("select distinct role::text from who") {
+		if role != owner {
+			t.Errorf("the cast of a key column ran as %s, want %s", role, owner)
+		}
+	}
+	if n := one[int](e, "select count(*) from who"); n == 0 {
+		t.Error("the cast did not run: this test shows nothing")
+	}
+	if n := one[int](e, "select count(*) from freshet.capture_gaps"); n != 0 {
+		t.Errorf("%d gaps: %s", n, e.list("select message from freshet.capture_gaps"))
+	}
+}
+
+func TestGrantsThatTheCreatorMayNotMakeAreNamed(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create schema billing")
+	tenant := e.login("tenant", "freshet_admin")
+	e.exec("grant usage, create on schema billing to " + tenant.role())
+	tenant.exec("create table billing.invoices (id bigint primary key, total numeric)")
+	tenant.exec("select freshet.create_sink('invoices', 'billing.invoices')")
+	owner := one[string](e, "select current_user")
+	want := fmt.Sprintf("As %s run: grant usage on schema billing to freshet_worker;", owner)
+	if !strings.Contains(strings.Join(tenant.notices, "\n"), want) {
+		t.Fatalf("notices %q, want %q", tenant.notices, want)
+	}
+	e.start()
+	e.await("the missing grant shows in status", func() bool {
+		return one[bool](e, "select coalesce(last_error like '%permission denied for schema billing%', false) from freshet.status")
+	})
+	e.exec("grant usage on schema billing to freshet_worker")
+	tenant.exec("insert into billing.invoices values (1, 9.50)")
+	e.settle()
+	e.admin().inStep("billing.invoices:*", "select 'billing.invoices:' || id, to_jsonb(i)::text from billing.invoices i")
+}
+
+// Where the installer may not make roles, it alone uses Freshet; somebody else can make
+// them later.
+func TestInstallWithoutTheRightToMakeRoles(t *testing.T) {
+	t.Parallel()
+	server := serverstest.PostgresWith(t, nil)
+	url, err := server.CreateDatabase(t.Context(), "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := (&env{t: t, redisURL: serverstest.Redis(t), superURL: url, super: newPool(t, url)}).admin()
+	e.redis = newRedis(t, e.redisURL)
+	installer := e.login("installer")
+	e.exec("alter database shop owner to " + installer.role())
+	e.workerURL = installer.Config().ConnString()
+
+	_, stderr, status := e.freshet("migrate")
+	if status != 0 || !strings.Contains(stderr, "only "+installer.role()+" can use Freshet") {
+		t.Fatalf("migrate: status %d, %s", status, stderr)
+	}
+	installer.exec(usersTable)
+	installer.exec("select freshet.create_sink('users', 'users')")
+	stop := e.start()
+	installer.exec("insert into users (id, name) values (1, 'Ada')")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	stop()
+
+	e.exec("create role freshet_admin; create role freshet_worker")
+	installer.exec("select freshet.grant_roles()")
+	e.workerURL = e.login("worker", "freshet_worker").Config().ConnString()
+	e.start()
+	installer.exec("update users set name = 'Grace'")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+}

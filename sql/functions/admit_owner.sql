@@ -1,0 +1,32 @@
+-- Makes sure that the owner of a source can own its capture too: the trigger function
+-- runs with the rights of the source's owner and with nobody else's.
+create or replace function freshet.admit_owner(owner oid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_schema  oid := 'freshet'::pg_catalog.regnamespace;
+begin
+    -- Only a superuser can give what is made here to somebody who may not make it.
+    if pg_catalog.has_schema_privilege(owner, v_schema, 'usage')
+        and pg_catalog.has_function_privilege(owner, 'freshet.record_gap(integer, text, text, text)', 'execute')
+        and (pg_catalog.has_schema_privilege(owner, v_schema, 'create')
+             or (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user))
+    then
+        return;
+    end if;
+    if not (select pg_catalog.pg_has_role(n.nspowner, 'usage') from pg_catalog.pg_namespace n where n.oid = v_schema) then
+        raise exception 'source: its owner "%" may not use Freshet', pg_catalog.pg_get_userbyid(owner)
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Have somebody who may do so run: grant freshet_admin to %I;', pg_catalog.pg_get_userbyid(owner));
+    end if;
+    execute pg_catalog.format('grant usage on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
+    execute pg_catalog.format('grant execute on function freshet.record_gap(integer, text, text, text) to %I', pg_catalog.pg_get_userbyid(owner));
+    if not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user) then
+        execute pg_catalog.format('grant create on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
+    end if;
+end
+$$;
+
+revoke all on function freshet.admit_owner(oid) from public;

@@ -1,0 +1,77 @@
+-- Gives Freshet's two roles what they need, making them if there are none and this role
+-- may: members of freshet_admin create sinks on tables they own, members of
+-- freshet_worker run workers. Run by every migration, and by hand after the roles were
+-- made by somebody else.
+create or replace function freshet.grant_roles()
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_role      text;
+    v_function  regprocedure;
+    v_table     regclass;
+    v_source    integer;
+begin
+    foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
+        continue when pg_catalog.to_regrole(v_role) is not null;
+        begin
+            execute pg_catalog.format('create role %I', v_role);
+            execute pg_catalog.format('comment on role %I is %L', v_role,
+                case v_role when 'freshet_admin' then 'Freshet: creates sinks on tables that it owns'
+                    else 'Freshet: runs workers' end);
+        exception
+            -- Roles are the whole cluster's: another database may be at it as well.
+            when duplicate_object or unique_violation then null;
+            when insufficient_privilege then
+                raise notice 'only % can use Freshet: there are no roles freshet_admin and freshet_worker, and it may not create them', current_user
+                    using hint = 'Have somebody create them, then run: select freshet.grant_roles();';
+                exit;
+        end;
+    end loop;
+
+    if pg_catalog.to_regrole('freshet_admin') is not null then
+        grant usage, create on schema freshet to freshet_admin;
+        grant select, insert, update, delete on all tables in schema freshet to freshet_admin;
+        grant usage on all sequences in schema freshet to freshet_admin;
+        for v_function in
+            select p.oid from pg_catalog.pg_proc p
+            where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
+        loop
+            execute pg_catalog.format('grant execute on function %s to freshet_admin', v_function);
+        end loop;
+    end if;
+
+    if pg_catalog.to_regrole('freshet_worker') is not null then
+        grant usage on schema freshet to freshet_worker;
+        grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.sink, freshet.lease,
+            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
+            freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
+        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        grant update on freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        grant delete on freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        for v_table in
+            select c.oid from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r' and c.relname like 'river\_%'
+        loop
+            execute pg_catalog.format('grant select, insert, update, delete on %s to freshet_worker', v_table);
+        end loop;
+        grant usage on all sequences in schema freshet to freshet_worker;
+        -- What changes which sinks there are is not a worker's business.
+        for v_function in
+            select p.oid from pg_catalog.pg_proc p
+            where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
+              and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink',
+                  'make_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
+        loop
+            execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);
+        end loop;
+    end if;
+
+    for v_source in select s.id from freshet.source s where s.relid is not null loop
+        perform freshet.grant_source(v_source);
+    end loop;
+end
+$$;
+
+revoke all on function freshet.grant_roles() from public;

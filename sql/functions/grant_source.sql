@@ -1,0 +1,62 @@
+-- Lets Freshet's roles read a source and its change table, and write to the latter.
+-- What this role may not grant is said in a notice, as the statement to run.
+create or replace function freshet.grant_source(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_source  record;
+    v_role    text;
+    v_grant   text;
+    v_table   text;
+begin
+    select s.relid, n.nspname, n.oid as schema, n.nspowner, c.relowner into v_source
+    from freshet.source s
+    join pg_catalog.pg_class c on c.oid = s.relid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where s.id = grant_source.source;
+    if not found then
+        return;
+    end if;
+
+    foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
+        continue when pg_catalog.to_regrole(v_role) is null;
+        for v_table in
+            select c.oid::pg_catalog.regclass::text
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r'
+              and c.relname ~ ('^changes_' || source || '(_|$)')
+              and not (pg_catalog.has_table_privilege(v_role, c.oid, 'select') and pg_catalog.has_table_privilege(v_role, c.oid, 'insert'))
+        loop
+            execute pg_catalog.format('grant select, insert on %s to %I', v_table, v_role);
+        end loop;
+        if not pg_catalog.has_sequence_privilege(v_role, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'), 'usage') then
+            execute pg_catalog.format('grant usage on sequence freshet.%I to %I', 'changes_' || source || '_id', v_role);
+        end if;
+    end loop;
+
+    if pg_catalog.to_regrole('freshet_worker') is null then
+        return;
+    end if;
+    if not pg_catalog.has_table_privilege('freshet_worker', v_source.relid, 'select') then
+        v_grant := pg_catalog.format('grant select on %s to freshet_worker', v_source.relid::pg_catalog.regclass);
+        if pg_catalog.pg_has_role(v_source.relowner, 'usage') then
+            execute v_grant;
+        else
+            raise notice 'the workers may not read % yet', v_source.relid::pg_catalog.regclass using hint = 'Run: ' || v_grant || ';';
+        end if;
+    end if;
+    if not pg_catalog.has_schema_privilege('freshet_worker', v_source.schema, 'usage') then
+        v_grant := pg_catalog.format('grant usage on schema %I to freshet_worker', v_source.nspname);
+        if pg_catalog.pg_has_role(v_source.nspowner, 'usage') then
+            execute v_grant;
+        else
+            raise notice 'the workers may not use the schema % yet', v_source.nspname
+                using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_source.nspowner), v_grant);
+        end if;
+    end if;
+end
+$$;
+
+revoke all on function freshet.grant_source(integer) from public;
