@@ -152,6 +152,7 @@ create table freshet.lease (
 
 create table freshet.worker (
     id            text primary key,
+    role          name not null,
     targets       text[] not null,
     started_at    timestamptz not null default clock_timestamp(),
     heartbeat_at  timestamptz not null default clock_timestamp()
@@ -1064,6 +1065,7 @@ as $$
 declare
     v_class   pg_catalog.pg_class;
     v_schema  name;
+    v_role    oid;
     v_name    text := source::pg_catalog.regclass::text;
 begin
     select * into v_class from pg_catalog.pg_class c where c.oid = check_source.source;
@@ -1102,6 +1104,19 @@ begin
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_class.relowner));
     end if;
+
+    -- Of the workers that run now, if there are any; else of those that may.
+    for v_role in
+        select pg_catalog.to_regrole(pg_catalog.quote_ident(w.role))
+        from freshet.worker w
+        where w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds'
+        union
+        select coalesce(pg_catalog.to_regrole('freshet_worker'), pg_catalog.to_regrole(pg_catalog.quote_ident(current_user)))
+        where not exists (
+            select from freshet.worker w where w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
+    loop
+        perform freshet.check_visible(source, v_role);
+    end loop;
 end
 $$;
 
@@ -1135,6 +1150,38 @@ end
 $$;
 
 revoke all on function freshet.check_targets(text[]) from public;
+
+-- Refuses to go on if row security could hide rows of a source from a role, this one by
+-- default: a hidden row would look like a deleted one. Returns an empty text. Called in the
+-- statement that reads the source, or under a lock on it: policies then stay as they are.
+create or replace function freshet.check_visible(source oid, role oid default null)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_role  oid := coalesce(role, pg_catalog.to_regrole(pg_catalog.quote_ident(current_user)));
+begin
+    if freshet.hides_rows(source, v_role) then
+        raise exception 'source: row security could hide rows of % from the role %, which would look like deletes',
+            source::pg_catalog.regclass, v_role::pg_catalog.regrole
+            using errcode = 'insufficient_privilege',
+                  hint = case when exists (
+                          select from pg_catalog.pg_policy p
+                          where p.polrelid = check_visible.source and not p.polpermissive and p.polcmd in ('r', '*')
+                            and exists (select from pg_catalog.unnest(p.polroles) as r (oid)
+                                        where r.oid = 0 or pg_catalog.pg_has_role(v_role, r.oid, 'usage')))
+                      then pg_catalog.format('A restrictive policy applies to it: have that policy name other roles, then run: ')
+                      else 'Run: ' end
+                      || pg_catalog.format('create policy freshet on %s for select to %s using (true);',
+                          source::pg_catalog.regclass, v_role::pg_catalog.regrole);
+    end if;
+    return '';
+end
+$$;
+
+revoke all on function freshet.check_visible(oid, oid) from public;
 
 -- What to say after an unknown column.
 create or replace function freshet.column_hint(source oid)
@@ -1802,8 +1849,8 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    insert into freshet.worker as w (id, targets)
-    values (heartbeat.worker, heartbeat.targets)
+    insert into freshet.worker as w (id, role, targets)
+    values (heartbeat.worker, current_user, heartbeat.targets)
     on conflict (id) do update
     set heartbeat_at = pg_catalog.clock_timestamp(), targets = excluded.targets;
 
@@ -1825,6 +1872,33 @@ end
 $$;
 
 revoke all on function freshet.heartbeat(text, text[], bigint[], bigint[], text[], text[], timestamptz[], text[]) from public;
+
+-- Whether row security could hide rows of a table from a role. Only a policy that lets
+-- everything through is taken for one that hides nothing.
+create or replace function freshet.hides_rows(relation oid, role oid)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    with policies as (
+        select p.polpermissive as permissive, coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), 'true') = 'true' as open
+        from pg_catalog.pg_policy p
+        where p.polrelid = hides_rows.relation and p.polcmd in ('r', '*')
+          and exists (
+              select from pg_catalog.unnest(p.polroles) as r (oid)
+              where r.oid = 0 or pg_catalog.pg_has_role(hides_rows.role, r.oid, 'usage'))
+    )
+    select c.relrowsecurity
+       and not r.rolsuper and not r.rolbypassrls
+       and (c.relforcerowsecurity or not pg_catalog.pg_has_role(r.oid, c.relowner, 'usage'))
+       and (not exists (select from policies p where p.permissive and p.open)
+            or exists (select from policies p where not p.permissive and not p.open))
+    from pg_catalog.pg_class c, pg_catalog.pg_roles r
+    where c.oid = hides_rows.relation and r.oid = hides_rows.role
+$$;
+
+revoke all on function freshet.hides_rows(oid, oid) from public;
 
 -- Whether the type of a column takes 'Ada' and 'ADA' for equal: citext. A collation
 -- that is not deterministic may do so too, but does not say it.
@@ -2891,6 +2965,9 @@ begin
     if upper is not null then
         v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, upper));
     end if;
+    -- While the lock is held no policy changes.
+    execute pg_catalog.format('lock table %s in access share mode', v_relid::pg_catalog.regclass);
+    perform freshet.check_visible(v_relid);
     return freshet.touch(v_sink.source_id,
         pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass, v_bounds));
 end

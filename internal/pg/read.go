@@ -18,10 +18,11 @@ const begin = "begin transaction isolation level read committed read only"
 // session belongs to others too.
 //
 // row_security = off turns rows that a policy hides into an error; hidden rows would
-// look like deleted ones. The planner settings keep a plan that was prepared on an
+// look like deleted ones. It is on for a query that itself makes sure that nothing is
+// hidden. The planner settings keep a plan that was prepared on an
 // empty table from scanning a grown one: every read here is by index.
 const pins = `select set_config('search_path', $1, true),
-set_config('row_security', 'off', true),
+set_config('row_security', $2, true),
 set_config('TimeZone', 'UTC', true),
 set_config('DateStyle', 'ISO, YMD', true),
 set_config('IntervalStyle', 'postgres', true),
@@ -39,7 +40,10 @@ const readTimeout = 40 * time.Second
 type Query struct {
 	// SearchPath for expressions of the user's, such as a filter.
 	SearchPath string
-	SQL        string
+	// RowSecurity is to be let through by policies; the statement must see to it that
+	// they hide nothing.
+	RowSecurity bool
+	SQL         string
 }
 
 // name under which a connection keeps the statement prepared.
@@ -75,7 +79,7 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row
 	}
 	pipe := conn.Conn().PgConn().StartPipeline(ctx)
 	pipe.SendQueryParams(begin, nil, nil, nil, nil)
-	pipe.SendQueryPrepared(name(pins), [][]byte{[]byte(q.SearchPath)}, nil, nil)
+	pipe.SendQueryPrepared(name(pins), [][]byte{[]byte(q.SearchPath), rowSecurity(q)}, nil, nil)
 	pipe.SendQueryPrepared(name(q.SQL), params, nil, binary)
 	pipe.SendQueryParams("commit", nil, nil, nil, nil)
 	err = errors.Join(pipe.Sync(), results(pipe, row))
@@ -83,6 +87,13 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row
 		err = closeErr
 	}
 	return err
+}
+
+func rowSecurity(q Query) []byte {
+	if q.RowSecurity {
+		return []byte("on")
+	}
+	return []byte("off")
 }
 
 var binary = []int16{1}

@@ -38,11 +38,14 @@ func NewReader(pool *pgxpool.Pool, sink *catalog.Sink) (*Reader, error) {
 	}
 	s := newStatements(r)
 	path := "pg_catalog, " + pgx.Identifier{sink.Schema}.Sanitize() + ", public"
-	r.claim = pg.Query{SearchPath: path, SQL: s.claim()}
-	r.chunk = pg.Query{SearchPath: path, SQL: s.chunk()}
-	r.sample = pg.Query{SearchPath: path, SQL: s.sample()}
-	r.touched = pg.Query{SearchPath: path, SQL: s.touched()}
-	r.lookup = pg.Query{SearchPath: path, SQL: s.lookup()}
+	query := func(sql string) pg.Query {
+		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql}
+	}
+	r.claim = query(s.claim())
+	r.chunk = query(s.chunk())
+	r.sample = query(s.sample())
+	r.touched = query(s.touched())
+	r.lookup = query(s.lookup())
 	return r, nil
 }
 

@@ -41,6 +41,15 @@ const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.
  || '|' || pg_catalog.pg_current_wal_insert_lsn() || '|' || pg_catalog.pg_current_wal_flush_lsn()
  || '|' || pg_catalog.statement_timestamp()`
 
+// meta is the expression for this sink. Where policies apply, it fails if they could hide
+// a row: in the same statement, for they cannot change while it reads.
+func (s statements) meta() string {
+	if s.r.sink.RowSecurity {
+		return fmt.Sprintf("%s || freshet.check_visible(%d::oid)", meta, s.r.sink.Relation)
+	}
+	return meta
+}
+
 func (s statements) quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // keys lists the key columns of alias as the key parts read them.
@@ -176,7 +185,7 @@ select null, freshet_t.freshet_present%[7]s%[8]s
 from freshet_k %[9]s`,
 		columns, s.changes, rendered,
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
-		meta, s.nulls(n+width),
+		s.meta(), s.nulls(n+width),
 		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), s.looked(s.changeColumn),
 		terms, s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }))
 }
@@ -226,7 +235,7 @@ from (select * from %[4]s as %[5]s where %[6]s order by %[7]s limit $2::bigint) 
 union all
 %s
 union all
-%s`, meta, s.nulls(n+width),
+%s`, s.meta(), s.nulls(n+width),
 		branch("$1::text[] is null and "+s.notNull(own)),
 		branch(fmt.Sprintf("$1::text[] is not null and (%s) > (%s)", s.order(own), s.bounds("$1"))))
 }
@@ -237,7 +246,7 @@ func (s statements) sample() string {
 	return fmt.Sprintf(`select %s as meta, null::boolean%s
 union all
 (select null, %s%s%s from %s as %s tablesample bernoulli ($1::float8) limit $2::bigint)`,
-		meta, s.nulls(n+width), s.filter, prefixed(s.keys(s.alias)), prefixed(s.r.object.Select(s.alias)), s.table, s.alias)
+		s.meta(), s.nulls(n+width), s.filter, prefixed(s.keys(s.alias)), prefixed(s.r.object.Select(s.alias)), s.table, s.alias)
 }
 
 // touched lists the tuples in ($2, $3] that transactions touched which snapshot $1
@@ -262,7 +271,7 @@ func (s statements) lookup() string {
 union all
 select null, freshet_t.freshet_present%[3]s%[4]s
 from (select %[5]s from unnest(%[6]s) as u (%[7]s) offset 0) as freshet_k %[8]s`,
-		meta, s.nulls(n+width),
+		s.meta(), s.nulls(n+width),
 		prefixed(s.lookupKeys()), prefixed(valueNames(width)),
 		s.each(", ", func(i int) string {
 			k := s.r.sink.KeyColumns[i]

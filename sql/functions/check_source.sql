@@ -8,6 +8,7 @@ as $$
 declare
     v_class   pg_catalog.pg_class;
     v_schema  name;
+    v_role    oid;
     v_name    text := source::pg_catalog.regclass::text;
 begin
     select * into v_class from pg_catalog.pg_class c where c.oid = check_source.source;
@@ -46,6 +47,19 @@ begin
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_class.relowner));
     end if;
+
+    -- Of the workers that run now, if there are any; else of those that may.
+    for v_role in
+        select pg_catalog.to_regrole(pg_catalog.quote_ident(w.role))
+        from freshet.worker w
+        where w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds'
+        union
+        select coalesce(pg_catalog.to_regrole('freshet_worker'), pg_catalog.to_regrole(pg_catalog.quote_ident(current_user)))
+        where not exists (
+            select from freshet.worker w where w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
+    loop
+        perform freshet.check_visible(source, v_role);
+    end loop;
 end
 $$;
 

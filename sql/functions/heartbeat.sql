@@ -15,8 +15,8 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    insert into freshet.worker as w (id, targets)
-    values (heartbeat.worker, heartbeat.targets)
+    insert into freshet.worker as w (id, role, targets)
+    values (heartbeat.worker, current_user, heartbeat.targets)
     on conflict (id) do update
     set heartbeat_at = pg_catalog.clock_timestamp(), targets = excluded.targets;
 

@@ -32,6 +32,9 @@ begin
     if upper is not null then
         v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, upper));
     end if;
+    -- While the lock is held no policy changes.
+    execute pg_catalog.format('lock table %s in access share mode', v_relid::pg_catalog.regclass);
+    perform freshet.check_visible(v_relid);
     return freshet.touch(v_sink.source_id,
         pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass, v_bounds));
 end

@@ -107,6 +107,7 @@ create table freshet.lease (
 
 create table freshet.worker (
     id            text primary key,
+    role          name not null,
     targets       text[] not null,
     started_at    timestamptz not null default clock_timestamp(),
     heartbeat_at  timestamptz not null default clock_timestamp()
