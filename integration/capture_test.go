@@ -25,7 +25,7 @@ func (e *env) changes() int {
 }
 
 func TestApplicationNeedsNoRightOnFreshet(t *testing.T) {
-	e := newEnv(t)
+	e := newEnv(t).admin()
 	e.lazyUsers()
 	role := "app_of_" + one[string](e, "select current_database()")
 	e.exec("create role " + role)
@@ -94,7 +94,7 @@ func TestErrorWhileCapturingIsAGapAndNoError(t *testing.T) {
 	}
 
 	// Nowhere to note the gap either: still not the application's error.
-	e.exec("drop table freshet.capture_gap cascade")
+	e.admin().exec("drop table freshet.capture_gap cascade")
 	e.exec("insert into users (id, name) values (4, 'four')")
 	if n := one[int](e, "select count(*) from users"); n != 1 {
 		t.Errorf("%d rows", n)

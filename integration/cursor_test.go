@@ -415,7 +415,7 @@ func TestEveryKindOfStatementIsFollowed(t *testing.T) {
 		if version < c.since {
 			continue
 		}
-		e.transaction(c.statements...)
+		e.admin().transaction(c.statements...)
 		t.Log(c.name)
 		e.follow("users:*", usersPromise)
 		e.follow("family:*", family)

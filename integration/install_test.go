@@ -93,7 +93,7 @@ func TestMigratingAgainChangesNothing(t *testing.T) {
 		e.migrate()
 		e.exec("update users set name = format('round %s', $1::int) where id % 3 = 0", n)
 	}
-	p := e.process("migrate")
+	p := e.admin().process("migrate")
 	if status := p.wait(patience); status != 0 {
 		t.Errorf("freshet migrate on an installed database: exit status %d", status)
 	}

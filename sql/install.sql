@@ -99,10 +99,9 @@ create table freshet.sink (
     filter            text,
     -- null: entries do not expire
     expires           interval,
-    -- keys that were in a target before the sink are taken over
-    adopt             boolean not null default false,
     targets           text[] not null,
-    shards            integer not null,
+    shards            integer not null
+        constraint sink_shards_are_few check (shards between 1 and 64),
     capture           text not null,
     on_schema_change  text not null,
     max_lag           interval not null,
@@ -118,14 +117,14 @@ create table freshet.sink (
 
 create index sink_source_id_idx on freshet.sink (source_id);
 
--- Work that one worker at a time may do: a lane, a range of a backfill, or the
--- removal of a dropped sink's entries. Whoever does it holds the lease under its
+-- Work that one worker at a time may do: a lane, a range of a backfill, a sweep, or the
+-- removal of a dropped sink's entries; or a lane that was, before its sink had fewer shards. Whoever does it holds the lease under its
 -- epoch; the same epoch and nonce stand in the fence of the lease's control key.
 create table freshet.lease (
     id             bigint generated always as identity primary key,
     sink_id        integer not null constraint lease_sink_fkey references freshet.sink (id) on delete cascade,
     kind           text not null
-        constraint lease_kind_is_known check (kind in ('sync', 'backfill', 'sweep', 'purge')),
+        constraint lease_kind_is_known check (kind in ('sync', 'retired', 'backfill', 'sweep', 'purge')),
     target         text not null,
     -- the last part of the control key: the shard of a lane, b<number> of a range
     part           text not null,
@@ -137,8 +136,16 @@ create table freshet.lease (
     -- true from just before the control key is first written: if the key is missing
     -- afterwards, the target has lost it
     stamped        boolean not null default false,
-    -- so many keys of the sink's are in the target and not from it: nothing is written
+    -- the definition of the sink under which no control key of this lease's is older
+    definition     integer not null default 0,
+    -- the cursor counts, whatever an older one in the control key says: shards were changed
+    recut          boolean not null default false,
+    -- keys that others have written to the target may be taken over, once
+    adopt          boolean not null default false,
+    -- so many keys of the sink's form are in the target and not from it, or another
+    -- installation writes them: nothing is written
     blocked        bigint,
+    blocked_by     text,
     finished_at    timestamptz,
     -- copy of the cursor in the control key, at most a heartbeat old
     cursor         text not null,
@@ -165,6 +172,8 @@ create table freshet.backfill_run (
     state           text not null default 'queued'
         constraint backfill_run_state_is_known check (state in ('queued', 'running', 'completed', 'cancelled')),
     rows_estimated  bigint not null default 0,
+    -- rows a second at most, all ranges together; null: no limit
+    rate            integer,
     -- the first chunk has to be read in a snapshot that covers this one
     requested       pg_snapshot not null default pg_current_snapshot(),
     created_at      timestamptz not null default clock_timestamp(),
@@ -732,7 +741,8 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink  freshet.sink := freshet.find_sink(name);
+    v_sink     freshet.sink := freshet.find_sink(name);
+    v_unknown  text;
 begin
     perform freshet.check_owner(v_sink.id);
     perform freshet.refuse_later('source', source is not null);
@@ -744,19 +754,42 @@ begin
     perform freshet.refuse_later('expires', expires is not null);
     perform freshet.refuse_later('expires_at', expires_at is not null);
     perform freshet.refuse_later('targets', targets is not null);
-    perform freshet.refuse_later('shards', shards is not null);
     perform freshet.refuse_later('capture', capture is not null);
     perform freshet.refuse_later('backfill', backfill is not null);
     perform freshet.refuse_later('accept_drift', accept_drift is not null);
     perform freshet.refuse_later('on_schema_change', on_schema_change is not null);
     perform freshet.refuse_later('max_lag', max_lag is not null);
     perform freshet.refuse_later('max_pending', max_pending is not null);
-    perform freshet.refuse_later('max_rate', max_rate is not null);
-    perform freshet.refuse_later('reset', reset is not null);
 
+    select pg_catalog.string_agg(pg_catalog.format('"%s"', r), ', ') into v_unknown
+    from pg_catalog.unnest(reset) as r
+    where r is null or r <> 'max_rate';
+    if v_unknown is not null then
+        raise exception 'reset: % cannot be reset', v_unknown
+            using errcode = 'invalid_parameter_value', hint = 'What this version can reset is: max_rate.';
+    end if;
+    if 'max_rate' = any (reset) and max_rate is not null then
+        raise exception 'reset: max_rate is both set and reset' using errcode = 'invalid_parameter_value';
+    end if;
+    perform freshet.check_shards(coalesce(shards, 1));
+    perform freshet.check_rate('max_rate', max_rate);
+
+    perform freshet.lock_definitions();
     update freshet.sink s
-    set adopt = coalesce(alter_sink.adopt, s.adopt), revision = s.revision + 1
-    where s.id = v_sink.id;
+    set max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
+        revision = s.revision + 1
+    where s.id = v_sink.id
+    returning * into v_sink;
+    -- A re-warm that runs obeys the new rate from its next chunk on.
+    update freshet.backfill_run b
+    set rate = v_sink.max_rate
+    where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running');
+    if adopt then
+        update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync';
+    end if;
+    if shards <> v_sink.shards then
+        perform freshet.recut(v_sink.id, shards);
+    end if;
 end
 $$;
 
@@ -1055,6 +1088,42 @@ $$;
 
 revoke all on function freshet.check_owner(integer) from public;
 
+-- Refuses a number of rows a second that nothing could be done at.
+create or replace function freshet.check_rate(argument text, rate integer)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if rate < 1 then
+        raise exception '%: % rows a second is no rate', argument, rate
+            using errcode = 'invalid_parameter_value',
+                  hint = pg_catalog.format('Leave %s out for no limit.', argument);
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_rate(text, integer) from public;
+
+-- Refuses a number of shards that makes no sense.
+create or replace function freshet.check_shards(shards integer)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if shards is null or shards not between 1 and 64 then
+        raise exception 'shards: % is not between 1 and 64', coalesce(shards::text, 'null')
+            using errcode = 'invalid_parameter_value',
+                  hint = 'One shard keeps up with most tables; more let several workers share the changes of one sink.';
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_shards(integer) from public;
+
 -- Refuses what cannot feed a sink, saying why.
 create or replace function freshet.check_source(source oid)
 returns void
@@ -1236,13 +1305,11 @@ begin
     perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
     perform freshet.refuse_later('expires_at', expires_at is not null);
-    perform freshet.refuse_later('shards', shards is distinct from 1);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
     perform freshet.refuse_later('accept_drift', accept_drift is distinct from false);
     perform freshet.refuse_later('on_schema_change', on_schema_change is distinct from 'rewarm');
     perform freshet.refuse_later('max_lag', max_lag is distinct from interval '24 hours');
     perform freshet.refuse_later('max_pending', max_pending is not null);
-    perform freshet.refuse_later('max_rate', max_rate is not null);
 
     if name is null or name !~ '^[a-z][a-z0-9_]{0,47}$' then
         raise exception 'name: "%" is not a sink name', name
@@ -1263,6 +1330,8 @@ begin
             hint = 'Give how long an entry lives after it was written; leave expires out for ever.';
     end if;
     expires := nullif(expires, interval '0');
+    perform freshet.check_shards(shards);
+    perform freshet.check_rate('max_rate', max_rate);
     perform freshet.check_targets(targets);
     perform freshet.lock_definitions();
     if exists (select from freshet.sink s where s.name = create_sink.name) then
@@ -1361,19 +1430,19 @@ begin
     perform freshet.grant_source(v_source.id);
 
     insert into freshet.sink (
-        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, adopt, targets, shards,
+        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, targets, shards,
         capture, on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
-        create_sink.filter, create_sink.expires, create_sink.adopt, create_sink.targets, create_sink.shards, create_sink.capture,
+        create_sink.filter, create_sink.expires, create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning id into v_sink;
 
     -- The cursor is taken after the lock: what was captured by then, this very
     -- transaction's own later writes included, counts as not yet applied.
     for v_lease in
-        insert into freshet.lease (sink_id, kind, target, part, cursor)
-        select v_sink, 'sync', t.target, p.shard::text, freshet.cursor_now()::text
+        insert into freshet.lease (sink_id, kind, target, part, cursor, adopt)
+        select v_sink, 'sync', t.target, p.shard::text, freshet.cursor_now()::text, create_sink.adopt
         from pg_catalog.unnest(targets) as t (target), pg_catalog.generate_series(0, shards - 1) as p (shard)
         returning id
     loop
@@ -2025,41 +2094,14 @@ $$;
 
 revoke all on function freshet.key_tokens(jsonb) from public;
 
--- Whether two key templates could render the same key: walks both at once, each
--- place of one against each place of the other that some common beginning leads to.
+-- Whether two key templates could render the same key.
 create or replace function freshet.keys_overlap(one jsonb, other jsonb)
 returns boolean
 language sql
 immutable
 set search_path = ''
 as $$
-    with recursive
-    tokens as (select freshet.key_tokens(one) as a, freshet.key_tokens(other) as b),
-    reached (i, j) as (
-        select 1, 1
-        union
-        select s.i, s.j
-        from reached r
-        cross join tokens t
-        cross join lateral (select t.a[r.i] as x, t.b[r.j] as y) c
-        cross join lateral (
-            -- both go on by the same character
-            select r.i + 1 as i, r.j + 1 as j where c.x like '=%' and c.x = c.y
-            union all
-            -- a column may end anywhere
-            select r.i + 1, r.j where c.x not like '=%'
-            union all
-            select r.i, r.j + 1 where c.y not like '=%'
-            union all
-            -- or take the other's character
-            select r.i, r.j + 1 where c.y like '=%' and (c.x = '*' or (c.x like '[%' and pg_catalog.substr(c.y, 2) ~ c.x))
-            union all
-            select r.i + 1, r.j where c.x like '=%' and (c.y = '*' or (c.y like '[%' and pg_catalog.substr(c.x, 2) ~ c.y))
-        ) s
-    )
-    select exists (
-        select from reached r, tokens t
-        where r.i > pg_catalog.cardinality(t.a) and r.j > pg_catalog.cardinality(t.b))
+    select freshet.tokens_overlap(freshet.key_tokens(one), freshet.key_tokens(other))
 $$;
 
 revoke all on function freshet.keys_overlap(jsonb, jsonb) from public;
@@ -2536,6 +2578,67 @@ $$;
 
 revoke all on function freshet.record_gap(integer, text, text, text) from public;
 
+-- Gives a sink another number of shards, while it is written to. The definition is
+-- raised, so that before anything is written by the new lanes every control key of the
+-- old ones refuses whoever still works by it. Every new lane begins where the slowest of
+-- the old ones is: what others had applied already is looked up once more.
+create or replace function freshet.recut(sink integer, shards integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_target  record;
+    v_lease   record;
+begin
+    update freshet.sink s
+    set shards = recut.shards, definition = s.definition + 1, revision = s.revision + 1
+    where s.id = recut.sink;
+
+    for v_target in
+        select l.target, min(l.as_of) as as_of, pg_catalog.bool_or(l.adopt) as adopt,
+               (select (m.xmin || ':' || m.xmin || ':')::pg_catalog.pg_snapshot
+                from (select min(pg_catalog.pg_snapshot_xmin(
+                          pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot)::text::bigint) as xmin) m) as cursor
+        from freshet.lease l
+        where l.sink_id = recut.sink and l.kind = 'sync'
+        group by l.target
+    loop
+        -- A lane that comes and goes: what the earlier one of its number may have
+        -- written is this one's to answer for.
+        update freshet.lease l
+        set stamped = l.stamped or r.stamped, definition = least(l.definition, r.definition)
+        from freshet.lease r
+        where l.sink_id = recut.sink and l.kind = 'sync' and l.target = v_target.target and l.part::integer >= recut.shards
+          and r.sink_id = l.sink_id and r.kind = 'retired' and r.target = l.target and r.part = l.part;
+        delete from freshet.lease r
+        using freshet.lease l
+        where l.sink_id = recut.sink and l.kind = 'sync' and l.target = v_target.target and l.part::integer >= recut.shards
+          and r.sink_id = l.sink_id and r.kind = 'retired' and r.target = l.target and r.part = l.part;
+        -- Heartbeats under the old epoch no longer count.
+        update freshet.lease l
+        set kind = 'retired', epoch = l.epoch + 1, holder = null, finished_at = pg_catalog.clock_timestamp()
+        where l.sink_id = recut.sink and l.kind = 'sync' and l.target = v_target.target and l.part::integer >= recut.shards;
+
+        insert into freshet.lease (sink_id, kind, target, part, cursor, adopt)
+        select recut.sink, 'sync', v_target.target, p.shard::text, '', v_target.adopt
+        from pg_catalog.generate_series(0, recut.shards - 1) as p (shard)
+        on conflict do nothing;
+
+        for v_lease in
+            update freshet.lease l
+            set cursor = v_target.cursor::text, passed = v_target.cursor, as_of = v_target.as_of, recut = true
+            where l.sink_id = recut.sink and l.kind = 'sync' and l.target = v_target.target
+            returning l.id, l.epoch
+        loop
+            perform freshet.release_lease(v_lease.id, v_lease.epoch);
+        end loop;
+    end loop;
+end
+$$;
+
+revoke all on function freshet.recut(integer, integer) from public;
+
 -- Has the entries of one key tuple looked at again: its parts as text, in the order in
 -- which the columns stand in the key.
 create or replace function freshet.refresh(sink text, variadic key text[])
@@ -2672,8 +2775,9 @@ declare
 begin
     select * into strict v_sink from freshet.sink s where s.id = request_backfill.sink;
 
-    insert into freshet.backfill_run (sink_id, reason, rows_estimated)
-    select v_sink.id, request_backfill.reason, freshet.estimate_rows(s.relid)
+    insert into freshet.backfill_run (sink_id, reason, rows_estimated, rate)
+    select v_sink.id, request_backfill.reason, freshet.estimate_rows(s.relid),
+           case when request_backfill.reason = 'rewarm' then v_sink.max_rate end
     from freshet.source s
     where s.id = v_sink.source_id
     returning id into v_run;
@@ -2816,6 +2920,31 @@ $$;
 
 revoke all on function freshet.snapshot_covers(pg_snapshot, pg_snapshot) from public;
 
+-- Notes that a lease's control key is about to be written for the first time, under this
+-- definition of its sink. False if the lease has passed on, or the sink was redefined:
+-- whoever redefines it looks only at the control keys that were noted by then.
+create or replace function freshet.stamp_lease(lease bigint, epoch bigint, definition integer)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform from freshet.sink s
+    where s.id = (select l.sink_id from freshet.lease l where l.id = stamp_lease.lease)
+      and s.definition = stamp_lease.definition
+    for share;
+    if not found then
+        return false;
+    end if;
+    update freshet.lease l
+    set stamped = true, definition = stamp_lease.definition
+    where l.id = stamp_lease.lease and l.epoch = stamp_lease.epoch;
+    return found;
+end
+$$;
+
+revoke all on function freshet.stamp_lease(bigint, bigint, integer) from public;
+
 -- Has a worker look for entries of a sink that have no row any more, and remove them.
 create or replace function freshet.sweep(sink text)
 returns void
@@ -2866,6 +2995,46 @@ end
 $$;
 
 revoke all on function freshet.take_over(text[], interval) from public;
+
+-- Whether two key templates, as freshet.key_tokens lists them, could render the same key:
+-- walks both at once, each place of one against each place of the other that some common
+-- beginning leads to.
+create or replace function freshet.tokens_overlap(one text[], other text[])
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+    with recursive
+    tokens as (select one as a, other as b),
+    reached (i, j) as (
+        select 1, 1
+        union
+        select s.i, s.j
+        from reached r
+        cross join tokens t
+        cross join lateral (select t.a[r.i] as x, t.b[r.j] as y) c
+        cross join lateral (
+            -- both go on by the same character
+            select r.i + 1 as i, r.j + 1 as j where c.x like '=%' and c.x = c.y
+            union all
+            -- a column may end anywhere
+            select r.i + 1, r.j where c.x not like '=%'
+            union all
+            select r.i, r.j + 1 where c.y not like '=%'
+            union all
+            -- or take the other's character
+            select r.i, r.j + 1 where c.y like '=%' and (c.x = '*' or (c.x like '[%' and pg_catalog.substr(c.y, 2) ~ c.x))
+            union all
+            select r.i + 1, r.j where c.x like '=%' and (c.y = '*' or (c.y like '[%' and pg_catalog.substr(c.x, 2) ~ c.y))
+        ) s
+    )
+    select exists (
+        select from reached r, tokens t
+        where r.i > pg_catalog.cardinality(t.a) and r.j > pg_catalog.cardinality(t.b))
+$$;
+
+revoke all on function freshet.tokens_overlap(text[], text[]) from public;
 
 -- Touches the tuples that a query returns: the key columns of a source by attribute
 -- number, as the change table has them. Returns how many they were. Readers read every
@@ -3130,6 +3299,7 @@ select s.name as sink,
        s.targets,
        s.shards,
        s.capture,
+       s.max_rate,
        s.coverage,
        s.definition,
        s.created_at
@@ -3149,7 +3319,7 @@ select s.name as sink,
                select from freshet.worker w
                where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
                then 'unserved'
-           when l.blocked > 0 then 'blocked'
+           when l.blocked > 0 or l.blocked_by is not null then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
            when l.as_of is null or l.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
@@ -3162,7 +3332,11 @@ select s.name as sink,
        l.holder as worker,
        case when l.blocked > 0 then pg_catalog.format(
            '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
-           'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name) else l.last_error end as last_error,
+           'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
+           when l.blocked_by is not null then pg_catalog.format(
+           '%s writes keys of the form %s: drop that sink, or take its keys over with '
+           'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
+           else l.last_error end as last_error,
        l.last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
@@ -3207,7 +3381,8 @@ select s.name as sink,
        c.key,
        c.xid as transaction,
        c.id,
-       coalesce(pg_catalog.pg_visible_in_snapshot(c.xid, l.passed), false) as passed
+       (select pg_catalog.bool_and(coalesce(pg_catalog.pg_visible_in_snapshot(c.xid, a.passed), false))
+        from freshet.lease a where a.sink_id = s.id and a.kind = 'sync' and a.target = l.target) as passed
 from freshet.sink s
 join freshet.source o on o.id = s.source_id and o.relid is not null
 join freshet.lease l on l.sink_id = s.id and l.kind = 'sync' and l.part = '0'
@@ -3215,7 +3390,7 @@ cross join lateral freshet.changes_of(o.id, 1000) c
 where s.state <> 'dropping';
 
 comment on view freshet.recent_changes
-is 'The newest thousand changes captured for each sink, and whether its lane has passed them: then they are in Redis.';
+is 'The newest thousand changes captured for each sink, and whether its lanes have passed them: then they are in Redis.';
 
 revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes from public;
 

@@ -43,7 +43,7 @@ func settleOnce(ctx context.Context, db *pgxpool.Pool, targets []string) (worked
 				join freshet.sink s on s.id = l.sink_id
 				where l.target = any ($1) and l.finished_at is null and s.state <> 'paused'
 				  and (s.state = 'dropping' or not exists (
-				      select from freshet.lease b where b.sink_id = l.sink_id and b.target = l.target and b.blocked > 0))
+				      select from freshet.lease b where b.sink_id = l.sink_id and b.target = l.target and (b.blocked > 0 or b.blocked_by is not null)))
 				  and (l.kind <> 'sync'
 				       or (s.state = 'active' and not coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false)))
 			)

@@ -14,6 +14,7 @@ import (
 	"github.com/freshet/freshet/internal/durable"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/redefine"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
@@ -49,6 +50,9 @@ type state struct {
 	// upper and open describe the intent that is open, if any.
 	upper []string
 	open  bool
+	// rate is this range's share of the rows a second that the backfill may read, 0
+	// without a limit.
+	rate float64
 }
 
 // Session works over one connection to Redis. It returns true when the range is done,
@@ -73,11 +77,12 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 			return false, ctx.Err()
 		}
 	}
-	if !r.held.Stamped {
-		// The lane looks at the target first.
-		if begun, err := r.laneHasBegun(ctx, end); err != nil || !begun {
-			return false, err
-		}
+	// The lanes look at the target first.
+	if begun, err := r.lanesHaveBegun(ctx, end); err != nil || !begun {
+		return false, err
+	}
+	if err := redefine.Older(ctx, r.Config, r.target, sink); err != nil {
+		return false, err
 	}
 	reader, err := source.NewReader(r.Bulk, sink)
 	if err != nil {
@@ -87,7 +92,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	writer, err := fence.Open(ctx, r.target, fence.Key(r.Installation, sink.ID, r.held.Part))
+	writer, err := fence.Open(ctx, r.target, fence.Key(r.Installation, sink.ID, r.held.Part), fence.OwnerKey(r.Installation, sink.ID))
 	if err != nil {
 		return false, fmt.Errorf("target %s: %w", r.target.Name, err)
 	}
@@ -99,23 +104,27 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	w := &walk{r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control, incarnation)}
+	known, err := r.known(ctx)
+	if err != nil {
+		return false, err
+	}
+	w := &walk{pace: newPace(known.rate), r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control, incarnation)}
 	return w.run(ctx, end, after)
 }
 
-// lanePause is how often a range looks whether its lane has begun.
+// lanePause is how often a range looks whether its lanes have begun.
 const lanePause = 50 * time.Millisecond
 
-// laneHasBegun waits until the lane of the same target has written its control key, which
-// it does when nothing stands in the way of the first write. False: end was closed.
-func (r *Range) laneHasBegun(ctx context.Context, end <-chan struct{}) (bool, error) {
+// lanesHaveBegun waits until every lane of the same target has written its control key,
+// which it does when nothing stands in the way of writing. False: end was closed.
+func (r *Range) lanesHaveBegun(ctx context.Context, end <-chan struct{}) (bool, error) {
 	for {
 		var begun bool
 		err := r.Control.QueryRow(ctx, `
-			select coalesce(bool_and(stamped), false) from freshet.lease where sink_id = $1 and target = $2 and kind = 'sync'`,
+			select coalesce(bool_and(stamped and blocked is null and blocked_by is null), false) from freshet.lease where sink_id = $1 and target = $2 and kind = 'sync'`,
 			r.held.SinkID, r.target.Name).Scan(&begun)
 		if err != nil {
-			return false, fmt.Errorf("look for the lane: %w", err)
+			return false, fmt.Errorf("look for the lanes: %w", err)
 		}
 		if begun {
 			return true, nil
@@ -153,12 +162,8 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 
 	// Fence first: after this, nobody else can let an open intent land.
 	if !r.held.Stamped {
-		tag, err := r.Control.Exec(ctx, "update freshet.lease set stamped = true where id = $1 and epoch = $2", r.held.ID, r.held.Epoch)
-		if err != nil {
-			return nil, "", fmt.Errorf("note first write: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return nil, "", lease.ErrLost
+		if err := catalog.Stamp(ctx, r.Control, r.held.ID, r.held.Epoch, own.Definition); err != nil {
+			return nil, "", err
 		}
 		r.held.Stamped = true
 		was.Cursor = encode(nil)
@@ -198,9 +203,11 @@ func (r *Range) known(ctx context.Context) (state, error) {
 			from freshet.backfill_range r
 			where r.lease_id = $1 and b.id = r.run_id and b.state = 'queued'
 		)
-		select position, intent_upper, intent_snapshot is not null
-		from freshet.backfill_range where lease_id = $1`,
-		r.held.ID).Scan(&s.position, &s.upper, &s.open)
+		select r.position, r.intent_upper, r.intent_snapshot is not null,
+		       coalesce(b.rate::float8 / (select count(*) from freshet.backfill_range o where o.run_id = b.id and o.finished_at is null), 0)
+		from freshet.backfill_range r join freshet.backfill_run b on b.id = r.run_id
+		where r.lease_id = $1`,
+		r.held.ID).Scan(&s.position, &s.upper, &s.open, &s.rate)
 	if err != nil {
 		return s, fmt.Errorf("read range: %w", err)
 	}
@@ -258,6 +265,7 @@ type walk struct {
 	own     fence.Fence
 	inRedis string
 	durable *durable.Waiter
+	pace    *pace
 }
 
 func (w *walk) run(ctx context.Context, stop <-chan struct{}, after []string) (bool, error) {
@@ -297,8 +305,12 @@ func (w *walk) read(ctx context.Context, stop <-chan struct{}, after []string, f
 			return ctx.Err()
 		}
 		entries.Reset()
+		limit = w.pace.limit(limit)
 		read, err := w.reader.Chunk(ctx, after, limit, entries)
 		if err != nil {
+			return err
+		}
+		if err := w.pace.wait(ctx, read.Rows); err != nil {
 			return err
 		}
 		if read.Incarnation != w.own.Incarnation {

@@ -14,6 +14,7 @@ type Kind string
 // The kinds of lease.
 const (
 	Sync     Kind = "sync"
+	Retired  Kind = "retired"
 	Backfill Kind = "backfill"
 	Sweep    Kind = "sweep"
 	Purge    Kind = "purge"
@@ -31,6 +32,9 @@ type Lease struct {
 	// Stamped: the control key has been written before, so a missing one was lost.
 	Stamped bool
 	Cursor  string
+	// Recut: Cursor counts, and an older or newer one in the control key does not: the
+	// shards of the sink were changed.
+	Recut bool
 }
 
 // ErrNotOurs is returned when a lease has moved on to another epoch or holder.
@@ -44,8 +48,8 @@ func TakeLease(ctx context.Context, db Querier, id, epoch int64, worker string) 
 		update freshet.lease
 		set holder = $3, heartbeat_at = clock_timestamp()
 		where id = $1 and epoch = $2 and holder is null and finished_at is null
-		returning sink_id, kind, target, part, epoch, nonce, stamped, cursor`,
-		id, epoch, worker).Scan(&l.SinkID, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor)
+		returning sink_id, kind, target, part, epoch, nonce, stamped, cursor, recut`,
+		id, epoch, worker).Scan(&l.SinkID, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor, &l.Recut)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Lease{}, ErrNotOurs
 	}
@@ -100,4 +104,18 @@ func Incarnation(ctx context.Context, db Querier) (string, error) {
 		return "", errors.New("draw incarnation: the value is still missing")
 	}
 	return *id, nil
+}
+
+// Stamp notes that the control key of a lease is about to be written for the first time,
+// under this definition of its sink. It returns ErrNotOurs when the lease has passed on or
+// the sink was redefined.
+func Stamp(ctx context.Context, db Querier, id, epoch int64, definition int32) error {
+	var ours bool
+	if err := db.QueryRow(ctx, "select freshet.stamp_lease($1, $2, $3)", id, epoch, definition).Scan(&ours); err != nil {
+		return fmt.Errorf("note first write: %w", err)
+	}
+	if !ours {
+		return ErrNotOurs
+	}
+	return nil
 }

@@ -41,3 +41,6 @@ func Parse(s string) (Fence, error) {
 func Key(installation string, sink int32, part string) string {
 	return "freshet:" + installation + ":" + strconv.Itoa(int(sink)) + ":" + part
 }
+
+// OwnerKey is there while a sink of an installation owns its keys.
+func OwnerKey(installation string, sink int32) string { return Key(installation, sink, "owner") }

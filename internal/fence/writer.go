@@ -15,6 +15,10 @@ import (
 // writer's, or was touched by anyone else: nothing of the batch was applied.
 var ErrFenced = errors.New("another writer holds the fence")
 
+// ErrUnowned is returned when the owner key is missing: the entries are nobody's, or
+// another installation's.
+var ErrUnowned = errors.New("the sink does not own its keys")
+
 // State is what a control key says.
 type State struct {
 	Exists bool
@@ -42,7 +46,10 @@ const (
 // Writer writes under one control key over one connection. It is not safe for
 // concurrent use. After any error it is of no use: close it and open another.
 type Writer struct {
-	key    string
+	key string
+	// owner is the key that says that the entries are the sink's; whoever takes them over
+	// deletes it. Empty: not asked for.
+	owner  string
 	client *redis.Client
 	conn   *redis.Conn
 	// watched is the control key as it was read under the WATCH that guards the next EXEC.
@@ -55,14 +62,15 @@ type Writer struct {
 	broken error
 }
 
-// Open connects, watches the control key and reads it.
-func Open(ctx context.Context, t *target.Target, key string) (*Writer, error) {
+// Open connects, watches the control key and the owner key and reads them. An empty owner
+// is not asked for.
+func Open(ctx context.Context, t *target.Target, key, owner string) (*Writer, error) {
 	client := t.Single()
-	w := &Writer{key: key, client: client, conn: client.Conn(), expires: true}
+	w := &Writer{key: key, owner: owner, client: client, conn: client.Conn(), expires: true}
 	pipe := w.conn.Pipeline()
-	watch, read := w.watch(ctx, pipe)
+	watched := w.watch(ctx, pipe)
 	_, err := pipe.Exec(ctx)
-	if err = w.settle(err, watch, read); err != nil {
+	if err = w.settle(err, watched); err != nil {
 		return nil, errors.Join(fmt.Errorf("read control key: %w", err), w.Close())
 	}
 	return w, nil
@@ -142,7 +150,7 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 	}
 	w.expires = ttl > 0
 	exec := pipe.Do(ctx, "exec")
-	watch, read := w.watch(ctx, pipe)
+	watched := w.watch(ctx, pipe)
 
 	_, pipeErr := pipe.Exec(ctx)
 	if err := applied(queued, exec); err != nil {
@@ -152,7 +160,7 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 		return err
 	}
 	// EXEC was accepted. What went wrong after it concerns the next write.
-	w.broken = w.settle(pipeErr, watch, read)
+	w.broken = w.settle(pipeErr, watched)
 	if w.broken == nil && w.watched != next {
 		w.broken = ErrFenced
 	}
@@ -218,27 +226,40 @@ func applied(queued []*redis.Cmd, exec *redis.Cmd) error {
 	return nil
 }
 
-func (w *Writer) watch(ctx context.Context, pipe redis.Pipeliner) (watch, read *redis.Cmd) {
-	return pipe.Do(ctx, "watch", w.key), pipe.Do(ctx, "hmget", w.key, fieldFence, fieldCursor)
+// watched are the replies to a WATCH and to the reads under it.
+type watched struct {
+	watch, read, owned *redis.Cmd
+}
+
+func (w *Writer) watch(ctx context.Context, pipe redis.Pipeliner) watched {
+	read := func() *redis.Cmd { return pipe.Do(ctx, "hmget", w.key, fieldFence, fieldCursor) }
+	if w.owner == "" {
+		return watched{watch: pipe.Do(ctx, "watch", w.key), read: read()}
+	}
+	return watched{watch: pipe.Do(ctx, "watch", w.key, w.owner), read: read(), owned: pipe.Do(ctx, "exists", w.owner)}
 }
 
 // settle takes over what was read under a new WATCH.
-func (w *Writer) settle(pipeErr error, watch, read *redis.Cmd) error {
-	if err := watch.Err(); err != nil {
-		return err
-	}
-	if err := read.Err(); err != nil {
-		return err
+func (w *Writer) settle(pipeErr error, r watched) error {
+	for _, cmd := range []*redis.Cmd{r.watch, r.read, r.owned} {
+		if cmd != nil && cmd.Err() != nil {
+			return cmd.Err()
+		}
 	}
 	if pipeErr != nil {
 		return pipeErr
 	}
-	if status, _ := watch.Val().(string); status != "OK" {
-		return fmt.Errorf("WATCH answered %v", watch.Val())
+	if status, _ := r.watch.Val().(string); status != "OK" {
+		return fmt.Errorf("WATCH answered %v", r.watch.Val())
 	}
-	fields, ok := read.Val().([]any)
+	if r.owned != nil {
+		if n, ok := r.owned.Val().(int64); !ok || n != 1 {
+			return ErrUnowned
+		}
+	}
+	fields, ok := r.read.Val().([]any)
 	if !ok || len(fields) != 2 {
-		return fmt.Errorf("HMGET answered %v", read.Val())
+		return fmt.Errorf("HMGET answered %v", r.read.Val())
 	}
 	w.watched = Parsed(fields)
 	return nil

@@ -48,7 +48,7 @@ func sharedPlace(t *testing.T) *place {
 
 func (p *place) open() *fence.Writer {
 	p.t.Helper()
-	w, err := fence.Open(p.t.Context(), p.target, control)
+	w, err := fence.Open(p.t.Context(), p.target, control, "")
 	if err != nil {
 		p.t.Fatal(err)
 	}

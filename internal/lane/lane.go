@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
-	"github.com/freshet/freshet/internal/scan"
+	"github.com/freshet/freshet/internal/owner"
+	"github.com/freshet/freshet/internal/redefine"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
@@ -90,7 +92,11 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 			return ctx.Err()
 		}
 	}
-	reader, err := source.NewReader(l.Read, sink)
+	shard, err := strconv.Atoi(l.held.Part)
+	if err != nil {
+		return fmt.Errorf("shard %q: %w", l.held.Part, err)
+	}
+	reader, err := source.NewShardReader(l.Read, sink, shard)
 	if err != nil {
 		return err
 	}
@@ -98,28 +104,18 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	writer, err := fence.Open(ctx, l.target, fence.Key(l.Installation, sink.ID, l.held.Part))
+	if free, err := l.awaitKeys(ctx, sink, end); err != nil || !free {
+		return err
+	}
+	if err := redefine.Older(ctx, l.Config, l.target, sink); err != nil {
+		return err
+	}
+	writer, err := fence.Open(ctx, l.target, fence.Key(l.Installation, sink.ID, l.held.Part), fence.OwnerKey(l.Installation, sink.ID))
 	if err != nil {
 		return fmt.Errorf("target %s: %w", l.target.Name, err)
 	}
 	defer writer.Close()
 	writer.ExpireEntries(sink.Expires)
-
-	if !writer.State().Exists && !l.held.Stamped {
-		free, err := l.unclaimed(ctx, sink)
-		if err != nil {
-			return err
-		}
-		if !free {
-			select {
-			case <-end:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-	}
-
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: l.held.Epoch, Nonce: l.held.Nonce}
 	start, err := l.take(ctx, writer, own, sink)
 	if err != nil {
@@ -136,24 +132,33 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	if err := catalog.Confirm(ctx, l.Control, l.held.ID, l.held.Epoch, l.held.Nonce, own.Definition); err != nil {
 		return cursor.Cursor{}, err
 	}
+	var other fence.Fence
+	if state.Exists {
+		var err error
+		if other, err = fence.Parse(state.Fence); err != nil {
+			return cursor.Cursor{}, err
+		}
+	}
 	switch {
-	case !state.Exists:
+	case !state.Exists, other.Incarnation == redefine.Lost:
 		// Consequences first: that the key is ours from now on, and what has to follow
 		// from its loss, are in Postgres before the key is written.
-		if err := l.stamp(ctx); err != nil {
+		if err := l.stamp(ctx, own.Definition); err != nil {
 			return cursor.Cursor{}, err
 		}
 		state.Cursor = l.held.Cursor
-	case state.Fence == own.String():
+	case other == own:
 		// Ours already: a connection was lost. The key says what landed.
 	default:
-		other, err := fence.Parse(state.Fence)
-		if err != nil {
-			return cursor.Cursor{}, err
-		}
 		if err := l.succeed(ctx, own, other, &state); err != nil {
 			return cursor.Cursor{}, err
 		}
+	}
+	if !l.held.Stamped {
+		if err := catalog.Stamp(ctx, l.Control, l.held.ID, l.held.Epoch, own.Definition); err != nil {
+			return cursor.Cursor{}, err
+		}
+		l.held.Stamped = true
 	}
 	start, err := cursor.Parse(state.Cursor)
 	if err != nil {
@@ -165,55 +170,74 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	if err := w.Take(ctx, own, start.String()); err != nil {
 		return cursor.Cursor{}, fmt.Errorf("take control key: %w", err)
 	}
+	if l.held.Recut {
+		if _, err := l.Control.Exec(ctx, "update freshet.lease set recut = false where id = $1 and epoch = $2", l.held.ID, l.held.Epoch); err != nil {
+			return cursor.Cursor{}, fmt.Errorf("note new beginning: %w", err)
+		}
+		l.held.Recut = false
+	}
 	// Also where that is further back than it was: Redis, or Postgres, has lost something.
 	l.held.Progress(start.String(), start.Done.String(), nil)
 	return start, nil
 }
 
-// unclaimed reports whether the lane may make its first write: no key of the sink's form
-// is in the target, or the sink takes over what is there. A sweep or a drop would remove
-// them like the sink's own.
-func (l *Lane) unclaimed(ctx context.Context, sink *catalog.Sink) (bool, error) {
-	foreign := make(map[string]struct{})
-	if !sink.Adopt {
-		err := scan.Keys(ctx, l.Control, l.target, sink, nil, func(keys []string, _ [][]string) error {
-			for _, key := range keys {
-				foreign[key] = struct{}{}
-			}
-			if len(foreign) >= enoughForeign {
-				return scan.ErrStopped
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, scan.ErrStopped) {
+// How often a blocked lane looks again: for another installation, which costs little, and
+// for keys that are nobody's, which walks the whole target.
+const (
+	rivalPause   = time.Second
+	foreignPause = 10 * time.Second
+)
+
+// awaitKeys waits until nobody but the sink writes its keys, or it takes them over. A
+// sweep or a drop would remove what others wrote like the sink's own. False: end was closed.
+func (l *Lane) awaitKeys(ctx context.Context, sink *catalog.Sink, end <-chan struct{}) (bool, error) {
+	var said owner.Obstacle
+	for {
+		found, err := owner.Claim(ctx, l.Config, l.target, sink)
+		if err != nil {
 			return false, err
 		}
+		free := found == owner.Obstacle{}
+		_, err = l.Control.Exec(ctx, `
+			update freshet.lease
+			set blocked = nullif($3::bigint, 0), blocked_by = nullif($4, ''), adopt = adopt and not $5
+			where id = $1 and epoch = $2
+			  and (blocked is distinct from nullif($3::bigint, 0) or blocked_by is distinct from nullif($4, '') or adopt)`,
+			l.held.ID, l.held.Epoch, found.Keys, found.By, free)
+		if err != nil {
+			return false, fmt.Errorf("note who has the keys: %w", err)
+		}
+		if free {
+			return true, nil
+		}
+		if found != said {
+			said = found
+			l.Log.Warn("the keys of a sink are not its own; see freshet.status", "sink", sink.Name,
+				"target", l.target.Name, "keys", found.Keys, "by", found.By)
+		}
+		pause := foreignPause
+		if found.By != "" {
+			pause = rivalPause
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-end:
+			timer.Stop()
+			return false, nil
+		case <-ctx.Done():
+			timer.Stop()
+			return false, ctx.Err()
+		}
 	}
-	_, err := l.Control.Exec(ctx, "update freshet.lease set blocked = nullif($3::bigint, 0) where id = $1 and epoch = $2",
-		l.held.ID, l.held.Epoch, len(foreign))
-	if err != nil {
-		return false, fmt.Errorf("note foreign keys: %w", err)
-	}
-	if len(foreign) > 0 {
-		l.Log.Warn("the target has keys of the sink's form that are not from it; see freshet.status", "sink", sink.Name,
-			"target", l.target.Name, "keys", len(foreign))
-	}
-	return len(foreign) == 0, nil
 }
-
-// enoughForeign is how many foreign keys are counted.
-const enoughForeign = 100_000
 
 // stamp notes that the control key is about to be written. If it had been before, the
 // target has lost it, and likely the entries with it.
-func (l *Lane) stamp(ctx context.Context) error {
+func (l *Lane) stamp(ctx context.Context, definition int32) error {
 	if !l.held.Stamped {
-		tag, err := l.Control.Exec(ctx, "update freshet.lease set stamped = true where id = $1 and epoch = $2", l.held.ID, l.held.Epoch)
-		if err != nil {
-			return fmt.Errorf("note first write: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return lease.ErrLost
+		if err := catalog.Stamp(ctx, l.Control, l.held.ID, l.held.Epoch, definition); err != nil {
+			return err
 		}
 		l.held.Stamped = true
 		return nil
@@ -249,6 +273,32 @@ func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence
 		}
 		return lease.ErrLost
 	}
+	return l.recut(ctx, state)
+}
+
+// recut goes on from where Postgres says after the shards of the sink were changed: lanes
+// that are no more may not have come as far as the control key says.
+func (l *Lane) recut(ctx context.Context, state *fence.State) error {
+	if !l.held.Recut {
+		return nil
+	}
+	if l.held.Stamped {
+		have, err := cursor.Parse(state.Cursor)
+		if err != nil {
+			return err
+		}
+		want, err := cursor.Parse(l.held.Cursor)
+		if err != nil {
+			return err
+		}
+		if !have.Done.Covers(want.Done) {
+			l.Log.Warn("the target has lost writes while the shards of a sink were changed; warming again", "sink", l.held.SinkID)
+			if _, err := l.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", l.held.SinkID); err != nil {
+				return fmt.Errorf("request re-warm: %w", err)
+			}
+		}
+	}
+	state.Cursor = l.held.Cursor
 	return nil
 }
 

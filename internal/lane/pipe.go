@@ -122,7 +122,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		default:
 		}
 		entries.Reset()
-		b, err := p.reader.Claim(ctx, at, limit, entries)
+		b, err := p.reader.Claim(ctx, at, limit*p.reader.Sink().Shards, entries)
 		if err != nil {
 			return err
 		}

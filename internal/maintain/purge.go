@@ -10,6 +10,7 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/owner"
 	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
@@ -31,11 +32,24 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: held.Epoch, Nonce: held.Nonce}
 
-	// Whoever still writes under the old definition is refused from here on.
 	others, err := controlKeys(ctx, c, sink, t)
 	if err != nil {
 		return false, err
 	}
+	found, err := owner.Claim(ctx, c, t, sink)
+	if err != nil {
+		return false, err
+	}
+	if found != (owner.Obstacle{}) {
+		// A sink that was blocked to its end has no entries, and one whose keys another
+		// installation took over has none any more: what is there is others'.
+		if err := t.Shared().Del(ctx, append(others, fence.Key(c.Installation, sink.ID, held.Part))...).Err(); err != nil {
+			return false, fmt.Errorf("purge target %s: %w", t.Name, err)
+		}
+		return true, owner.Release(ctx, c, t, sink.ID)
+	}
+
+	// Whoever still writes under the old definition is refused from here on.
 	for _, k := range others {
 		w, err := take(ctx, c, t, held, k, own)
 		if err != nil {
@@ -61,7 +75,6 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	if err != nil {
 		return false, fmt.Errorf("ask what was written: %w", err)
 	}
-	// A sink that was blocked to its end has no entries: what is there is others'.
 	if wrote && !sink.KeepEntries {
 		err := scan.Keys(ctx, c.Control, t, sink, stop, func(keys []string, _ [][]string) error {
 			return w.Write(ctx, own, cursor, cursor, absent(keys))
@@ -76,13 +89,16 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	if err := w.Write(ctx, own, cursor, cursor, absent(others)); err != nil {
 		return false, fmt.Errorf("purge target %s: %w", t.Name, err)
 	}
-	return true, w.Remove(ctx, own, cursor)
+	if err := w.Remove(ctx, own, cursor); err != nil {
+		return false, err
+	}
+	return true, owner.Release(ctx, c, t, sink.ID)
 }
 
 // take makes a control key ours. That the lease is held still is asked after the key is
 // watched: whoever takes the lease later touches the key.
 func take(ctx context.Context, c task.Config, t *target.Target, held *lease.Held, key string, own fence.Fence) (*fence.Writer, error) {
-	w, err := fence.Open(ctx, t, key)
+	w, err := fence.Open(ctx, t, key, fence.OwnerKey(c.Installation, held.SinkID))
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", t.Name, err)
 	}
@@ -100,7 +116,7 @@ func take(ctx context.Context, c task.Config, t *target.Target, held *lease.Held
 func controlKeys(ctx context.Context, c task.Config, sink *catalog.Sink, t *target.Target) ([]string, error) {
 	rows, err := c.Control.Query(ctx, `
 		select part from freshet.lease
-		where sink_id = $1 and target = $2 and kind in ('sync', 'backfill')
+		where sink_id = $1 and target = $2 and kind in ('sync', 'retired', 'backfill')
 		order by id`, sink.ID, t.Name)
 	if err != nil {
 		return nil, fmt.Errorf("list control keys: %w", err)

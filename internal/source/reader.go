@@ -18,6 +18,7 @@ import (
 type Reader struct {
 	pool   *pgxpool.Pool
 	sink   *catalog.Sink
+	shard  int
 	object *render.Object
 	parts  []keyPart
 	// parts of the change table's columns, under their names there
@@ -28,10 +29,15 @@ type Reader struct {
 
 // NewReader prepares the statements for a sink. The source must exist.
 func NewReader(pool *pgxpool.Pool, sink *catalog.Sink) (*Reader, error) {
+	return NewShardReader(pool, sink, 0)
+}
+
+// NewShardReader is a reader whose claims leave out what other shards of the sink are for.
+func NewShardReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int) (*Reader, error) {
 	if sink.Table == "" {
 		return nil, fmt.Errorf("sink %s: its source is gone", sink.Name)
 	}
-	r := &Reader{pool: pool, sink: sink, object: render.NewObject(sink.Columns)}
+	r := &Reader{pool: pool, sink: sink, shard: shard, object: render.NewObject(sink.Columns)}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))
 		r.changeParts = append(r.changeParts, newKeyPart(inChangeTable(k), k.Change))

@@ -174,7 +174,7 @@ func (s statements) claim() string {
   ) as c
   order by c.xid, c.id limit $5::bigint
 ), freshet_k as materialized (
-  select distinct %[10]s%[3]s from freshet_b where op <> 't' and %[4]s order by %[11]s
+  select distinct %[10]s%[3]s from freshet_b where op <> 't' and %[4]s%[12]s order by %[11]s
 )
 select freshet_w.win::text || '|' || (select count(*) from freshet_b)
    || '|' || coalesce((select xid || '|' || id from freshet_b order by xid desc, id desc limit 1), '0|0')
@@ -187,7 +187,23 @@ from freshet_k %[9]s`,
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
 		s.meta(), s.nulls(n+width),
 		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), s.looked(s.changeColumn),
-		terms, s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }))
+		terms, s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }), s.ours())
+}
+
+// ours keeps the tuples of the reader's shard. Tuples are hashed as rendered: those that
+// are one key are one lane's.
+func (s statements) ours() string {
+	if s.r.sink.Shards <= 1 {
+		return ""
+	}
+	texts := s.each(", ", func(i int) string {
+		if k := s.r.sink.KeyColumns[i]; k.Lower {
+			return lower(k.Change)
+		}
+		return s.changeColumn(i) + "::pg_catalog.text"
+	})
+	return fmt.Sprintf(` and (pg_catalog.hashtext(pg_catalog.concat_ws(pg_catalog.chr(31), %s) collate pg_catalog."C") & 2147483647) %% %d = %d`,
+		texts, s.r.sink.Shards, s.r.shard)
 }
 
 // order lists the terms of the order columns.

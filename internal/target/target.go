@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,8 @@ type Target struct {
 	opts *redis.Options
 	// shared serves everything that is not fenced: probes, scans, comparisons.
 	shared *redis.Client
+	// turn is held by the one lane of this worker that claims its keys.
+	turn sync.Mutex
 }
 
 // Parse reads a redis:// or rediss:// URL. It does not connect.
@@ -51,6 +54,14 @@ func (t *Target) Addr() string { return t.opts.Addr }
 
 // Shared is a client for reads and for writes that need no fence.
 func (t *Target) Shared() *redis.Client { return t.shared }
+
+// Alone runs f while nobody else of this worker does, for what would only get into each
+// other's way.
+func (t *Target) Alone(f func() error) error {
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	return f()
+}
 
 // Close ends the shared client's connections.
 func (t *Target) Close() error { return t.shared.Close() }

@@ -25,7 +25,8 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink  freshet.sink := freshet.find_sink(name);
+    v_sink     freshet.sink := freshet.find_sink(name);
+    v_unknown  text;
 begin
     perform freshet.check_owner(v_sink.id);
     perform freshet.refuse_later('source', source is not null);
@@ -37,19 +38,42 @@ begin
     perform freshet.refuse_later('expires', expires is not null);
     perform freshet.refuse_later('expires_at', expires_at is not null);
     perform freshet.refuse_later('targets', targets is not null);
-    perform freshet.refuse_later('shards', shards is not null);
     perform freshet.refuse_later('capture', capture is not null);
     perform freshet.refuse_later('backfill', backfill is not null);
     perform freshet.refuse_later('accept_drift', accept_drift is not null);
     perform freshet.refuse_later('on_schema_change', on_schema_change is not null);
     perform freshet.refuse_later('max_lag', max_lag is not null);
     perform freshet.refuse_later('max_pending', max_pending is not null);
-    perform freshet.refuse_later('max_rate', max_rate is not null);
-    perform freshet.refuse_later('reset', reset is not null);
 
+    select pg_catalog.string_agg(pg_catalog.format('"%s"', r), ', ') into v_unknown
+    from pg_catalog.unnest(reset) as r
+    where r is null or r <> 'max_rate';
+    if v_unknown is not null then
+        raise exception 'reset: % cannot be reset', v_unknown
+            using errcode = 'invalid_parameter_value', hint = 'What this version can reset is: max_rate.';
+    end if;
+    if 'max_rate' = any (reset) and max_rate is not null then
+        raise exception 'reset: max_rate is both set and reset' using errcode = 'invalid_parameter_value';
+    end if;
+    perform freshet.check_shards(coalesce(shards, 1));
+    perform freshet.check_rate('max_rate', max_rate);
+
+    perform freshet.lock_definitions();
     update freshet.sink s
-    set adopt = coalesce(alter_sink.adopt, s.adopt), revision = s.revision + 1
-    where s.id = v_sink.id;
+    set max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
+        revision = s.revision + 1
+    where s.id = v_sink.id
+    returning * into v_sink;
+    -- A re-warm that runs obeys the new rate from its next chunk on.
+    update freshet.backfill_run b
+    set rate = v_sink.max_rate
+    where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running');
+    if adopt then
+        update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync';
+    end if;
+    if shards <> v_sink.shards then
+        perform freshet.recut(v_sink.id, shards);
+    end if;
 end
 $$;
 

@@ -37,13 +37,11 @@ begin
     perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
     perform freshet.refuse_later('expires_at', expires_at is not null);
-    perform freshet.refuse_later('shards', shards is distinct from 1);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
     perform freshet.refuse_later('accept_drift', accept_drift is distinct from false);
     perform freshet.refuse_later('on_schema_change', on_schema_change is distinct from 'rewarm');
     perform freshet.refuse_later('max_lag', max_lag is distinct from interval '24 hours');
     perform freshet.refuse_later('max_pending', max_pending is not null);
-    perform freshet.refuse_later('max_rate', max_rate is not null);
 
     if name is null or name !~ '^[a-z][a-z0-9_]{0,47}$' then
         raise exception 'name: "%" is not a sink name', name
@@ -64,6 +62,8 @@ begin
             hint = 'Give how long an entry lives after it was written; leave expires out for ever.';
     end if;
     expires := nullif(expires, interval '0');
+    perform freshet.check_shards(shards);
+    perform freshet.check_rate('max_rate', max_rate);
     perform freshet.check_targets(targets);
     perform freshet.lock_definitions();
     if exists (select from freshet.sink s where s.name = create_sink.name) then
@@ -162,19 +162,19 @@ begin
     perform freshet.grant_source(v_source.id);
 
     insert into freshet.sink (
-        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, adopt, targets, shards,
+        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, targets, shards,
         capture, on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
-        create_sink.filter, create_sink.expires, create_sink.adopt, create_sink.targets, create_sink.shards, create_sink.capture,
+        create_sink.filter, create_sink.expires, create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning id into v_sink;
 
     -- The cursor is taken after the lock: what was captured by then, this very
     -- transaction's own later writes included, counts as not yet applied.
     for v_lease in
-        insert into freshet.lease (sink_id, kind, target, part, cursor)
-        select v_sink, 'sync', t.target, p.shard::text, freshet.cursor_now()::text
+        insert into freshet.lease (sink_id, kind, target, part, cursor, adopt)
+        select v_sink, 'sync', t.target, p.shard::text, freshet.cursor_now()::text, create_sink.adopt
         from pg_catalog.unnest(targets) as t (target), pg_catalog.generate_series(0, shards - 1) as p (shard)
         returning id
     loop

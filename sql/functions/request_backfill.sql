@@ -12,8 +12,9 @@ declare
 begin
     select * into strict v_sink from freshet.sink s where s.id = request_backfill.sink;
 
-    insert into freshet.backfill_run (sink_id, reason, rows_estimated)
-    select v_sink.id, request_backfill.reason, freshet.estimate_rows(s.relid)
+    insert into freshet.backfill_run (sink_id, reason, rows_estimated, rate)
+    select v_sink.id, request_backfill.reason, freshet.estimate_rows(s.relid),
+           case when request_backfill.reason = 'rewarm' then v_sink.max_rate end
     from freshet.source s
     where s.id = v_sink.source_id
     returning id into v_run;

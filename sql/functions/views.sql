@@ -15,6 +15,7 @@ select s.name as sink,
        s.targets,
        s.shards,
        s.capture,
+       s.max_rate,
        s.coverage,
        s.definition,
        s.created_at
@@ -34,7 +35,7 @@ select s.name as sink,
                select from freshet.worker w
                where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
                then 'unserved'
-           when l.blocked > 0 then 'blocked'
+           when l.blocked > 0 or l.blocked_by is not null then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
            when l.as_of is null or l.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
@@ -47,7 +48,11 @@ select s.name as sink,
        l.holder as worker,
        case when l.blocked > 0 then pg_catalog.format(
            '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
-           'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name) else l.last_error end as last_error,
+           'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
+           when l.blocked_by is not null then pg_catalog.format(
+           '%s writes keys of the form %s: drop that sink, or take its keys over with '
+           'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
+           else l.last_error end as last_error,
        l.last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
@@ -92,7 +97,8 @@ select s.name as sink,
        c.key,
        c.xid as transaction,
        c.id,
-       coalesce(pg_catalog.pg_visible_in_snapshot(c.xid, l.passed), false) as passed
+       (select pg_catalog.bool_and(coalesce(pg_catalog.pg_visible_in_snapshot(c.xid, a.passed), false))
+        from freshet.lease a where a.sink_id = s.id and a.kind = 'sync' and a.target = l.target) as passed
 from freshet.sink s
 join freshet.source o on o.id = s.source_id and o.relid is not null
 join freshet.lease l on l.sink_id = s.id and l.kind = 'sync' and l.part = '0'
@@ -100,6 +106,6 @@ cross join lateral freshet.changes_of(o.id, 1000) c
 where s.state <> 'dropping';
 
 comment on view freshet.recent_changes
-is 'The newest thousand changes captured for each sink, and whether its lane has passed them: then they are in Redis.';
+is 'The newest thousand changes captured for each sink, and whether its lanes have passed them: then they are in Redis.';
 
 revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes from public;

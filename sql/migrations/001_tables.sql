@@ -54,10 +54,9 @@ create table freshet.sink (
     filter            text,
     -- null: entries do not expire
     expires           interval,
-    -- keys that were in a target before the sink are taken over
-    adopt             boolean not null default false,
     targets           text[] not null,
-    shards            integer not null,
+    shards            integer not null
+        constraint sink_shards_are_few check (shards between 1 and 64),
     capture           text not null,
     on_schema_change  text not null,
     max_lag           interval not null,
@@ -73,14 +72,14 @@ create table freshet.sink (
 
 create index sink_source_id_idx on freshet.sink (source_id);
 
--- Work that one worker at a time may do: a lane, a range of a backfill, or the
--- removal of a dropped sink's entries. Whoever does it holds the lease under its
+-- Work that one worker at a time may do: a lane, a range of a backfill, a sweep, or the
+-- removal of a dropped sink's entries; or a lane that was, before its sink had fewer shards. Whoever does it holds the lease under its
 -- epoch; the same epoch and nonce stand in the fence of the lease's control key.
 create table freshet.lease (
     id             bigint generated always as identity primary key,
     sink_id        integer not null constraint lease_sink_fkey references freshet.sink (id) on delete cascade,
     kind           text not null
-        constraint lease_kind_is_known check (kind in ('sync', 'backfill', 'sweep', 'purge')),
+        constraint lease_kind_is_known check (kind in ('sync', 'retired', 'backfill', 'sweep', 'purge')),
     target         text not null,
     -- the last part of the control key: the shard of a lane, b<number> of a range
     part           text not null,
@@ -92,8 +91,16 @@ create table freshet.lease (
     -- true from just before the control key is first written: if the key is missing
     -- afterwards, the target has lost it
     stamped        boolean not null default false,
-    -- so many keys of the sink's are in the target and not from it: nothing is written
+    -- the definition of the sink under which no control key of this lease's is older
+    definition     integer not null default 0,
+    -- the cursor counts, whatever an older one in the control key says: shards were changed
+    recut          boolean not null default false,
+    -- keys that others have written to the target may be taken over, once
+    adopt          boolean not null default false,
+    -- so many keys of the sink's form are in the target and not from it, or another
+    -- installation writes them: nothing is written
     blocked        bigint,
+    blocked_by     text,
     finished_at    timestamptz,
     -- copy of the cursor in the control key, at most a heartbeat old
     cursor         text not null,
@@ -120,6 +127,8 @@ create table freshet.backfill_run (
     state           text not null default 'queued'
         constraint backfill_run_state_is_known check (state in ('queued', 'running', 'completed', 'cancelled')),
     rows_estimated  bigint not null default 0,
+    -- rows a second at most, all ranges together; null: no limit
+    rate            integer,
     -- the first chunk has to be read in a snapshot that covers this one
     requested       pg_snapshot not null default pg_current_snapshot(),
     created_at      timestamptz not null default clock_timestamp(),

@@ -1,0 +1,116 @@
+package integration
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/freshet/freshet/internal/servers/serverstest"
+)
+
+// neighbour is another installation, in a database of its own, that writes to the same
+// Redis.
+func (e *env) neighbour() *env {
+	e.t.Helper()
+	n := newEnvOn(e.t, serverstest.Postgres(e.t), e.redisURL)
+	n.exec(usersTable)
+	n.exec("insert into users (id, name) select g, 'the neighbour''s' from generate_series(51, 150) g")
+	return n
+}
+
+func (e *env) stateOf(sink string) string {
+	return one[string](e, "select min(state) from freshet.status where sink = $1", sink)
+}
+
+func TestTwoInstallationsDoNotFightForTheSameKeys(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'ours' from generate_series(1, 100) g")
+	n := e.neighbour()
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+
+	// Another prefix is no problem, and neither is a look-alike.
+	n.exec("select freshet.create_sink('theirs', 'users', key => 'theirs:${id}')")
+	n.exec("select freshet.create_sink('users', 'users')")
+	n.exec("select freshet.create_sink('wide', 'users', key => 'users:${id}:wide')")
+	n.start()
+	n.await("the keys are seen to be another's", func() bool { return n.stateOf("users") == "blocked" })
+	if said := one[string](n, "select last_error from freshet.status where sink = 'users'"); !strings.HasPrefix(said, `the sink "users" of another installation (`) || !strings.Contains(said, "adopt => true") {
+		t.Errorf("status says %q", said)
+	}
+	n.settle()
+	n.inStep("theirs:*", "select 'theirs:' || id, to_jsonb(u)::text from users u")
+	n.inStep("users:*:wide", "select 'users:' || id || ':wide', to_jsonb(u)::text from users u")
+	e.inStep("users:???", "select 'users:' || id, to_jsonb(u)::text from users u where id > 99")
+
+	e.exec("update users set name = name || '!'")
+	e.settle()
+	e.inStep("users:??", "select 'users:' || id, to_jsonb(u)::text from users u where id between 10 and 99")
+
+	// Dropped, the blocked one removes nothing.
+	n.exec("select freshet.drop_sink('users')")
+	n.settle()
+	e.inStep("users:??", "select 'users:' || id, to_jsonb(u)::text from users u where id between 10 and 99")
+
+	// When the keys become free, whoever waits begins.
+	n.exec("select freshet.create_sink('users', 'users')")
+	n.await("blocked again", func() bool { return n.stateOf("users") == "blocked" })
+	e.exec("select freshet.drop_sink('users')")
+	n.await("it begins", func() bool { return n.stateOf("users") != "blocked" })
+	n.exec("select freshet.drop_sink('wide')")
+	e.settle()
+	n.settle()
+	n.inStep("users:*", usersPromise)
+}
+
+// Taking keys over from an installation that works: from one moment on the other one writes
+// nothing, and every entry is the new owner's, while both tables are written to.
+func TestKeysAreTakenOverFromAnotherInstallation(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'ours' from generate_series(1, 100) g")
+	n := e.neighbour()
+	e.exec("select freshet.create_sink('users', 'users', shards => 2)")
+	e.start()
+	e.settle()
+	n.exec("select freshet.create_sink('users', 'users')")
+	n.start()
+	n.await("blocked", func() bool { return n.stateOf("users") == "blocked" })
+
+	write := func(e *env) (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for ctx.Err() == nil {
+				_, _ = e.db.Exec(ctx, "update users set name = name || '.' where id % 7 = (random() * 7)::int")
+			}
+		}()
+		return func() { cancel(); <-done }
+	}
+	for round, by := range []*env{n, e, n} {
+		from := e
+		if by == e {
+			from = n
+		}
+		stopBy, stopFrom := write(by), write(from)
+		by.exec("select freshet.alter_sink('users', adopt => true)")
+		by.await("it writes", func() bool { return by.stateOf("users") != "blocked" })
+		from.await("the other one is blocked", func() bool {
+			return one[bool](from, "select bool_and(state = 'blocked') from freshet.status where sink = 'users'")
+		})
+		stopFrom()
+		stopBy()
+		by.settle()
+		by.inStep("users:*", usersPromise)
+		if t.Failed() {
+			t.Fatalf("in round %d", round)
+		}
+	}
+	// What it lost it does not remove either.
+	e.exec("select freshet.drop_sink('users')")
+	e.settle()
+	n.inStep("users:*", usersPromise)
+}

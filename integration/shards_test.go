@@ -1,0 +1,336 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/source"
+)
+
+// lanes counts the lanes of a sink.
+func (e *env) lanes(sink string) int {
+	return one[int](e, "select count(*) from freshet.status where sink = $1", sink)
+}
+
+func TestShardsShareTheKeysOfASink(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table prices (code numeric, region text, name text, primary key (code, region))")
+	e.exec("create unique index on prices (lower(region), code)")
+	e.exec("insert into prices select g / 4.0, 'Region ' || g, 'price' from generate_series(1, 2000) g")
+	e.exec("select freshet.create_sink('prices', 'prices', shards => 4)")
+	e.exec("select freshet.create_sink('folded', 'prices', key => 'folded:${region|lower|url}:${code}', shards => 3)")
+	if n, m := e.lanes("prices"), e.lanes("folded"); n != 4 || m != 3 {
+		t.Fatalf("%d and %d lanes", n, m)
+	}
+	const promise = "select 'prices:' || code || ':' || replace(region, ' ', '%20'), to_jsonb(p)::text from prices p"
+	const folded = "select 'folded:' || replace(lower(region), ' ', '%20') || ':' || code, to_jsonb(p)::text from prices p"
+	inStep := func() {
+		t.Helper()
+		e.settle()
+		e.inStep("prices:*", promise)
+		e.inStep("folded:*", folded)
+	}
+	e.start()
+	inStep()
+	// Equal in SQL and another key: both are looked at, whichever lane each belongs to.
+	e.exec("update prices set code = code::numeric(20,6), region = upper(region) where code < 100")
+	e.exec("delete from prices where code > 300; insert into prices select g, 'New', 'price' from generate_series(1, 500) g")
+	inStep()
+	e.exec("truncate prices; insert into prices values (1, 'after', 'x')")
+	inStep()
+	for _, sink := range []string{"prices", "folded"} {
+		if stdout, stderr, status := e.freshet("verify", sink); status != 0 {
+			t.Errorf("verify %s: %s%s", sink, stdout, stderr)
+		}
+	}
+}
+
+// Each changed key is claimed by one lane and by no other.
+func TestShardsPartTheKeysAmongThem(t *testing.T) {
+	e := newEnv(t)
+	const shards = 5
+	e.exec("create table prices (code numeric, region text, primary key (region, code))")
+	e.exec("select freshet.create_sink('prices', 'prices', shards => $1)", shards)
+	start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync' limit 1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.exec("insert into prices select g / 8.0, 'r' || g % 7 from generate_series(1, 1000) g")
+	sink, err := catalog.LoadSinkNamed(t.Context(), newPool(t, e.workerURL), "prices")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]int)
+	for shard := range shards {
+		reader, err := source.NewShardReader(newPool(t, e.workerURL), sink, shard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var entries source.Entries
+		if _, err := reader.Claim(t.Context(), start, 5000, &entries); err != nil {
+			t.Fatal(err)
+		}
+		if n := entries.Len(); n < 1000/shards/2 || n > 1000/shards*2 {
+			t.Errorf("shard %d has %d of 1000 keys", shard, n)
+		}
+		for i := range entries.Len() {
+			seen[string(entries.Key(i))]++
+		}
+	}
+	if len(seen) != 1000 {
+		t.Errorf("%d keys were claimed, want 1000", len(seen))
+	}
+	for key, n := range seen {
+		if n != 1 {
+			t.Errorf("%s was claimed by %d lanes", key, n)
+		}
+	}
+}
+
+// What no lane had applied yet when the shards were changed, the new lanes apply.
+func TestPendingChangesOutliveAChangeOfShards(t *testing.T) {
+	e := newEnv(t)
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 1000) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	for n, shards := range []int{4, 3, 1, 8} {
+		stop := e.start()
+		e.settle()
+		stop()
+		e.exec("update counters set version = version + 1 where id % 4 = 0")
+		e.exec("delete from counters where id % 100 = $1", n)
+		e.exec("select freshet.alter_sink('counters', shards => $1)", shards)
+		e.exec("update counters set version = version + 1 where id % 4 = 1")
+		stop = e.start()
+		e.settle()
+		e.inStep("counters:*", countersPromise("counters"))
+		stop()
+	}
+	if n := one[int](e, "select count(*) from freshet.backfills"); n != 1 {
+		t.Errorf("%d backfills: changing the shards is no loss", n)
+	}
+}
+
+// The keys of a sharded sink are claimed once: what one lane has written is not foreign to
+// the others.
+func TestLanesOfOneSinkDoNotBlockEachOther(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 20000) g")
+	e.start()
+	for n := range 5 {
+		sink := fmt.Sprintf("users_%d", n)
+		e.exec("select freshet.create_sink($1::text, 'users', key => $1 || ':${id}', shards => 8)", sink)
+		e.settle()
+		if blocked := one[int](e, "select count(*) from freshet.status where state = 'blocked'"); blocked != 0 {
+			t.Fatalf("%d lanes are blocked", blocked)
+		}
+		e.inStep(sink+":*", "select '"+sink+":' || id, to_jsonb(u)::text from users u")
+	}
+}
+
+func TestShardsChangeWhileTheSinkIsWrittenTo(t *testing.T) {
+	e := newEnv(t)
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 5000) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	e.worker()
+	e.worker()
+	stop := e.load()
+	for _, shards := range []int{4, 1, 3, 2, 4, 1} {
+		e.exec("select freshet.alter_sink('counters', shards => $1)", shards)
+		if n := e.lanes("counters"); n != shards {
+			t.Errorf("%d lanes for %d shards", n, shards)
+		}
+		e.awaitVersion("counters:1", e.raise())
+		e.exec("delete from counters where id = $1", 4000+shards)
+	}
+	// And without waiting for one to have happened.
+	for _, shards := range []int{5, 2, 6, 1, 4} {
+		e.exec("select freshet.alter_sink('counters', shards => $1)", shards)
+		e.exec("delete from counters where id = $1", 4100+shards)
+	}
+	stop()
+	e.settle()
+	e.inStep("counters:*", countersPromise("counters"))
+	if n := one[int](e, "select count(*) from freshet.backfills"); n != 1 {
+		t.Errorf("%d backfills: changing the shards is no loss", n)
+	}
+	e.exec("select freshet.drop_sink('counters')")
+	e.settle()
+	if keys := e.redis.Keys(t.Context(), "*").Val(); len(keys) != 0 {
+		t.Errorf("left behind: %q", keys)
+	}
+}
+
+// What a worker had read for the only shard concerns every key. It is refused though the
+// lanes that write those keys now have other control keys.
+func TestZombieOfFewerShardsDoesNotWriteTheBatchItHadRead(t *testing.T) {
+	z := newZombies(t)
+	zombie := z.choose()
+	lanes := one[int](z.env, "select count(*) from freshet.status where worker = $1", z.ids[z.zombie])
+	z.stopInside(zombie, lanes, "lock table counters in access exclusive mode", func() {
+		z.exec(`select freshet.touch_keys(s.id, (select jsonb_agg(jsonb_build_array(g::text)) from generate_series(1, 400) g)) from freshet.sink s`)
+	})
+	for n, sink := range z.sinks {
+		z.exec("select freshet.alter_sink($1, shards => $2)", sink, n+2)
+	}
+	z.exec("update counters set version = version + 1")
+	z.replaced()
+	stopWatching := z.watch()
+	z.settle()
+	z.allInStep()
+
+	z.wake()
+	stopWatching()
+	z.allInStep()
+}
+
+// The same with the number of shards lowered: lanes that are no more leave nobody behind
+// who takes their control keys.
+func TestZombieOfMoreShardsDoesNotWriteTheBatchItHadRead(t *testing.T) {
+	z := newZombies(t)
+	for _, sink := range z.sinks {
+		z.exec("select freshet.alter_sink($1, shards => 3)", sink)
+	}
+	z.settle()
+	// The other one must not have any of them.
+	zombie := z.choose()
+	z.processes[1-z.zombie].signal(9)
+	z.await("one worker has every lane", func() bool { return z.holds(z.ids[z.zombie]) })
+	z.settle()
+	lanes := one[int](z.env, "select count(*) from freshet.status where worker = $1", z.ids[z.zombie])
+	z.stopInside(zombie, min(lanes, 4), "lock table counters in access exclusive mode", func() {
+		z.exec(`select freshet.touch_keys(s.id, (select jsonb_agg(jsonb_build_array(g::text)) from generate_series(1, 400) g)) from freshet.sink s`)
+	})
+	for _, sink := range z.sinks {
+		z.exec("select freshet.alter_sink($1, shards => 1)", sink)
+	}
+	z.exec("update counters set version = version + 1")
+	z.processes[1-z.zombie], z.ids[1-z.zombie] = z.worker()
+	z.replaced()
+	stopWatching := z.watch()
+	z.settle()
+	z.allInStep()
+
+	z.wake()
+	stopWatching()
+	z.allInStep()
+}
+
+// What the target loses while the shards are changed is noticed, though nobody goes on
+// under the control keys that would have shown it.
+func TestLossWhileShardsAreChangedIsNoticed(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		from, to int
+		// keep is a control key that is not lost.
+		keep string
+	}{
+		{"fewer", 4, 1, ""},
+		{"more", 1, 4, ""},
+		{"others", 3, 2, ""},
+		{"only lanes that are no more", 4, 1, "0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec(counters)
+			e.exec("insert into counters (id) select g from generate_series(1, 1000) g")
+			e.exec("select freshet.create_sink('counters', 'counters', shards => $1)", c.from)
+			stop := e.start()
+			e.settle()
+			stop()
+			before := e.dump()
+			stop = e.start()
+			e.exec("update counters set version = version + 1 where id % 2 = 0")
+			e.exec("delete from counters where id % 10 = 1")
+			e.settle()
+			stop()
+			e.exec("select freshet.alter_sink('counters', shards => $1)", c.to)
+			// A replica that had lagged behind is the master now.
+			if c.keep != "" {
+				delete(before, fmt.Sprintf("freshet:%s:1:%s", one[string](e, "select id from freshet.installation"), c.keep))
+			}
+			e.restore(before)
+			e.start()
+			e.settle()
+			e.inStep("counters:*", countersPromise("counters"))
+
+			// And when nothing at all is left.
+			stop = e.start()
+			e.settle()
+			stop()
+			e.exec("select freshet.alter_sink('counters', shards => $1)", c.from)
+			if err := e.redis.FlushDB(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			e.start()
+			e.settle()
+			e.inStep("counters:*", countersPromise("counters"))
+		})
+	}
+}
+
+// dump keeps every key as it is now, for restore.
+func (e *env) dump() map[string]string {
+	e.t.Helper()
+	keys, err := e.redis.Keys(e.t.Context(), "*").Result()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	dump := make(map[string]string, len(keys))
+	for _, key := range keys {
+		if dump[key], err = e.redis.Dump(e.t.Context(), key).Result(); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	return dump
+}
+
+// restore puts keys back as they were; others stay.
+func (e *env) restore(dump map[string]string) {
+	e.t.Helper()
+	for key, value := range dump {
+		if err := e.redis.RestoreReplace(e.t.Context(), key, 0, value).Err(); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+}
+
+func TestRewarmObeysTheRateOfItsSink(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 3000) g")
+	e.exec("select freshet.create_sink('users', 'users', max_rate => 1000)")
+	e.start()
+	e.settle()
+	const took = "select extract(epoch from finished_at - started_at)::float8 from freshet.backfills where reason = $1 order by id desc limit 1"
+	if s := one[float64](e, took, "create"); s > 1.5 {
+		t.Errorf("the first backfill took %.1f s: max_rate is for re-warms only", s)
+	}
+	lose := func() {
+		t.Helper()
+		if err := e.redis.FlushDB(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		e.await("it is warmed again", func() bool {
+			return one[bool](e, "select exists (select from freshet.backfills where reason = 'rewarm' and state <> 'completed')")
+		})
+	}
+	lose()
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	// The first second's rows come at once.
+	if s := one[float64](e, took, "rewarm"); s < 1.5 {
+		t.Errorf("3000 rows at 1000 a second took %.1f s", s)
+	}
+
+	// A rate can be taken off while it holds a re-warm up.
+	e.exec("select freshet.alter_sink('users', max_rate => 1)")
+	lose()
+	e.exec("select freshet.alter_sink('users', reset => '{max_rate}')")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+}

@@ -1,0 +1,241 @@
+package owner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/fence"
+	"github.com/freshet/freshet/internal/key"
+	"github.com/freshet/freshet/internal/scan"
+	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/task"
+)
+
+// Owners is the key of the hash.
+const Owners = key.Reserved + "owners"
+
+const (
+	// enoughForeign is how many foreign keys are counted.
+	enoughForeign = 100_000
+	// tries bounds how often others may change the hash while we look.
+	tries = 10
+)
+
+// owner is the value of a field.
+type owner struct {
+	Sink string `json:"sink"`
+	Key  string `json:"key"`
+	// Tokens is the template as freshet.key_tokens lists it.
+	Tokens []string `json:"tokens"`
+}
+
+// Obstacle is what keeps a sink from writing to a target. The zero value is none.
+type Obstacle struct {
+	// Keys of the sink's form are in the target and not from it.
+	Keys int
+	// By is who else writes such keys.
+	By string
+}
+
+func field(installation string, sink int32) string {
+	return installation + ":" + strconv.Itoa(int(sink))
+}
+
+// owns reports whether a sink has claimed its keys on a target.
+func owns(ctx context.Context, c task.Config, t *target.Target, sink int32) (bool, error) {
+	pipe := t.Shared().Pipeline()
+	listed := pipe.HExists(ctx, Owners, field(c.Installation, sink))
+	key := pipe.Exists(ctx, fence.OwnerKey(c.Installation, sink))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return false, fmt.Errorf("target %s: read who owns its keys: %w", t.Name, err)
+	}
+	return listed.Val() && key.Val() == 1, nil
+}
+
+// Release gives the keys of a sink up.
+func Release(ctx context.Context, c task.Config, t *target.Target, sink int32) error {
+	_, err := t.Shared().TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.HDel(ctx, Owners, field(c.Installation, sink))
+		pipe.Del(ctx, fence.OwnerKey(c.Installation, sink))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("target %s: give up keys: %w", t.Name, err)
+	}
+	return nil
+}
+
+// Claim makes the keys of a sink its own on a target, or says what stands in the way.
+// Whoever is to write for the sink asks each time it begins.
+func Claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink) (Obstacle, error) {
+	mine, err := owns(ctx, c, t, sink.ID)
+	if err != nil || mine {
+		return Obstacle{}, err
+	}
+	var found Obstacle
+	for range tries {
+		err = t.Alone(func() error {
+			return t.Shared().Watch(ctx, func(tx *redis.Tx) (err error) {
+				found, err = claim(ctx, c, t, sink, tx)
+				return err
+			}, Owners)
+		})
+		if !errors.Is(err, redis.TxFailedErr) {
+			break
+		}
+	}
+	if err != nil {
+		return Obstacle{}, fmt.Errorf("target %s: claim keys: %w", t.Name, err)
+	}
+	return found, nil
+}
+
+// claim looks and claims in one transaction: it fails with redis.TxFailedErr when the hash
+// was changed meanwhile, by another lane of the same sink for instance.
+func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, tx *redis.Tx) (Obstacle, error) {
+	fields, err := tx.HGetAll(ctx, Owners).Result()
+	if err != nil {
+		return Obstacle{}, err
+	}
+	own, ownKey := field(c.Installation, sink.ID), fence.OwnerKey(c.Installation, sink.ID)
+	if _, listed := fields[own]; listed {
+		// Only the key is missing: evicted, or deleted by hand.
+		return Obstacle{}, tx.Set(ctx, ownKey, sink.Name, 0).Err()
+	}
+	var (
+		self         = owner{Sink: sink.Name}
+		wrote, adopt bool
+		parts        []string
+	)
+	err = c.Control.QueryRow(ctx, `
+		select s.key, freshet.key_tokens(s.key_parts), coalesce(bool_or(l.stamped), false), coalesce(bool_or(l.adopt), false),
+		       coalesce(array_agg(l.part), '{}')
+		from freshet.sink s
+		left join freshet.lease l on l.sink_id = s.id and l.target = $2 and l.kind in ('sync', 'retired')
+		where s.id = $1
+		group by s.id`, sink.ID, t.Name).Scan(&self.Key, &self.Tokens, &wrote, &adopt, &parts)
+	if err != nil {
+		return Obstacle{}, fmt.Errorf("read what the sink has written: %w", err)
+	}
+	if sink.Dropping {
+		adopt = false // nothing is to be taken over any more
+	}
+	rivals, err := rivals(ctx, c, self, fields)
+	if err != nil {
+		return Obstacle{}, err
+	}
+	if len(rivals) > 0 && !adopt {
+		return Obstacle{By: rivals[0].who}, nil
+	}
+	// What a sink has written before is its own, whoever forgot that it is.
+	if !wrote && !adopt {
+		foreign, err := count(ctx, c, t, sink)
+		if err != nil {
+			return Obstacle{}, err
+		}
+		if foreign > 0 {
+			// Unless another lane of the sink has begun to write while we looked.
+			mine, err := owns(ctx, c, t, sink.ID)
+			if mine || err != nil {
+				return Obstacle{}, err
+			}
+			return Obstacle{Keys: foreign}, nil
+		}
+	}
+	again, err := begunBefore(ctx, c, tx, sink.ID, parts)
+	if err != nil {
+		return Obstacle{}, err
+	}
+	if (adopt || again) && !sink.Dropping {
+		// Consequences first: what others wrote meanwhile has to be looked at, entry by entry.
+		_, err := c.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", sink.ID)
+		if err != nil {
+			return Obstacle{}, fmt.Errorf("request re-warm: %w", err)
+		}
+	}
+	value, err := json.Marshal(self)
+	if err != nil {
+		return Obstacle{}, err
+	}
+	_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, r := range rivals {
+			pipe.HDel(ctx, Owners, r.field)
+			pipe.Del(ctx, r.key)
+		}
+		pipe.HSet(ctx, Owners, own, value)
+		pipe.Set(ctx, ownKey, sink.Name, 0)
+		return nil
+	})
+	return Obstacle{}, err
+}
+
+// begunBefore reports whether a control key of the sink's lanes is there: then its keys
+// were its own and are no longer, without the target having lost everything, which the
+// lanes notice by themselves.
+func begunBefore(ctx context.Context, c task.Config, tx *redis.Tx, sink int32, parts []string) (bool, error) {
+	keys := make([]string, len(parts))
+	for i, part := range parts {
+		keys[i] = fence.Key(c.Installation, sink, part)
+	}
+	if len(keys) == 0 {
+		return false, nil
+	}
+	n, err := tx.Exists(ctx, keys...).Result()
+	return n > 0, err
+}
+
+// rival is another owner: its field, its owner key, and what to call it.
+type rival struct{ field, key, who string }
+
+// rivals are the sinks of other installations that could write the same keys. Those of this
+// one are kept apart when they are created.
+func rivals(ctx context.Context, c task.Config, self owner, fields map[string]string) ([]rival, error) {
+	var found []rival
+	for name, value := range fields {
+		installation, sink, _ := strings.Cut(name, ":")
+		if installation == c.Installation {
+			continue
+		}
+		id, err := strconv.ParseInt(sink, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("%s has the field %q: %w", Owners, name, err)
+		}
+		var other owner
+		if err := json.Unmarshal([]byte(value), &other); err != nil {
+			return nil, fmt.Errorf("%s of %s is not Freshet's: %w", name, Owners, err)
+		}
+		var overlap bool
+		if err := c.Control.QueryRow(ctx, "select freshet.tokens_overlap($1, $2)", self.Tokens, other.Tokens).Scan(&overlap); err != nil {
+			return nil, fmt.Errorf("compare keys: %w", err)
+		}
+		if overlap {
+			found = append(found, rival{name, fence.OwnerKey(installation, int32(id)), fmt.Sprintf("the sink %q of another installation (%s)", other.Sink, installation)})
+		}
+	}
+	return found, nil
+}
+
+// count counts the keys of the sink's form, up to a limit.
+func count(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink) (int, error) {
+	foreign := make(map[string]struct{})
+	err := scan.Keys(ctx, c.Control, t, sink, nil, func(keys []string, _ [][]string) error {
+		for _, key := range keys {
+			foreign[key] = struct{}{}
+		}
+		if len(foreign) >= enoughForeign {
+			return scan.ErrStopped
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, scan.ErrStopped) {
+		return 0, err
+	}
+	return len(foreign), nil
+}
