@@ -74,13 +74,17 @@ func Types(ctx context.Context, conn *pgx.Conn) ([]Type, error) {
 		return nil, fmt.Errorf("define columnable: %w", err)
 	}
 	rows, err := conn.Query(ctx, `
+		with pseudo as materialized (
+			select oid from pg_type where typtype = 'p' or typtype = 'c' and not pg_temp.columnable(oid)
+		)
 		select t.oid::bigint, t.typname, t.typtype::text, format_type(t.oid, -1), coalesce(a.oid::bigint, 0),
 		       coalesce(c.relnatts, 0), case when c.relkind = 'r' and n.nspname = 'pg_catalog' then c.oid::regclass::text else '' end
 		from pg_type t
 		join pg_namespace n on n.oid = t.typnamespace
 		left join pg_type a on a.typarray = t.oid
 		left join pg_class c on c.oid = t.typrelid
-		where n.nspname in ('pg_catalog', 'information_schema', 'public') and t.typtype <> 'p' and pg_temp.columnable(t.oid)
+		where n.nspname in ('pg_catalog', 'information_schema', 'public') and t.typtype <> 'p'
+		  and not exists (select from pseudo where pseudo.oid in (t.oid, a.oid))
 		-- An array comes after what it is made of.
 		order by a.oid is not null, t.oid`)
 	if err != nil {
@@ -124,7 +128,7 @@ func Types(ctx context.Context, conn *pgx.Conn) ([]Type, error) {
 	return list, nil
 }
 
-// columnable has Postgres say whether a column may have a type: not if there is a pseudo-type inside.
+// columnable has Postgres say whether a column may have a composite type: not if there is a pseudo-type inside.
 const columnable = `
 create or replace function pg_temp.columnable(type oid) returns boolean language plpgsql as $$
 begin
