@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/worker"
 )
 
@@ -249,6 +250,30 @@ func (e *env) settleTargets(targets ...string) {
 	defer cancel()
 	if err := worker.Settle(ctx, e.db, targets); err != nil {
 		e.t.Fatal(err)
+	}
+}
+
+// TestReadsHaveTheirOwnSettings covers what shows in values only with a locale or a literal that not every server has.
+func TestReadsHaveTheirOwnSettings(t *testing.T) {
+	e := newEnv(t)
+	db, err := pg.Open(t.Context(), parameters(t, e.databaseURL, oneSettings), "settings", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for name, want := range map[string]string{
+		"lc_monetary": "C", "xmloption": "content", "transform_null_equals": "off", "array_nulls": "on", "DateStyle": "ISO, YMD",
+		"search_path": "pg_catalog, public", "client_encoding": "UTF8",
+	} {
+		q := pg.Query{SearchPath: "pg_catalog, public", SQL: "select current_setting('" + name + "')"}
+		if err := pg.Read(t.Context(), db, q, nil, func(values [][]byte) error {
+			if string(values[0]) != want {
+				t.Errorf("%s is %s; want %s", name, values[0], want)
+			}
+			return nil
+		}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
