@@ -835,7 +835,8 @@ $$;
 
 revoke all on function freshet.base_type(oid) from public;
 
--- A tuple of a sink's order columns as SQL: '7'::bigint, 'x'::text.
+-- A tuple of a sink's order columns as SQL: '7'::bigint, 'x'::text. Who runs it pins the
+-- settings that touch_keys does.
 create or replace function freshet.bound(sink integer, tuple text[])
 returns text
 language sql
@@ -867,6 +868,8 @@ set datestyle = 'ISO, YMD'
 set intervalstyle = 'postgres'
 set bytea_output = 'hex'
 set extra_float_digits = 1
+set lc_monetary = 'C'
+set array_nulls = on
 as $$
 declare
     v_printed  text;
@@ -1364,6 +1367,14 @@ begin
             using errcode = 'invalid_parameter_value', hint = 'Write ${column} for a column of the source.';
     end if;
     v_parts := freshet.key_by_attnum(source, v_parts);
+    select p ->> 'column' into v_missing
+    from pg_catalog.jsonb_array_elements(v_parts) as p
+    where p ? 'column' and freshet.prints_names((p ->> 'type')::oid);
+    if v_missing is not null then
+        raise exception 'key: ${%} prints names, so its text can change when no row does', v_missing
+            using errcode = 'invalid_parameter_value',
+                  hint = 'Use a column of type oid or text.';
+    end if;
     select p ->> 'column' into v_missing
     from pg_catalog.jsonb_array_elements(v_parts) as p
     where p ? 'column'
@@ -2066,7 +2077,8 @@ as $$
         when type in (700, 701, 1700) then '0-9.eINadfinty+-'       -- float4, float8, numeric
         when type = 1082 then '0-9BC infty-'                        -- date
         when type in (1083, 1114, 1184) then '0-9BC infty:.+-'      -- time, timestamp, timestamptz
-        when type = 17 then '\\x0-9a-f'                             -- bytea
+        -- A class has a backslash twice, whatever standard_conforming_strings says.
+        when type = 17 then E'\\\\x0-9a-f'                          -- bytea
     end
 $$;
 
@@ -2234,7 +2246,7 @@ begin
         v_exact := v_exact and v_column.exact;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
-                else ' or old.%1$s::pg_catalog.text is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
+                else ' or pg_catalog.record_image_ne(row(old.%1$s), row(new.%1$s))' end, v_column.source_name);
         v_same := v_same || pg_catalog.format(' || pg_catalog.pg_describe_object(1259, %s, %s)',
             v_source.relid, pg_catalog.substr(v_column.name, 2));
     end loop;
@@ -2551,6 +2563,38 @@ end
 $$;
 
 revoke all on function freshet.pending(integer, pg_snapshot) from public;
+
+-- Whether values of a type print names that others decide on: a regclass, or anything
+-- made of one, changes its text when the table is renamed or the search path is
+-- another, and no row has changed.
+create or replace function freshet.prints_names(type oid)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    with recursive inside (oid) as (
+        select prints_names.type
+        union
+        select part.oid
+        from inside i
+        join pg_catalog.pg_type t on t.oid = i.oid
+        cross join lateral (
+            select t.typbasetype
+            union all
+            select t.typelem
+            union all
+            select r.rngsubtype from pg_catalog.pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
+            union all
+            select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+        ) as part (oid)
+    )
+    select exists (
+        select from inside i join pg_catalog.pg_type t on t.oid = i.oid
+        where t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace and t.typname ~ '^reg' or t.oid = 'aclitem'::pg_catalog.regtype)
+$$;
+
+revoke all on function freshet.prints_names(oid) from public;
 
 -- Notes that a change could not be captured. Called from inside a failed trigger:
 -- whatever goes wrong here too must not reach the application. The source's owner, as
@@ -3069,10 +3113,15 @@ revoke all on function freshet.touch(integer, text) from public;
 
 -- Touches key tuples of a sink: [["1", "a"], ["2", "b"]], each in the order of the
 -- sink's key columns by attribute number. Returns how many were touched.
+--
+-- The text of a key reads back the same under any settings but two: money has the form
+-- of a locale, and {NULL} may be a word.
 create or replace function freshet.touch_keys(sink integer, keys jsonb)
 returns bigint
 language plpgsql
 set search_path = ''
+set lc_monetary = 'C'
+set array_nulls = on
 as $$
 declare
     v_sink     freshet.sink;
@@ -3106,6 +3155,8 @@ create or replace function freshet.touch_rows(sink integer, lower text[], upper 
 returns bigint
 language plpgsql
 set search_path = ''
+set lc_monetary = 'C'
+set array_nulls = on
 as $$
 declare
     v_sink     freshet.sink;
@@ -3205,6 +3256,8 @@ create or replace function freshet.validate_intent(lease bigint, landed boolean)
 returns void
 language plpgsql
 set search_path = ''
+set lc_monetary = 'C'
+set array_nulls = on
 set enable_seqscan = off
 set jit = off
 as $$

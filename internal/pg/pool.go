@@ -62,7 +62,21 @@ func ParseURL(databaseURL string) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, errURL
 	}
+	// Entries are UTF-8, and so are the statements, whatever the database, its role or
+	// PGOPTIONS would have between server and client.
+	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
+	config.ConnConfig.AfterConnect = unconverted
 	return config, nil
+}
+
+// unconverted is for a database that does not know its encoding. It converts nothing,
+// but would refuse to take back, as a place to read on from, a key that is not UTF-8.
+func unconverted(ctx context.Context, conn *pgconn.PgConn) error {
+	if conn.ParameterStatus("server_encoding") != "SQL_ASCII" {
+		return nil
+	}
+	_, err := conn.Exec(ctx, "set client_encoding = 'SQL_ASCII'").ReadAll()
+	return err
 }
 
 func oneLine(err error) error {

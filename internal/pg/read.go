@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -15,7 +16,18 @@ import (
 const begin = "begin transaction isolation level read committed read only"
 
 // pins are set for the transaction only, never for the session: behind a pooler the
-// session belongs to others too.
+// session belongs to others too. Whatever a worker's URL, environment, role or database
+// say, the same rows render the same bytes.
+//
+// From TimeZone to quote_all_identifiers stands everything that the text of a value
+// depends on. Money is printed as under C, $1,234.50, which takes two decimals for
+// granted: it has to be one form, for it may be a part of a key, and no locale but C is
+// on every server. Names of tables, functions and types (regclass and so on) are
+// printed as the search path has it: without a schema in pg_catalog, the source's
+// schema and public.
+//
+// From array_nulls to transform_null_equals stands what literals and comparisons in a
+// filter mean.
 //
 // row_security = off turns rows that a policy hides into an error; hidden rows would
 // look like deleted ones. It is on for a query that itself makes sure that nothing is
@@ -28,6 +40,12 @@ set_config('DateStyle', 'ISO, YMD', true),
 set_config('IntervalStyle', 'postgres', true),
 set_config('bytea_output', 'hex', true),
 set_config('extra_float_digits', '1', true),
+set_config('lc_monetary', 'C', true),
+set_config('quote_all_identifiers', 'off', true),
+set_config('array_nulls', 'on', true),
+set_config('standard_conforming_strings', 'on', true),
+set_config('xmloption', 'content', true),
+set_config('transform_null_equals', 'off', true),
 set_config('enable_seqscan', 'off', true),
 set_config('plan_cache_mode', 'force_generic_plan', true),
 set_config('jit', 'off', true),
@@ -47,10 +65,13 @@ type Query struct {
 }
 
 // name under which a connection keeps the statement prepared.
-func name(sql string) string {
-	sum := sha256.Sum256([]byte(sql))
+func (q Query) name() string {
+	sum := sha256.Sum256([]byte(q.SearchPath + "\n" + q.SQL))
 	return "freshet_" + hex.EncodeToString(sum[:8])
 }
+
+// pinning is the statement that pins.
+var pinning = Query{SQL: pins}
 
 // Read runs q in one round trip and calls row for each row with its values in binary
 // form, valid during the call only. Parameters are in text form, nil is null. After
@@ -72,15 +93,13 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row
 		}
 	}()
 
-	for _, sql := range []string{pins, q.SQL} {
-		if _, err := conn.Conn().Prepare(ctx, name(sql), sql); err != nil {
-			return err
-		}
+	if err := prepare(ctx, conn.Conn(), q); err != nil {
+		return err
 	}
 	pipe := conn.Conn().PgConn().StartPipeline(ctx)
 	pipe.SendQueryParams(begin, nil, nil, nil, nil)
-	pipe.SendQueryPrepared(name(pins), [][]byte{[]byte(q.SearchPath), rowSecurity(q)}, nil, nil)
-	pipe.SendQueryPrepared(name(q.SQL), params, nil, binary)
+	pipe.SendQueryPrepared(pinning.name(), q.pinned(), nil, nil)
+	pipe.SendQueryPrepared(q.name(), params, nil, binary)
 	pipe.SendQueryParams("commit", nil, nil, nil, nil)
 	err = errors.Join(pipe.Sync(), results(pipe, row))
 	if closeErr := pipe.Close(); err == nil {
@@ -89,11 +108,42 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row
 	return err
 }
 
-func rowSecurity(q Query) []byte {
+// pinned are the parameters of pins.
+func (q Query) pinned() [][]byte {
+	rowSecurity := "off"
 	if q.RowSecurity {
-		return []byte("on")
+		rowSecurity = "on"
 	}
-	return []byte("off")
+	return [][]byte{[]byte(q.SearchPath), []byte(rowSecurity)}
+}
+
+// prepare prepares q, once for each connection. It is done under the pins: preparing is
+// when names are looked up and literals get their value, so outside a filter would miss
+// functions of the source's schema, and a timestamp in it would be in the session's
+// time zone.
+func prepare(ctx context.Context, conn *pgx.Conn, q Query) error {
+	prepared := conn.PgConn().CustomData()
+	if prepared[q.name()] != nil {
+		return nil
+	}
+	if _, err := conn.Prepare(ctx, pinning.name(), pinning.SQL); err != nil {
+		return err
+	}
+	if _, err := conn.PgConn().Exec(ctx, begin).ReadAll(); err != nil {
+		return err
+	}
+	if err := conn.PgConn().ExecPrepared(ctx, pinning.name(), q.pinned(), nil, nil).Read().Err; err != nil {
+		return err
+	}
+	if _, err := conn.Prepare(ctx, q.name(), q.SQL); err != nil {
+		return err
+	}
+	// What is prepared stays when the transaction ends.
+	if _, err := conn.PgConn().Exec(ctx, "commit").ReadAll(); err != nil {
+		return err
+	}
+	prepared[q.name()] = true
+	return nil
 }
 
 var binary = []int16{1}

@@ -1,4 +1,5 @@
--- A tuple of a sink's order columns as SQL: '7'::bigint, 'x'::text.
+-- A tuple of a sink's order columns as SQL: '7'::bigint, 'x'::text. Who runs it pins the
+-- settings that touch_keys does.
 create or replace function freshet.bound(sink integer, tuple text[])
 returns text
 language sql

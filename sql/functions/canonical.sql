@@ -10,6 +10,8 @@ set datestyle = 'ISO, YMD'
 set intervalstyle = 'postgres'
 set bytea_output = 'hex'
 set extra_float_digits = 1
+set lc_monetary = 'C'
+set array_nulls = on
 as $$
 declare
     v_printed  text;

@@ -98,6 +98,14 @@ begin
     v_parts := freshet.key_by_attnum(source, v_parts);
     select p ->> 'column' into v_missing
     from pg_catalog.jsonb_array_elements(v_parts) as p
+    where p ? 'column' and freshet.prints_names((p ->> 'type')::oid);
+    if v_missing is not null then
+        raise exception 'key: ${%} prints names, so its text can change when no row does', v_missing
+            using errcode = 'invalid_parameter_value',
+                  hint = 'Use a column of type oid or text.';
+    end if;
+    select p ->> 'column' into v_missing
+    from pg_catalog.jsonb_array_elements(v_parts) as p
     where p ? 'column'
     group by p ->> 'column'
     having count(distinct p -> 'modifiers' ? 'lower') > 1;

@@ -15,7 +15,8 @@ as $$
         when type in (700, 701, 1700) then '0-9.eINadfinty+-'       -- float4, float8, numeric
         when type = 1082 then '0-9BC infty-'                        -- date
         when type in (1083, 1114, 1184) then '0-9BC infty:.+-'      -- time, timestamp, timestamptz
-        when type = 17 then '\\x0-9a-f'                             -- bytea
+        -- A class has a backslash twice, whatever standard_conforming_strings says.
+        when type = 17 then E'\\\\x0-9a-f'                          -- bytea
     end
 $$;
 

@@ -81,7 +81,7 @@ begin
         v_exact := v_exact and v_column.exact;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
-                else ' or old.%1$s::pg_catalog.text is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
+                else ' or pg_catalog.record_image_ne(row(old.%1$s), row(new.%1$s))' end, v_column.source_name);
         v_same := v_same || pg_catalog.format(' || pg_catalog.pg_describe_object(1259, %s, %s)',
             v_source.relid, pg_catalog.substr(v_column.name, 2));
     end loop;

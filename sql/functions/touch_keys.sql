@@ -1,9 +1,14 @@
 -- Touches key tuples of a sink: [["1", "a"], ["2", "b"]], each in the order of the
 -- sink's key columns by attribute number. Returns how many were touched.
+--
+-- The text of a key reads back the same under any settings but two: money has the form
+-- of a locale, and {NULL} may be a word.
 create or replace function freshet.touch_keys(sink integer, keys jsonb)
 returns bigint
 language plpgsql
 set search_path = ''
+set lc_monetary = 'C'
+set array_nulls = on
 as $$
 declare
     v_sink     freshet.sink;

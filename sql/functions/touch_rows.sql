@@ -4,6 +4,8 @@ create or replace function freshet.touch_rows(sink integer, lower text[], upper 
 returns bigint
 language plpgsql
 set search_path = ''
+set lc_monetary = 'C'
+set array_nulls = on
 as $$
 declare
     v_sink     freshet.sink;

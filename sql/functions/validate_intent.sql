@@ -7,6 +7,8 @@ create or replace function freshet.validate_intent(lease bigint, landed boolean)
 returns void
 language plpgsql
 set search_path = ''
+set lc_monetary = 'C'
+set array_nulls = on
 set enable_seqscan = off
 set jit = off
 as $$
