@@ -1226,10 +1226,7 @@ begin
     end if;
     v_order := freshet.unique_index(source, v_parts);
     if v_order is null then
-        raise exception 'key: several rows of % could share one key, for no unique index covers the columns of "%"', source, key
-            using errcode = 'invalid_parameter_value',
-                  hint = 'Use all columns of the primary key, or create a unique index on the columns of the key'
-                      ' (on lower(column) where the key says |lower).';
+        perform freshet.refuse_key(source, key, v_key);
     end if;
     perform freshet.check_key(v_parts);
     perform freshet.check_overlap(v_parts, targets);
@@ -1880,7 +1877,7 @@ declare
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
     v_before    text := '';
-    v_after_text   text := '';   -- the same, as text
+    v_after_text   text := '';   -- the same, as text: its bytes, whatever the collation takes for equal
     v_before_text  text := '';
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
@@ -1930,14 +1927,14 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
-        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text', v_column.source_name);
-        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text', v_column.source_name);
+        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
+        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
-                else ' or old.%1$s::pg_catalog.text is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
+                else ' or old.%1$s::pg_catalog.text collate pg_catalog."C" is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
         v_same := v_same || pg_catalog.format(' || pg_catalog.pg_describe_object(1259, %s, %s)',
             v_source.relid, pg_catalog.substr(v_column.name, 2));
     end loop;
@@ -2338,6 +2335,50 @@ $$;
 comment on function freshet.refresh(text, bigint) is 'Looks at one entry again: refresh(''users'', 7).';
 revoke all on function freshet.refresh(text, bigint) from public;
 
+-- Says why no index makes the tuples of a key unique: there is one on these columns and
+-- it does not count, or there is none.
+create or replace function freshet.refuse_key(source oid, key text, columns smallint[])
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_index  record;
+begin
+    select i.indexrelid::pg_catalog.regclass as name, c.conname, i.indisvalid as valid, c.contype
+    into v_index
+    from pg_catalog.pg_index i
+    left join pg_catalog.pg_constraint c on c.conindid = i.indexrelid and c.contype in ('p', 'u')
+    where i.indrelid = source and i.indisunique and i.indpred is null
+      and not (i.indisvalid and i.indimmediate)
+      and (i.indkey::smallint[])[0:i.indnkeyatts - 1] <@ columns
+    order by i.indisvalid desc, i.indisprimary desc, i.indexrelid
+    limit 1;
+    if v_index.valid then
+        raise exception 'key: the constraint % of % is deferrable, and several rows may share one key until it is checked',
+            pg_catalog.quote_ident(v_index.conname), source::pg_catalog.regclass
+            using errcode = 'invalid_parameter_value',
+                  hint = pg_catalog.format('Make it anew without deferrable: alter table %s drop constraint %I, add %s.',
+                      source::pg_catalog.regclass, v_index.conname,
+                      (select pg_catalog.split_part(pg_catalog.pg_get_constraintdef(c.oid), ' DEFERRABLE', 1)
+                       from pg_catalog.pg_constraint c where c.conrelid = source and c.conname = v_index.conname));
+    elsif not v_index.valid then
+        raise exception 'key: the unique index % is not valid, so that several rows of % could share one key',
+            v_index.name, source::pg_catalog.regclass
+            using errcode = 'invalid_parameter_value',
+                  hint = pg_catalog.format('Remove the duplicates that stopped it, then run: reindex index %s.', v_index.name);
+    end if;
+    raise exception 'key: several rows of % could share one key, for no unique index covers the columns of "%"',
+        source::pg_catalog.regclass, key
+        using errcode = 'invalid_parameter_value',
+              hint = 'Use all columns of the primary key, or create a unique index on the columns of the key'
+                  ' (on lower(column) where the key says |lower).';
+end
+$$;
+
+revoke all on function freshet.refuse_key(oid, text, smallint[]) from public;
+
 -- Refuses an argument whose feature this version does not have.
 create or replace function freshet.refuse_later(argument text, given boolean)
 returns void
@@ -2718,7 +2759,9 @@ revoke all on function freshet.type_name(oid) from public;
 -- The columns, in index order, of the index that makes tuples of a key unique: the
 -- primary key if it does, else the smallest unique index that covers every row. Null
 -- if there is none. A column that the key folds with |lower counts when the index is
--- on lower(column), or when the type itself ignores case.
+-- on lower(column), or when the type itself ignores case. Where the column's collation
+-- takes different texts for equal, the index must go by the same one: rows that the
+-- index tells apart and the column does not could not be walked in order.
 create or replace function freshet.unique_index(source oid, parts jsonb)
 returns smallint[]
 language sql
@@ -2728,16 +2771,18 @@ as $$
     with terms as (
         select distinct a.attnum, a.attname,
                p.part -> 'modifiers' ? 'lower' as folded,
-               freshet.ignores_case(source, a.attnum) as ignores_case
+               freshet.ignores_case(source, a.attnum) as ignores_case,
+               case when not c.collisdeterministic then c.oid end as collated
         from pg_catalog.jsonb_array_elements(parts) as p (part)
         join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p.part ->> 'column'
+        left join pg_catalog.pg_collation c on c.oid = a.attcollation
     )
     select k.attnums
     from pg_catalog.pg_index i
     cross join lateral (
         select pg_catalog.array_agg(t.attnum order by u.n) as attnums, count(*) = count(t.attnum) as covered
         from pg_catalog.unnest(i.indkey::smallint[]) with ordinality as u (attnum, n)
-        left join terms t on
+        left join terms t on coalesce(t.collated = i.indcollation[u.n - 1], true) and
             case when u.attnum > 0
                 then t.attnum = u.attnum and (not t.folded or t.ignores_case)
                 else t.folded and not t.ignores_case and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
@@ -2790,9 +2835,9 @@ begin
     from freshet.lease l join freshet.sink s on s.id = l.sink_id
     where l.id = validate_intent.lease;
 
-    -- Distinct as rendered: 1.0 and 1.00 are equal and two keys.
+    -- Distinct as rendered, byte for byte: 1.0 and 1.00 are equal and two keys.
     select pg_catalog.string_agg('d.k' || k.attnum, ', ' order by k.attnum),
-           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text as r%1$s', k.attnum), ', ' order by k.attnum)
+           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text collate pg_catalog."C" as r%1$s', k.attnum), ', ' order by k.attnum)
     into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;

@@ -20,7 +20,7 @@ declare
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
     v_before    text := '';
-    v_after_text   text := '';   -- the same, as text
+    v_after_text   text := '';   -- the same, as text: its bytes, whatever the collation takes for equal
     v_before_text  text := '';
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
@@ -70,14 +70,14 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
-        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text', v_column.source_name);
-        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text', v_column.source_name);
+        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
+        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
-                else ' or old.%1$s::pg_catalog.text is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
+                else ' or old.%1$s::pg_catalog.text collate pg_catalog."C" is distinct from new.%1$s::pg_catalog.text' end, v_column.source_name);
         v_same := v_same || pg_catalog.format(' || pg_catalog.pg_describe_object(1259, %s, %s)',
             v_source.relid, pg_catalog.substr(v_column.name, 2));
     end loop;
