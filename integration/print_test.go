@@ -157,8 +157,8 @@ func TestUninstallLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// As a program applies it that sends the whole text at once: one transaction, up to the
-// commit in the text.
+// A program may send the whole text at once, which is one transaction but for what the
+// text itself commits.
 func TestInstallSQLNeedsNoPsql(t *testing.T) {
 	e := newEnv(t)
 	text, err := os.ReadFile("../sql/install.sql")

@@ -32,6 +32,7 @@ begin
 end
 $freshet$;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -209,7 +210,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -233,7 +236,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -345,7 +350,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -364,7 +371,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -425,7 +434,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -520,7 +531,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -576,7 +589,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -636,7 +651,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -655,6 +672,7 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
 do $$
 declare
