@@ -56,6 +56,34 @@ func TestSinksOfOneSourceShareItsCapture(t *testing.T) {
 	}
 }
 
+// Workers read a change table before its source, and writers come to it from there.
+func TestSinkThatComesOrGoesIsInNoDeadlockWithReaders(t *testing.T) {
+	e := newEnv(t)
+	e.exec(devicesTable)
+	e.deviceSink("first", 0)
+	for _, c := range []struct{ first, then, meanwhile string }{
+		{"table freshet.changes_1_1", "table freshet.changes_1", "select freshet.create_sink('second', 'devices', key => 'second:${serial}')"},
+		{"table freshet.changes_1", "table devices", "select freshet.drop_sink('first'), freshet.drop_sink('second')"},
+	} {
+		reader := e.begin()
+		e.in(reader, c.first)
+		done := make(chan error, 1)
+		go func() {
+			_, err := e.db.Exec(context.Background(), c.meanwhile)
+			done <- err
+		}()
+		e.await("the sink waits for the change table", func() bool {
+			return one[bool](e, `select exists (select from pg_locks where not granted and mode = 'AccessExclusiveLock'
+				and relation in ('freshet.changes_1'::regclass, 'freshet.changes_1_1'::regclass))`)
+		})
+		e.in(reader, c.then)
+		e.commit(reader)
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", c.meanwhile, err)
+		}
+	}
+}
+
 // Sinks come and go, the first and the last of the table included, while writers write:
 // no writer fails, and no entry of what remains is missed.
 func TestSinksComeAndGoWhileTheTableIsWritten(t *testing.T) {
