@@ -438,7 +438,7 @@ func TestKeysMovedByCaseInOneStatement(t *testing.T) {
 	// Only a deferrable key lets two rows swap in one statement, and that one cannot order
 	// a backfill.
 	e.exec("create table seats (id int, guest text, primary key (id) deferrable)")
-	e.refused("unique", "select freshet.create_sink('seats', 'seats')")
+	e.refused("is deferrable", "select freshet.create_sink('seats', 'seats')")
 	e.exec("create table places (id int, side int, guest text, primary key (id, side))")
 	e.exec("insert into places select g, g % 2, 'guest ' || g from generate_series(1, 100) g")
 	e.exec("select freshet.create_sink('places', 'places')")

@@ -1,13 +1,16 @@
 package integration
 
 import (
+	"context"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/install"
@@ -142,11 +145,21 @@ func TestMigratingAgainLeavesTheSameObjects(t *testing.T) {
 
 func TestConcurrentMigrationsHaveOneOutcome(t *testing.T) {
 	e := bare(t)
-	const migrations = 10
+	text, err := os.ReadFile("../sql/install.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const migrations = 20
 	errs := make([]error, migrations)
+	begin := make(chan struct{})
 	var wg sync.WaitGroup
 	for n := range migrations {
 		wg.Go(func() {
+			<-begin
+			if n%4 == 3 {
+				errs[n] = e.script(string(text))
+				return
+			}
 			pool, err := pgxpool.New(t.Context(), e.databaseURL)
 			if err != nil {
 				errs[n] = err
@@ -156,11 +169,16 @@ func TestConcurrentMigrationsHaveOneOutcome(t *testing.T) {
 			errs[n] = install.Migrate(t.Context(), pool, slog.New(slog.DiscardHandler))
 		})
 	}
+	close(begin)
 	wg.Wait()
 	for n, err := range errs {
 		if err != nil {
 			t.Errorf("migration %d: %v", n, err)
 		}
+	}
+	alone := newEnvOn(t, serverstest.Postgres(t), e.redisURL)
+	if want, got := dumpSchema(t, alone.databaseURL), dumpSchema(t, e.databaseURL); !slices.Equal(want, got) {
+		t.Errorf("many migrations at once made what one does not:\n%s", firstDifference(want, got))
 	}
 	if n := one[int](e, "select count(*) from freshet.installation"); n != 1 {
 		t.Errorf("there are %d installations", n)
@@ -178,6 +196,17 @@ func TestConcurrentMigrationsHaveOneOutcome(t *testing.T) {
 	if gaps := one[int](e, "select count(*) from freshet.capture_gaps"); gaps != 0 {
 		t.Errorf("%d changes were not captured", gaps)
 	}
+}
+
+// script runs the text as a program does that has no psql: whole, on a connection of
+// its own.
+func (e *env) script(text string) error {
+	conn, err := pgconn.Connect(e.t.Context(), e.databaseURL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	return conn.Exec(e.t.Context(), text).Close()
 }
 
 func TestDroppingTheSchemaLeavesNothing(t *testing.T) {

@@ -1,6 +1,9 @@
 package integration
 
-import "testing"
+import (
+	"context"
+	"testing"
+)
 
 const eventsTable = `
 create table events (id bigint not null, day date not null, kind text, n int, primary key (id, day)) partition by range (day);
@@ -67,5 +70,63 @@ func TestBulkLoadOfAPartitionedTableNeedsFewSubtransactions(t *testing.T) {
 	}
 	if n := one[int](e, "select count(*) from freshet.changes_1"); n != 10000 {
 		t.Errorf("%d changes were captured; want 10000", n)
+	}
+}
+
+// The application makes, attaches, detaches and drops partitions as it pleases: what
+// the parent's triggers need in a new leaf comes with it.
+func TestPartitionsOfARoleWithoutRightsAreCaptured(t *testing.T) {
+	e := newEnv(t)
+	role := "keeper_of_" + one[string](e, "select current_database()")
+	e.exec("create role " + role)
+	t.Cleanup(func() {
+		if _, err := e.db.Exec(context.Background(), "drop owned by "+role+"; drop role "+role); err != nil {
+			t.Error(err)
+		}
+	})
+	e.exec("grant create on schema public to " + role)
+	as := func(statements ...string) {
+		t.Helper()
+		e.transaction(append([]string{"set local role " + role}, statements...)...)
+	}
+	as(eventsTable, "insert into events values (1, '2026-01-05', 'early', 1), (2, '2026-02-05', 'early', 2)")
+	e.exec("select freshet.create_sink('events', 'events')")
+	e.start()
+	follow := func() {
+		t.Helper()
+		e.follow("events:*", eventsPromise)
+	}
+	follow()
+
+	as("create table events_mar partition of events for values from ('2026-03-01') to ('2026-04-01')",
+		"insert into events select g, '2026-03-05', 'created', g from generate_series(1, 20) g",
+		"insert into events_mar values (21, '2026-03-21', 'straight', 21)")
+	follow()
+	as("update events_mar set n = -n where id % 2 = 0", "update events set id = id + 100 where day = '2026-03-05' and id % 5 = 0",
+		"delete from events_mar where id % 3 = 0", "update events set day = '2026-01-09' where id = 21")
+	follow()
+
+	// With columns in another order, an index of its own and a level below it.
+	as("create table events_apr (kind text, n int, day date not null, id bigint not null, primary key (id, day))",
+		"alter table events attach partition events_apr for values from ('2026-04-01') to ('2026-05-01')",
+		"create table events_may (like events including all) partition by range (id)",
+		"create table events_may_rest partition of events_may default",
+		"alter table events attach partition events_may for values from ('2026-05-01') to ('2026-06-01')")
+	as("insert into events select g, '2026-04-30'::date + g % 2, 'attached', g from generate_series(1, 20) g",
+		"update events set day = day + 1 where kind = 'attached' and id % 3 = 0",
+		"create table events_may_moved partition of events_may for values from (1000) to (2000)",
+		"update events_may set id = id + 1000 where id % 5 = 0",
+		"delete from events_may_rest where id % 7 = 0", "delete from events_apr where id % 11 = 0")
+	follow()
+	as("truncate events", "insert into events values (1, '2026-05-01', 'after', 1)")
+	follow()
+
+	// A leaf of its own again is no part of the source.
+	as("alter table events detach partition events_apr", "insert into events_apr values ('alone', 1, '2026-04-01', 1)",
+		"alter table events attach partition events_apr for values from ('2026-04-01') to ('2026-05-01')",
+		"update events set n = 7 where kind = 'alone'")
+	follow()
+	if got := e.gaps(); len(got) > 0 {
+		t.Errorf("gaps: %q", got)
 	}
 }

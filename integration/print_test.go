@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -154,5 +155,24 @@ func TestUninstallLeavesNoTrace(t *testing.T) {
 	}
 	if stdout, _, status := e.freshet("uninstall"); status != 0 || !strings.Contains(stdout, "nothing of Freshet's") {
 		t.Errorf("a second uninstall: status %d, %s", status, stdout)
+	}
+}
+
+// A program may send the whole text at once, which is one transaction but for what the
+// text itself commits.
+func TestInstallSQLNeedsNoPsql(t *testing.T) {
+	e := newEnv(t)
+	text, err := os.ReadFile("../sql/install.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := &env{t: t, databaseURL: serverstest.Postgres(t)}
+	for _, time := range []string{"first", "second"} {
+		if err := program.script(string(text)); err != nil {
+			t.Fatalf("the %s time: %v", time, err)
+		}
+		if want, got := dumpSchema(t, e.databaseURL), dumpSchema(t, program.databaseURL); !slices.Equal(want, got) {
+			t.Fatalf("the %s time, it is not what migrate makes:\n%s", time, firstDifference(want, got))
+		}
 	}
 }

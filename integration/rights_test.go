@@ -183,8 +183,7 @@ func TestTriggersRunAsTheOwnerOfTheTable(t *testing.T) {
 	e.exec(`create function told(pair) returns text language plpgsql as $$
 		begin insert into public.who values (current_user); return $1.a || '-' || $1.b; end $$`)
 	e.exec("create cast (pair as text) with function told(pair)")
-	e.exec("create table pairs (k pair primary key, n int) partition by range (k)")
-	e.exec("create table pairs_all partition of pairs default")
+	e.exec("create table pairs (k pair primary key, n int)")
 	e.admin().exec("select freshet.create_sink('pairs', 'pairs', key => 'pairs:${k}')")
 	app := e.login("app")
 	e.exec("grant select, insert, update on pairs to " + app.role())

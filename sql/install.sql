@@ -32,6 +32,7 @@ begin
 end
 $freshet$;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -219,7 +220,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -243,7 +246,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -355,7 +360,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -374,7 +381,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -435,7 +444,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -530,7 +541,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -586,7 +599,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -646,7 +661,9 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -665,6 +682,7 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 
 do $$
 declare
@@ -1386,10 +1404,7 @@ begin
     end if;
     v_order := freshet.unique_index(source, v_parts);
     if v_order is null then
-        raise exception 'key: several rows of % could share one key, for no unique index covers the columns of "%"', source, key
-            using errcode = 'invalid_parameter_value',
-                  hint = 'Use all columns of the primary key, or create a unique index on the columns of the key'
-                      ' (on lower(column) where the key says |lower).';
+        perform freshet.refuse_key(source, key, v_key);
     end if;
     perform freshet.check_key(v_parts);
     perform freshet.check_overlap(v_parts, targets);
@@ -2132,7 +2147,10 @@ $$;
 revoke all on function freshet.lock_definitions() from public;
 
 -- Locks a source as CREATE TRIGGER does, without making its writers queue for
--- long: short attempts with pauses, and an error after about ten seconds.
+-- long: short attempts with pauses, and an error after about ten seconds. Its change
+-- table, if it has one yet, is locked in the same attempt: writers come to it from the
+-- source and workers read it before the source, so that waiting for the one with the
+-- other in hand would be a deadlock. An attempt that fails lets go of both.
 create or replace function freshet.lock_source(source oid, mode text default 'share row exclusive')
 returns void
 language plpgsql
@@ -2140,15 +2158,20 @@ set search_path = ''
 as $$
 declare
     v_timeout  text := pg_catalog.current_setting('lock_timeout');
+    v_changes  pg_catalog.regclass := (
+        select pg_catalog.to_regclass('freshet.changes_' || s.id) from freshet.source s where s.relid = lock_source.source);
     v_until    timestamptz := pg_catalog.clock_timestamp() + interval '10 seconds';
 begin
     loop
         begin
             perform pg_catalog.set_config('lock_timeout', '200ms', true);
             execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
+            if v_changes is not null then
+                execute pg_catalog.format('lock table %s in access exclusive mode', v_changes);
+            end if;
             perform pg_catalog.set_config('lock_timeout', v_timeout, true);
             return;
-        exception when lock_not_available then
+        exception when lock_not_available or deadlock_detected then
             perform pg_catalog.set_config('lock_timeout', v_timeout, true);
             if pg_catalog.clock_timestamp() > v_until then
                 raise exception 'source: % is in use by a transaction that does not end', source::pg_catalog.regclass
@@ -2186,7 +2209,7 @@ declare
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
     v_before    text := '';
-    v_after_text   text := '';   -- the same, as text
+    v_after_text   text := '';   -- the same, as text: its bytes, whatever the collation takes for equal
     v_before_text  text := '';
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
@@ -2239,8 +2262,8 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
-        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text', v_column.source_name);
-        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text', v_column.source_name);
+        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
+        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
@@ -2730,6 +2753,50 @@ $$;
 comment on function freshet.refresh(text, bigint) is 'Looks at one entry again: refresh(''users'', 7).';
 revoke all on function freshet.refresh(text, bigint) from public;
 
+-- Says why no index makes the tuples of a key unique: there is one on these columns and
+-- it does not count, or there is none.
+create or replace function freshet.refuse_key(source oid, key text, columns smallint[])
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_index  record;
+begin
+    select i.indexrelid::pg_catalog.regclass as name, c.conname, i.indisvalid as valid, c.contype
+    into v_index
+    from pg_catalog.pg_index i
+    left join pg_catalog.pg_constraint c on c.conindid = i.indexrelid and c.contype in ('p', 'u')
+    where i.indrelid = source and i.indisunique and i.indpred is null
+      and not (i.indisvalid and i.indimmediate)
+      and (i.indkey::smallint[])[0:i.indnkeyatts - 1] <@ columns
+    order by i.indisvalid desc, i.indisprimary desc, i.indexrelid
+    limit 1;
+    if v_index.valid then
+        raise exception 'key: the constraint % of % is deferrable, and several rows may share one key until it is checked',
+            pg_catalog.quote_ident(v_index.conname), source::pg_catalog.regclass
+            using errcode = 'invalid_parameter_value',
+                  hint = pg_catalog.format('Make it anew without deferrable: alter table %s drop constraint %I, add %s.',
+                      source::pg_catalog.regclass, v_index.conname,
+                      (select pg_catalog.split_part(pg_catalog.pg_get_constraintdef(c.oid), ' DEFERRABLE', 1)
+                       from pg_catalog.pg_constraint c where c.conrelid = source and c.conname = v_index.conname));
+    elsif not v_index.valid then
+        raise exception 'key: the unique index % is not valid, so that several rows of % could share one key',
+            v_index.name, source::pg_catalog.regclass
+            using errcode = 'invalid_parameter_value',
+                  hint = pg_catalog.format('Remove the duplicates that stopped it, then run: reindex index %s.', v_index.name);
+    end if;
+    raise exception 'key: several rows of % could share one key, for no unique index covers the columns of "%"',
+        source::pg_catalog.regclass, key
+        using errcode = 'invalid_parameter_value',
+              hint = 'Use all columns of the primary key, or create a unique index on the columns of the key'
+                  ' (on lower(column) where the key says |lower).';
+end
+$$;
+
+revoke all on function freshet.refuse_key(oid, text, smallint[]) from public;
+
 -- Refuses an argument whose feature this version does not have.
 create or replace function freshet.refuse_later(argument text, given boolean)
 returns void
@@ -3211,7 +3278,9 @@ revoke all on function freshet.type_name(oid) from public;
 -- The columns, in index order, of the index that makes tuples of a key unique: the
 -- primary key if it does, else the smallest unique index that covers every row. Null
 -- if there is none. A column that the key folds with |lower counts when the index is
--- on lower(column), or when the type itself ignores case.
+-- on lower(column), or when the type itself ignores case. Where the column's collation
+-- takes different texts for equal, the index must go by the same one: rows that the
+-- index tells apart and the column does not could not be walked in order.
 create or replace function freshet.unique_index(source oid, parts jsonb)
 returns smallint[]
 language sql
@@ -3221,16 +3290,18 @@ as $$
     with terms as (
         select distinct a.attnum, a.attname,
                p.part -> 'modifiers' ? 'lower' as folded,
-               freshet.ignores_case(source, a.attnum) as ignores_case
+               freshet.ignores_case(source, a.attnum) as ignores_case,
+               case when not c.collisdeterministic then c.oid end as collated
         from pg_catalog.jsonb_array_elements(parts) as p (part)
         join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p.part ->> 'column'
+        left join pg_catalog.pg_collation c on c.oid = a.attcollation
     )
     select k.attnums
     from pg_catalog.pg_index i
     cross join lateral (
         select pg_catalog.array_agg(t.attnum order by u.n) as attnums, count(*) = count(t.attnum) as covered
         from pg_catalog.unnest(i.indkey::smallint[]) with ordinality as u (attnum, n)
-        left join terms t on
+        left join terms t on coalesce(t.collated = i.indcollation[u.n - 1], true) and
             case when u.attnum > 0
                 then t.attnum = u.attnum and (not t.folded or t.ignores_case)
                 else t.folded and not t.ignores_case and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
@@ -3285,9 +3356,9 @@ begin
     from freshet.lease l join freshet.sink s on s.id = l.sink_id
     where l.id = validate_intent.lease;
 
-    -- Distinct as rendered: 1.0 and 1.00 are equal and two keys.
+    -- Distinct as rendered, byte for byte: 1.0 and 1.00 are equal and two keys.
     select pg_catalog.string_agg('d.k' || k.attnum, ', ' order by k.attnum),
-           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text as r%1$s', k.attnum), ', ' order by k.attnum)
+           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text collate pg_catalog."C" as r%1$s', k.attnum), ', ' order by k.attnum)
     into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;

@@ -92,9 +92,11 @@ $freshet$;
 
 // once writes text so that it is executed unless the table has a row that says that it
 // was; the table itself may come with the text. Each is a transaction of its own, as a
-// value added to an enum cannot be used before it is committed.
+// value added to an enum cannot be used before it is committed; and it says so, for a
+// program may send the whole text at once, which Postgres takes for one transaction.
 func once(b *strings.Builder, table, row, text string) {
 	fmt.Fprintf(b, `
+begin;
 do $freshet$
 declare
     v_done boolean := false;
@@ -109,5 +111,6 @@ $migration$;
     end if;
 end
 $freshet$;
+commit;
 `, table, row, strings.TrimSpace(text))
 }

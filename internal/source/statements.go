@@ -89,6 +89,15 @@ func (s statements) term(i int, expression string) string {
 	return expression
 }
 
+// bytes is what a key column renders to, given an expression for it, in a form that is
+// equal only where every byte is: its own collation may take different texts for equal.
+func (s statements) bytes(i int, expression string) string {
+	if s.r.sink.KeyColumns[i].Lower {
+		return lower(expression) + ` collate pg_catalog."C"`
+	}
+	return expression + `::pg_catalog.text collate pg_catalog."C"`
+}
+
 // termType is the type of a key column's term.
 func (s statements) termType(i int) string {
 	if s.r.sink.KeyColumns[i].Folded {
@@ -105,10 +114,10 @@ func (s statements) same(alias string, column func(i int) string) string {
 	return s.each(" and ", func(i int) string {
 		k := s.r.sink.KeyColumns[i]
 		own, other := s.term(i, s.alias+"."+s.quoted(k.Name)), alias+"."+column(i)
-		if k.Exact || k.Lower {
+		if k.Exact {
 			return own + " = " + other
 		}
-		return own + " = " + other + " and " + own + "::text = " + other + "::text"
+		return own + " = " + other + " and " + s.bytes(i, own) + " = " + s.bytes(i, other)
 	})
 }
 
@@ -153,13 +162,10 @@ func (s statements) claim() string {
 	terms := s.each(", ", func(i int) string { return s.term(i, s.changeColumn(i)) + " as " + s.changeColumn(i) })
 	rendered := s.each("", func(i int) string {
 		k := s.r.sink.KeyColumns[i]
-		switch {
-		case k.Exact || k.Folded:
+		if k.Exact {
 			return ""
-		case k.Lower:
-			return fmt.Sprintf(", %s as freshet_r%d", lower(k.Change), i)
 		}
-		return fmt.Sprintf(", %s::text as freshet_r%d", k.Change, i)
+		return fmt.Sprintf(", %s as freshet_r%d", s.bytes(i, k.Change), i)
 	})
 	return fmt.Sprintf(`with freshet_w as materialized (
   select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %[5]s as meta

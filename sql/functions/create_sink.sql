@@ -115,10 +115,7 @@ begin
     end if;
     v_order := freshet.unique_index(source, v_parts);
     if v_order is null then
-        raise exception 'key: several rows of % could share one key, for no unique index covers the columns of "%"', source, key
-            using errcode = 'invalid_parameter_value',
-                  hint = 'Use all columns of the primary key, or create a unique index on the columns of the key'
-                      ' (on lower(column) where the key says |lower).';
+        perform freshet.refuse_key(source, key, v_key);
     end if;
     perform freshet.check_key(v_parts);
     perform freshet.check_overlap(v_parts, targets);

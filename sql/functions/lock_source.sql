@@ -1,5 +1,8 @@
 -- Locks a source as CREATE TRIGGER does, without making its writers queue for
--- long: short attempts with pauses, and an error after about ten seconds.
+-- long: short attempts with pauses, and an error after about ten seconds. Its change
+-- table, if it has one yet, is locked in the same attempt: writers come to it from the
+-- source and workers read it before the source, so that waiting for the one with the
+-- other in hand would be a deadlock. An attempt that fails lets go of both.
 create or replace function freshet.lock_source(source oid, mode text default 'share row exclusive')
 returns void
 language plpgsql
@@ -7,15 +10,20 @@ set search_path = ''
 as $$
 declare
     v_timeout  text := pg_catalog.current_setting('lock_timeout');
+    v_changes  pg_catalog.regclass := (
+        select pg_catalog.to_regclass('freshet.changes_' || s.id) from freshet.source s where s.relid = lock_source.source);
     v_until    timestamptz := pg_catalog.clock_timestamp() + interval '10 seconds';
 begin
     loop
         begin
             perform pg_catalog.set_config('lock_timeout', '200ms', true);
             execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
+            if v_changes is not null then
+                execute pg_catalog.format('lock table %s in access exclusive mode', v_changes);
+            end if;
             perform pg_catalog.set_config('lock_timeout', v_timeout, true);
             return;
-        exception when lock_not_available then
+        exception when lock_not_available or deadlock_detected then
             perform pg_catalog.set_config('lock_timeout', v_timeout, true);
             if pg_catalog.clock_timestamp() > v_until then
                 raise exception 'source: % is in use by a transaction that does not end', source::pg_catalog.regclass

@@ -21,7 +21,7 @@ declare
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
     v_before    text := '';
-    v_after_text   text := '';   -- the same, as text
+    v_after_text   text := '';   -- the same, as text: its bytes, whatever the collation takes for equal
     v_before_text  text := '';
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
@@ -74,8 +74,8 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
-        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text', v_column.source_name);
-        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text', v_column.source_name);
+        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
+        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;

@@ -1,7 +1,9 @@
 -- The columns, in index order, of the index that makes tuples of a key unique: the
 -- primary key if it does, else the smallest unique index that covers every row. Null
 -- if there is none. A column that the key folds with |lower counts when the index is
--- on lower(column), or when the type itself ignores case.
+-- on lower(column), or when the type itself ignores case. Where the column's collation
+-- takes different texts for equal, the index must go by the same one: rows that the
+-- index tells apart and the column does not could not be walked in order.
 create or replace function freshet.unique_index(source oid, parts jsonb)
 returns smallint[]
 language sql
@@ -11,16 +13,18 @@ as $$
     with terms as (
         select distinct a.attnum, a.attname,
                p.part -> 'modifiers' ? 'lower' as folded,
-               freshet.ignores_case(source, a.attnum) as ignores_case
+               freshet.ignores_case(source, a.attnum) as ignores_case,
+               case when not c.collisdeterministic then c.oid end as collated
         from pg_catalog.jsonb_array_elements(parts) as p (part)
         join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p.part ->> 'column'
+        left join pg_catalog.pg_collation c on c.oid = a.attcollation
     )
     select k.attnums
     from pg_catalog.pg_index i
     cross join lateral (
         select pg_catalog.array_agg(t.attnum order by u.n) as attnums, count(*) = count(t.attnum) as covered
         from pg_catalog.unnest(i.indkey::smallint[]) with ordinality as u (attnum, n)
-        left join terms t on
+        left join terms t on coalesce(t.collated = i.indcollation[u.n - 1], true) and
             case when u.attnum > 0
                 then t.attnum = u.attnum and (not t.folded or t.ignores_case)
                 else t.folded and not t.ignores_case and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (

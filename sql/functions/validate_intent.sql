@@ -36,9 +36,9 @@ begin
     from freshet.lease l join freshet.sink s on s.id = l.sink_id
     where l.id = validate_intent.lease;
 
-    -- Distinct as rendered: 1.0 and 1.00 are equal and two keys.
+    -- Distinct as rendered, byte for byte: 1.0 and 1.00 are equal and two keys.
     select pg_catalog.string_agg('d.k' || k.attnum, ', ' order by k.attnum),
-           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text as r%1$s', k.attnum), ', ' order by k.attnum)
+           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text collate pg_catalog."C" as r%1$s', k.attnum), ', ' order by k.attnum)
     into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;
