@@ -1,6 +1,8 @@
 # Two commands need nothing else: make demo, and make test.
 
 GO ?= go
+# Tests of the integration package mostly wait for servers.
+PARALLEL ?= 6
 
 .DEFAULT_GOAL := help
 
@@ -14,11 +16,11 @@ demo: ## Keep a shop table in step with a cache on private servers, and check ev
 
 .PHONY: test
 test: ## Run all tests against real Postgres and real Redis
-	$(GO) test -count=1 -timeout 9m ./...
+	$(GO) test -count=1 -parallel $(PARALLEL) -timeout 9m ./...
 
 .PHONY: test-superuser
 test-superuser: ## Run the integration tests with one superuser in place of owner and worker roles
-	FRESHET_TEST_SUPERUSER=1 $(GO) test -count=1 -timeout 9m ./integration
+	FRESHET_TEST_SUPERUSER=1 $(GO) test -count=1 -parallel $(PARALLEL) -timeout 9m ./integration
 
 .PHONY: race
 race: ## Run all tests with the race detector

@@ -76,7 +76,7 @@ func TestBulkLoadOfAPartitionedTableNeedsFewSubtransactions(t *testing.T) {
 // The application makes, attaches, detaches and drops partitions as it pleases: what
 // the parent's triggers need in a new leaf comes with it.
 func TestPartitionsOfARoleWithoutRightsAreCaptured(t *testing.T) {
-	e := newEnv(t)
+	e := newEnv(t).admin()
 	role := "keeper_of_" + one[string](e, "select current_database()")
 	e.exec("create role " + role)
 	t.Cleanup(func() {

@@ -119,25 +119,30 @@ func TestEntriesAreTheSameUnderAnySettings(t *testing.T) {
 		}
 	}
 	work := func(way, databaseURL string) {
-		(&env{t: t, databaseURL: databaseURL, redisURL: e.redisURL, targets: map[string]string{way: e.redisURL}}).start()
+		(&env{t: t, workerURL: databaseURL, redisURL: e.redisURL, targets: map[string]string{way: e.redisURL}}).start()
 	}
-	work("plain", parameters(t, e.databaseURL, pinned))
-	work("packet", parameters(t, e.databaseURL, oneSettings))
-	work("options", parameters(t, e.databaseURL, map[string]string{"options": options(otherSettings)}))
+	work("plain", parameters(t, e.workerURL, pinned))
+	work("packet", parameters(t, e.workerURL, oneSettings))
+	work("options", parameters(t, e.workerURL, map[string]string{"options": options(otherSettings)}))
 	environment := map[string]string{
-		"FRESHET_DATABASE_URL": e.databaseURL, "FRESHET_REDIS_URL_ENVIRONMENT": e.redisURL,
+		"FRESHET_DATABASE_URL": e.workerURL, "FRESHET_REDIS_URL_ENVIRONMENT": e.redisURL,
 		"PGOPTIONS": options(otherSettings), "PGTZ": "Pacific/Apia",
 	}
 	startProcess(t, "environment", environment, "worker")
+	u, err := url.Parse(e.workerURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker := u.User.Username()
 	// From here on whoever says nothing has these: half of them from the database, half from the role.
 	for i, name := range slices.Sorted(maps.Keys(oneSettings)) {
 		if i%2 == 0 {
-			e.exec("do $$ begin execute format('alter database %I set " + name + " to %L', current_database(), '" + oneSettings[name] + "'); end $$")
+			e.admin().exec("do $$ begin execute format('alter database %I set " + name + " to %L', current_database(), '" + oneSettings[name] + "'); end $$")
 		} else {
-			e.exec("do $$ begin execute format('alter role %I in database %I set " + name + " to %L', current_user, current_database(), '" + oneSettings[name] + "'); end $$")
+			e.admin().exec("do $$ begin execute format('alter role %I in database %I set " + name + " to %L', '" + worker + "', current_database(), '" + oneSettings[name] + "'); end $$")
 		}
 	}
-	work("stored", e.databaseURL)
+	work("stored", e.workerURL)
 
 	inStep := func(when string) {
 		t.Helper()
@@ -256,7 +261,7 @@ func (e *env) settleTargets(targets ...string) {
 // TestReadsHaveTheirOwnSettings covers what shows in values only with a locale or a literal that not every server has.
 func TestReadsHaveTheirOwnSettings(t *testing.T) {
 	e := newEnv(t)
-	db, err := pg.Open(t.Context(), parameters(t, e.databaseURL, oneSettings), "settings", 1)
+	db, err := pg.Open(t.Context(), parameters(t, e.workerURL, oneSettings), "settings", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

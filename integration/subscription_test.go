@@ -23,7 +23,8 @@ func TestSubscribedTableIsFollowed(t *testing.T) {
 		}
 		return newEnvOn(t, u, serverstest.Redis(t))
 	}
-	publisher, e := database("publisher"), database("subscriber")
+	// Subscriptions and slots are a superuser's.
+	publisher, e := database("publisher").admin(), database("subscriber").admin()
 	const schema = `
 		create table users (id bigint primary key, name text, email text unique);
 		create table prices (code numeric primary key, note text);
