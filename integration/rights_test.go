@@ -148,7 +148,7 @@ func TestOnlyOwnersWhoAreAdminsCreateSinks(t *testing.T) {
 	admin.refused(denied, "can create a sink on it", "select freshet.create_sink('users', 'users')")
 	admin.exec("create table theirs (id bigint primary key)")
 	admin.exec("select freshet.create_sink('theirs', 'theirs')")
-	e.refused("only the owner of its source may", "select freshet.drop_sink('theirs')")
+	e.login("other", "freshet_admin").refused(denied, "only the owner of its source may", "select freshet.drop_sink('theirs')")
 	admin.exec("select freshet.drop_sink('theirs', keep_entries => true)")
 }
 
@@ -214,6 +214,7 @@ func TestGrantsThatTheCreatorMayNotMakeAreNamed(t *testing.T) {
 	if !strings.Contains(strings.Join(tenant.notices, "\n"), want) {
 		t.Fatalf("notices %q, want %q", tenant.notices, want)
 	}
+	e.workerURL = e.login("worker", "freshet_worker").Config().ConnString()
 	e.start()
 	e.await("the missing grant shows in status", func() bool {
 		return one[bool](e, "select coalesce(last_error like '%permission denied for schema billing%', false) from freshet.status")
