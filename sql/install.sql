@@ -51,8 +51,17 @@ insert into freshet.schema_version (version, name) values (1, 'tables');
 -- so two databases that share a target never take each other's for their own.
 create table freshet.installation (
     singleton   boolean primary key default true constraint installation_is_one_row check (singleton),
-    id          text not null,
-    created_at  timestamptz not null default now()
+    id            text not null,
+    created_at    timestamptz not null default now(),
+    -- how long changes stay after every lane has applied them, so that a cursor can go back
+    retention     interval not null default '10 minutes',
+    -- triggers go on to another segment when theirs is so old or so large
+    rotate_after  interval not null default '5 minutes',
+    rotate_bytes  bigint not null default 64 << 20,
+    -- a reader's statement is over by the time a segment of this age is first written to
+    settle_after  interval not null default '1 minute',
+    -- where nobody rotates, capture stops at this size of a segment
+    stop_bytes    bigint not null default 1 << 30
 );
 
 insert into freshet.installation (id)
@@ -76,9 +85,30 @@ create table freshet.source (
     table_name     name not null,
     key_attnums    smallint[] not null,
     segment        integer not null default 1,
+    -- the catalog as capture was last looked after (see freshet.fingerprint)
+    fingerprint    jsonb,
+    mended_at      timestamptz,
+    mend_tries     integer not null default 0,
+    mend_after     timestamptz,
+    mend_error     text,
     -- changes of transactions visible in this snapshot may be gone from the change table
     floor          pg_snapshot not null,
     created_at     timestamptz not null default now()
+);
+
+-- A piece of a change table. Triggers write to one of them, and one in which everything
+-- was applied long enough ago is truncated.
+create table freshet.segment (
+    source_id      integer not null constraint segment_source_fkey references freshet.source (id) on delete cascade,
+    number         integer not null,
+    created_at     timestamptz not null default clock_timestamp(),
+    -- null: it is not the one that triggers write to
+    current_since  timestamptz,
+    -- since then all that is in it is visible in the snapshot `consumed`, which every lane
+    -- has passed
+    consumed_at    timestamptz,
+    consumed       pg_snapshot,
+    constraint segment_pkey primary key (source_id, number)
 );
 
 create table freshet.sink (
@@ -111,6 +141,9 @@ create table freshet.sink (
     state             text not null default 'active'
         constraint sink_state_is_known check (state in ('active', 'paused', 'dropping')),
     keep_entries      boolean not null default false,
+    -- why nothing can be written for the sink, if so
+    broken            text,
+    notice            text,
     coverage          text not null default 'lazy'
         constraint sink_coverage_is_known check (coverage in ('lazy', 'full')),
     created_at        timestamptz not null default now()
@@ -137,6 +170,8 @@ create table freshet.lease (
     -- true from just before the control key is first written: if the key is missing
     -- afterwards, the target has lost it
     stamped        boolean not null default false,
+    -- it was behind for longer than its sink allows: change tables are emptied without it
+    lapsed         boolean not null default false,
     -- the definition of the sink under which no control key of this lease's is older
     definition     integer not null default 0,
     -- the cursor counts, whatever an older one in the control key says: shards were changed
@@ -775,26 +810,32 @@ begin
     perform freshet.refuse_later('capture', capture is not null);
     perform freshet.refuse_later('backfill', backfill is not null);
     perform freshet.refuse_later('accept_drift', accept_drift is not null);
-    perform freshet.refuse_later('on_schema_change', on_schema_change is not null);
-    perform freshet.refuse_later('max_lag', max_lag is not null);
-    perform freshet.refuse_later('max_pending', max_pending is not null);
 
     select pg_catalog.string_agg(pg_catalog.format('"%s"', r), ', ') into v_unknown
     from pg_catalog.unnest(reset) as r
-    where r is null or r <> 'max_rate';
+    where r is null or r <> all (array['max_lag', 'max_pending', 'max_rate']);
     if v_unknown is not null then
         raise exception 'reset: % cannot be reset', v_unknown
-            using errcode = 'invalid_parameter_value', hint = 'What this version can reset is: max_rate.';
+            using errcode = 'invalid_parameter_value', hint = 'What this version can reset: max_lag, max_pending and max_rate.';
     end if;
-    if 'max_rate' = any (reset) and max_rate is not null then
-        raise exception 'reset: max_rate is both set and reset' using errcode = 'invalid_parameter_value';
+    select r into v_unknown
+    from pg_catalog.unnest(reset) as r
+    where case r when 'max_lag' then max_lag is not null when 'max_pending' then max_pending is not null else max_rate is not null end
+    limit 1;
+    if found then
+        raise exception 'reset: % is both set and reset', v_unknown using errcode = 'invalid_parameter_value';
     end if;
     perform freshet.check_shards(coalesce(shards, 1));
     perform freshet.check_rate('max_rate', max_rate);
+    perform freshet.check_limits(coalesce(max_lag, interval '1 hour'), max_pending);
+    perform freshet.check_schema_change(coalesce(on_schema_change, 'rewarm'));
 
     perform freshet.lock_definitions();
     update freshet.sink s
-    set max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
+    set on_schema_change = coalesce(alter_sink.on_schema_change, s.on_schema_change),
+        max_lag = case when 'max_lag' = any (reset) then interval '24 hours' else coalesce(alter_sink.max_lag, s.max_lag) end,
+        max_pending = case when 'max_pending' = any (reset) then null else coalesce(alter_sink.max_pending, s.max_pending) end,
+        max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
         revision = s.revision + 1
     where s.id = v_sink.id
     returning * into v_sink;
@@ -1056,6 +1097,28 @@ $body$;
 
 revoke all on function freshet.check_key(jsonb) from public;
 
+-- Refuses limits of a backlog that make no sense.
+create or replace function freshet.check_limits(max_lag interval, max_pending bigint)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if max_lag is null or max_lag < interval '1 minute' then
+        raise exception 'max_lag: % is shorter than a minute', coalesce(max_lag::text, 'null')
+            using errcode = 'invalid_parameter_value',
+                  hint = 'It is how long a sink may be paused or away before its backlog is let go and it is warmed again.';
+    end if;
+    if max_pending < 1000 then
+        raise exception 'max_pending: % is less than a thousand', max_pending
+            using errcode = 'invalid_parameter_value', hint = 'Leave max_pending out for no limit.';
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_limits(interval, bigint) from public;
+
 -- Refuses a template whose keys could also be those of another sink on the same
 -- target: two writers of one key would overwrite each other for ever.
 create or replace function freshet.check_overlap(parts jsonb, targets text[])
@@ -1126,6 +1189,24 @@ end
 $$;
 
 revoke all on function freshet.check_rate(text, integer) from public;
+
+-- Refuses what a sink cannot do when columns of its source change.
+create or replace function freshet.check_schema_change(on_schema_change text)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    if on_schema_change is null or on_schema_change not in ('rewarm', 'notice') then
+        raise exception 'on_schema_change: it is neither "rewarm" nor "notice" but "%"', coalesce(on_schema_change, 'null')
+            using errcode = 'invalid_parameter_value',
+                  hint = 'rewarm: entries are written again by themselves; notice: the view sinks says that they should be.';
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_schema_change(text) from public;
 
 -- Refuses a number of shards that makes no sense.
 create or replace function freshet.check_shards(shards integer)
@@ -1322,15 +1403,13 @@ declare
     v_sink     integer;
     v_missing  text;
     v_lease    bigint;
+    v_made     boolean := false;
 begin
     perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
     perform freshet.refuse_later('expires_at', expires_at is not null);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
     perform freshet.refuse_later('accept_drift', accept_drift is distinct from false);
-    perform freshet.refuse_later('on_schema_change', on_schema_change is distinct from 'rewarm');
-    perform freshet.refuse_later('max_lag', max_lag is distinct from interval '24 hours');
-    perform freshet.refuse_later('max_pending', max_pending is not null);
 
     if name is null or name !~ '^[a-z][a-z0-9_]{0,47}$' then
         raise exception 'name: "%" is not a sink name', name
@@ -1353,6 +1432,8 @@ begin
     expires := nullif(expires, interval '0');
     perform freshet.check_shards(shards);
     perform freshet.check_rate('max_rate', max_rate);
+    perform freshet.check_limits(max_lag, max_pending);
+    perform freshet.check_schema_change(on_schema_change);
     perform freshet.check_targets(targets);
     perform freshet.lock_definitions();
     if exists (select from freshet.sink s where s.name = create_sink.name) then
@@ -1452,6 +1533,7 @@ begin
             from pg_catalog.unnest(s.key_attnums || excluded.key_attnums) as u)
         returning * into v_source;
         perform freshet.make_capture(v_source.id);
+        v_made := true;
     end if;
     perform freshet.grant_source(v_source.id);
 
@@ -1474,6 +1556,10 @@ begin
     loop
         perform freshet.enqueue_lease(v_lease);
     end loop;
+
+    -- Only what changes from here on is to be noticed.
+    update freshet.source s set fingerprint = freshet.fingerprint(s.id)
+    where s.id = v_source.id and (v_made or s.fingerprint is null);
 
     if backfill then
         perform freshet.request_backfill(v_sink, 'create');
@@ -1559,7 +1645,9 @@ begin
     end if;
     -- The triggers go with their function.
     execute pg_catalog.format('drop function if exists freshet.%I() cascade', 'capture_' || source);
+    execute pg_catalog.format('drop function if exists freshet.%I(text, integer)', 'keep_' || source);
     execute pg_catalog.format('drop table if exists freshet.%I cascade', 'changes_' || source);
+    delete from freshet.segment g where g.source_id = drop_capture.source;
     delete from freshet.capture_gap g where g.source_id = drop_capture.source;
     -- The row stays for sinks whose entries are still being removed; a new sink on
     -- the same table gets a source of its own.
@@ -1694,6 +1782,49 @@ $$;
 
 revoke all on function freshet.find_sink(text) from public;
 
+-- What capture of a source relies on, as the catalog has it now. Whatever fires no trigger
+-- shows here: xmin of a trigger's row changes even if it is disabled and enabled again.
+create or replace function freshet.fingerprint(source integer)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.jsonb_build_object(
+        -- what the name stands for, and what the table is called
+        'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                  where n.nspname = s.schema_name and c.relname = s.table_name),
+        'relation', (select n.nspname || '.' || c.relname || ' ' || c.relkind::text || c.relpersistence::text
+                     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = s.relid),
+        'columns', coalesce((
+            select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint))
+            from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped), '{}'),
+        'function', (select p.oid || '.' || p.xmin::text from pg_catalog.pg_proc p
+                     where p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))),
+        'triggers', freshet.needs_row_triggers(s.relid)::text || ' ' || coalesce((select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid)
+                                from pg_catalog.pg_trigger t where t.tgrelid = s.relid and t.tgname like 'freshet\_%'), '-'),
+        'changes', (select pg_catalog.array_agg(i.inhrelid::bigint order by i.inhrelid) from pg_catalog.pg_inherits i
+                    where i.inhparent = pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id))),
+        'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
+                   where i.indrelid = s.relid and i.indisunique and i.indisvalid),
+        'leaves', coalesce((
+            select pg_catalog.jsonb_object_agg(p.relid::oid::bigint, pg_catalog.jsonb_build_object(
+                'triggers', coalesce(g.triggers, ''),
+                -- Only a leaf whose truncation is captured may change its file.
+                'file', case when not coalesce(g.truncates, false) then pg_catalog.pg_relation_filenode(p.relid)::bigint end))
+            from pg_catalog.pg_partition_tree(s.relid) p
+            left join lateral (
+                select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
+                       pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A') as truncates
+                from pg_catalog.pg_trigger t where t.tgrelid = p.relid and t.tgname like 'freshet\_%'
+            ) g on true
+            where p.relid <> s.relid), '{}'))
+    from freshet.source s
+    where s.id = fingerprint.source
+$$;
+
+revoke all on function freshet.fingerprint(integer) from public;
+
 -- Ends the work of a lease for good. The last range of a backfill completes it; the
 -- last purge of a sink removes the sink. False if `epoch` is over.
 create or replace function freshet.finish_lease(lease bigint, epoch bigint)
@@ -1803,12 +1934,12 @@ begin
 
     if pg_catalog.to_regrole('freshet_worker') is not null then
         grant usage on schema freshet to freshet_worker;
-        grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.sink, freshet.lease,
+        grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.segment, freshet.sink, freshet.lease,
             freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
             freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
         grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant update on freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant delete on freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        grant update on freshet.source, freshet.segment, freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        grant delete on freshet.capture_gap, freshet.source, freshet.segment, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_table in
             select c.oid from pg_catalog.pg_class c
             where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r' and c.relname like 'river\_%'
@@ -1821,7 +1952,7 @@ begin
             select p.oid from pg_catalog.pg_proc p
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
               and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink',
-                  'make_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
+                  'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);
         end loop;
@@ -1955,6 +2086,8 @@ begin
         cursor = coalesce(v.cursor, l.cursor),
         passed = coalesce(v.passed::pg_snapshot, l.passed),
         as_of = coalesce(v.as_of, l.as_of),
+        -- It says the same again and again while it stands still.
+        lapsed = l.lapsed and (v.passed is null or v.passed = l.passed::text),
         last_error = coalesce(v.error, l.last_error),
         last_error_at = case when v.error is null then l.last_error_at else pg_catalog.clock_timestamp() end
     from freshet.sink s, rows from (
@@ -2052,6 +2185,95 @@ as $$
 $$;
 
 revoke all on function freshet.is_exact(oid, smallint) from public;
+
+-- What only the owner of a capture may do, one task at a time:
+--   capture   write the capture anew, with the source locked
+--   renew     the same, into a segment that was never written to
+--   rebuild   the same, with a new change table
+--   leaves    make triggers for partitions that have none yet, with the source locked
+--   create    make one segment more
+--   switch    let triggers write to a segment
+--   truncate  empty a segment; false if somebody is at it, or it has what is not consumed
+create or replace function freshet.keep(source integer, task text, segment integer)
+returns boolean
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_segment   freshet.segment;
+    v_relation  text := 'freshet.changes_' || source || '_' || segment;
+    v_left      boolean;
+begin
+    if task in ('capture', 'renew', 'rebuild', 'leaves') then
+        -- With the change table locked, too, nobody reads it by a plan from before.
+        perform freshet.lock_source((select s.relid from freshet.source s where s.id = keep.source));
+        if task = 'leaves' then
+            perform freshet.make_triggers(source);
+            return true;
+        end if;
+        perform freshet.refit_change_table(source, task = 'rebuild');
+        if task = 'renew' and exists (select from freshet.segment g where g.source_id = keep.source) then
+            update freshet.segment g set current_since = null where g.source_id = keep.source;
+            insert into freshet.segment (source_id, number, current_since)
+            select keep.source, max(g.number) + 1, pg_catalog.clock_timestamp() from freshet.segment g where g.source_id = keep.source;
+            update freshet.source s
+            set segment = (select g.number from freshet.segment g where g.source_id = s.id and g.current_since is not null)
+            where s.id = keep.source;
+        end if;
+        perform freshet.make_capture(source);
+        perform freshet.grant_source(source);
+        return true;
+    elsif task = 'create' then
+        insert into freshet.segment (source_id, number)
+        select keep.source, max(g.number) + 1 from freshet.segment g where g.source_id = keep.source;
+        perform freshet.make_change_table(source);
+        perform freshet.grant_source(source);
+        return true;
+    elsif task = 'switch' then
+        update freshet.segment g
+        set current_since = case when g.number = keep.segment then pg_catalog.clock_timestamp() end,
+            consumed_at = null, consumed = null
+        where g.source_id = keep.source and (g.number = keep.segment or g.current_since is not null);
+        update freshet.source s set segment = keep.segment where s.id = keep.source;
+        perform freshet.make_capture_function(source);
+        return true;
+    elsif task = 'truncate' then
+        select * into strict v_segment from freshet.segment g where g.source_id = keep.source and g.number = keep.segment;
+        begin
+            -- Readers and writers who come meanwhile wait as long.
+            set local lock_timeout = '50ms';
+            execute pg_catalog.format('lock table only %s in access exclusive mode', v_relation);
+        exception when lock_not_available then
+            return false;
+        end;
+        -- Locked first and looked at then: a transaction that was open when the triggers
+        -- went on may have written here since it was found to be consumed.
+        if v_segment.current_since is not null or v_segment.consumed is null then
+            return false;
+        end if;
+        execute pg_catalog.format(
+            'select exists (select from only %s c where c.xid >= pg_catalog.pg_snapshot_xmin($1) and not pg_catalog.pg_visible_in_snapshot(c.xid, $1))',
+            v_relation)
+        into v_left using v_segment.consumed;
+        if v_left then
+            update freshet.segment g set consumed_at = null, consumed = null
+            where g.source_id = keep.source and g.number = keep.segment;
+            return false;
+        end if;
+        execute pg_catalog.format('truncate only %s', v_relation);
+        update freshet.source s set floor = v_segment.consumed
+        where s.id = keep.source and freshet.snapshot_covers(v_segment.consumed, s.floor);
+        update freshet.segment g set consumed_at = null, consumed = null
+        where g.source_id = keep.source and g.number = keep.segment;
+        return true;
+    end if;
+    raise exception 'task: "%" is unknown', task using errcode = 'invalid_parameter_value';
+end
+$$;
+
+revoke all on function freshet.keep(integer, text, integer) from public;
 
 -- The parts of a key with what is known of each column: {"text": …} and {"column": …,
 -- "modifiers": […], "attnum": …, "type": …}. The type is what a key can be read back
@@ -2186,24 +2408,39 @@ $$;
 
 revoke all on function freshet.lock_source(oid, text) from public;
 
--- Writes the capture of a source anew: its change table (one parent, one segment
--- to begin with), the trigger function and the triggers, all of them the source's
--- owner's. Called with the source locked as CREATE TRIGGER locks it.
+-- Writes the capture of a source anew: its change table, the trigger function and the
+-- triggers, all of them the source's owner's. Called with the source locked as CREATE
+-- TRIGGER locks it.
+create or replace function freshet.make_capture(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform freshet.make_change_table(source);
+    perform freshet.make_capture_function(source);
+    perform freshet.make_triggers(source);
+    perform freshet.make_keeper(source);
+end
+$$;
+
+revoke all on function freshet.make_capture(integer) from public;
+
+-- Writes a source's trigger function anew, for its present key columns and segment. No
+-- lock is needed: a transaction that is open goes on with the new one.
 --
 -- Statement-level triggers keep bulk writes near their old speed. Row-level ones are
 -- for partitioned tables, where the parent's are inherited by every leaf and see the
 -- writes sent straight to it, and for tables that a subscription writes to, whose
 -- apply worker fires no others.
-create or replace function freshet.make_capture(source integer)
+create or replace function freshet.make_capture_function(source integer)
 returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
     v_source    freshet.source;
-    v_table     text;
     v_owner     oid;
-    v_changes   text;
     v_segment   text;
     v_column    record;
     v_names     text := '';   -- k1, k2
@@ -2215,50 +2452,22 @@ declare
     v_old       text := '';
     v_exact     boolean := true;
     v_differs   text := '';   -- the old tuple and the new one render differently
-    v_rows      boolean;
     v_same      text := '';   -- what stays the same while the statements below stay right
     v_both      text;
     v_insert    text;
-    v_trigger   record;
-    v_leaf      oid;
 begin
-    select * into strict v_source from freshet.source s where s.id = make_capture.source;
-    v_table := v_source.relid::pg_catalog.regclass::text;
+    select * into strict v_source from freshet.source s where s.id = make_capture_function.source;
     select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
-    perform freshet.admit_owner(v_owner);
-    v_changes := pg_catalog.format('freshet.%I', 'changes_' || source);
     v_segment := pg_catalog.format('freshet.%I', 'changes_' || source || '_' || v_source.segment);
-
-    if pg_catalog.to_regclass(v_changes) is null then
-        execute pg_catalog.format('create sequence freshet.%I cache 100', 'changes_' || source || '_id');
-        execute pg_catalog.format(
-            'create table %s ('
-            'id bigint not null default pg_catalog.nextval(%L), '
-            'xid xid8 not null default pg_catalog.pg_current_xact_id(), '
-            'at timestamptz not null default pg_catalog.now(), '
-            'op "char" not null)',
-            v_changes, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'));
-        execute pg_catalog.format('alter sequence freshet.%I owned by %s.id', 'changes_' || source || '_id', v_changes);
-        -- Nothing is ever in the parent itself; without an index it would still be scanned.
-        execute pg_catalog.format('create index on %s (xid, id)', v_changes);
-        execute pg_catalog.format('revoke all on %s from public', v_changes);
-        execute pg_catalog.format('alter table %s owner to %I', v_changes, pg_catalog.pg_get_userbyid(v_owner));
-    end if;
 
     for v_column in
         select 'k' || a.attnum as name,
                pg_catalog.quote_ident(a.attname) as source_name,
-               freshet.is_exact(v_source.relid, a.attnum) as exact,
-               freshet.change_type(a.atttypid)
-               || case when a.attcollation = 0 then ''
-                  else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
-                        from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
-                        where c.oid = a.attcollation) end as type
+               freshet.is_exact(v_source.relid, a.attnum) as exact
         from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
         join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
         order by a.attnum
     loop
-        execute pg_catalog.format('alter table %s add column if not exists %I %s', v_changes, v_column.name, v_column.type);
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
@@ -2277,13 +2486,6 @@ begin
     v_after := pg_catalog.substr(v_after, 3);
     v_before := pg_catalog.substr(v_before, 3);
 
-    if pg_catalog.to_regclass(v_segment) is null then
-        execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
-        execute pg_catalog.format('create index on %s (xid, id)', v_segment);
-        execute pg_catalog.format('revoke all on %s from public', v_segment);
-        execute pg_catalog.format('alter table %s owner to %I', v_segment, pg_catalog.pg_get_userbyid(v_owner));
-    end if;
-
     -- An update touches the new tuples, and the old ones too where they render
     -- differently. UNION and not an anti-join: a plan made for one row is kept for
     -- the statement that updates a million, and must not turn quadratic there. Columns
@@ -2297,9 +2499,7 @@ begin
             pg_catalog.replace(v_names, 'k', 'r'));
     end if;
 
-    v_rows := (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = v_source.relid)
-        or exists (select from pg_catalog.pg_subscription_rel r where r.srrelid = v_source.relid);
-    if v_rows then
+    if freshet.needs_row_triggers(v_source.relid) then
         v_insert := pg_catalog.format($sql$
         if tg_op = 'UPDATE' then
             insert into %1$s (op, %2$s) values ('u', %3$s);
@@ -2335,7 +2535,8 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
     -- transaction ends, so later calls go without: a subtransaction in each of them
     -- would slow down every other session of the server. What the transaction itself
     -- may change (the names of the key columns, and their types, which rewrites the
-    -- table) is compared with how it was in the first call, for each leaf by itself.
+    -- table), and the segment, which may have been rotated since, are compared with how
+    -- they were in the first call, for each leaf by itself.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
@@ -2346,12 +2547,17 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
         'capture_' || source,
         pg_catalog.format($sql$
 declare
-    v_same text := coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
+    v_same text := '%4$s ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
 begin
     if pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
 %2$s
     else
         begin
+            -- With no worker to empty it, it must not fill the disk either.
+            if pg_catalog.pg_relation_size('%5$s') > %6$s then
+                perform freshet.record_gap(%1$s, tg_op, 'lapsed', 'the change table is full, for no worker runs');
+                return null;
+            end if;
 %2$s
             if found then
                 if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %1$s)
@@ -2368,7 +2574,8 @@ begin
     end if;
     return null;
 end
-$sql$, source, v_insert, v_same));
+$sql$, source, v_insert, v_same, v_source.segment, v_segment,
+        (select i.stop_bytes from freshet.installation i)));
 
     if not exists (
         select from pg_catalog.pg_proc p
@@ -2376,6 +2583,150 @@ $sql$, source, v_insert, v_same));
     then
         execute pg_catalog.format('alter function freshet.%I() owner to %I', 'capture_' || source, pg_catalog.pg_get_userbyid(v_owner));
     end if;
+
+end
+$$;
+
+revoke all on function freshet.make_capture_function(integer) from public;
+
+-- Makes what is missing of a source's change table: the parent, which is what is read; a
+-- column for each key column of its sinks; and the segments, of which triggers write to
+-- one while consumed ones are emptied whole.
+create or replace function freshet.make_change_table(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_source   freshet.source;
+    v_owner    oid;
+    v_changes  text;
+    v_segment  text;
+    v_column   record;
+    v_number   integer;
+begin
+    select * into strict v_source from freshet.source s where s.id = make_change_table.source;
+    select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
+    perform freshet.admit_owner(v_owner);
+    v_changes := pg_catalog.format('freshet.%I', 'changes_' || source);
+
+    if pg_catalog.to_regclass(v_changes) is null then
+        execute pg_catalog.format('create sequence freshet.%I cache 100', 'changes_' || source || '_id');
+        execute pg_catalog.format(
+            'create table %s ('
+            'id bigint not null default pg_catalog.nextval(%L), '
+            'xid xid8 not null default pg_catalog.pg_current_xact_id(), '
+            'at timestamptz not null default pg_catalog.now(), '
+            'op "char" not null)',
+            v_changes, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'));
+        execute pg_catalog.format('alter sequence freshet.%I owned by %s.id', 'changes_' || source || '_id', v_changes);
+        -- Nothing is ever in the parent itself; without an index it would still be scanned.
+        execute pg_catalog.format('create index on %s (xid, id)', v_changes);
+        execute pg_catalog.format('revoke all on %s from public', v_changes);
+        execute pg_catalog.format('alter table %s owner to %I', v_changes, pg_catalog.pg_get_userbyid(v_owner));
+    end if;
+
+    for v_column in
+        select 'k' || a.attnum as name,
+               freshet.change_type(a.atttypid)
+               || case when a.attcollation = 0 then ''
+                  else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
+                        from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+                        where c.oid = a.attcollation) end as type
+        from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
+        join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
+        order by a.attnum
+    loop
+        execute pg_catalog.format('alter table %s add column if not exists %I %s', v_changes, v_column.name, v_column.type);
+    end loop;
+
+    -- The second is for the first rotation: who reads has to know a segment for a while
+    -- before anybody writes to it.
+    insert into freshet.segment (source_id, number, current_since)
+    select source, v_source.segment + n, case n when 0 then pg_catalog.clock_timestamp() end
+    from pg_catalog.generate_series(0, 1) as n
+    where not exists (select from freshet.segment g where g.source_id = make_change_table.source);
+    for v_number in
+        select g.number from freshet.segment g where g.source_id = make_change_table.source order by g.number
+    loop
+        v_segment := pg_catalog.format('freshet.%I', 'changes_' || source || '_' || v_number);
+        if pg_catalog.to_regclass(v_segment) is null then
+            execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
+            execute pg_catalog.format('create index on %s (xid, id)', v_segment);
+            execute pg_catalog.format('revoke all on %s from public', v_segment);
+            execute pg_catalog.format('alter table %s owner to %I', v_segment, pg_catalog.pg_get_userbyid(v_owner));
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function freshet.make_change_table(integer) from public;
+
+-- Makes the function through which workers look after a source's capture. It has the
+-- rights of whoever made it, for tables and triggers are not the workers' own; and it does
+-- nothing but what freshet.keep does for this one source.
+create or replace function freshet.make_keeper(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $body$
+declare
+    v_role    text;
+    v_keeper  text := pg_catalog.format('freshet.%I', 'keep_' || source);
+begin
+    -- Another member of the owning role has made it: it serves as well.
+    if pg_catalog.to_regprocedure(v_keeper || '(text, integer)') is not null then
+        return;
+    end if;
+    execute pg_catalog.format($sql$
+create function %s(task text, segment integer) returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    return freshet.keep(%s, task, segment);
+end
+$$
+$sql$, v_keeper, source);
+    execute pg_catalog.format('revoke all on function %s(text, integer) from public', v_keeper);
+    foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
+        if pg_catalog.to_regrole(v_role) is not null then
+            execute pg_catalog.format('grant execute on function %s(text, integer) to %I', v_keeper, v_role);
+        end if;
+    end loop;
+end
+$body$;
+
+revoke all on function freshet.make_keeper(integer) from public;
+
+-- Makes what is missing of a source's triggers, enables them, and drops those of the other
+-- level.
+create or replace function freshet.make_triggers(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_relid     oid;
+    v_table     text;
+    v_rows      boolean;
+    v_function  oid := pg_catalog.format('freshet.%I()', 'capture_' || source)::pg_catalog.regprocedure;
+    v_trigger   record;
+    v_leaf      oid;
+begin
+    select s.relid, s.relid::pg_catalog.regclass::text into strict v_relid, v_table
+    from freshet.source s where s.id = make_triggers.source;
+    v_rows := freshet.needs_row_triggers(v_relid);
+
+    for v_trigger in
+        select t.tgname as name
+        from pg_catalog.pg_trigger t
+        where t.tgrelid = v_relid and t.tgfoid = v_function
+          and t.tgname = any (case when v_rows then array['freshet_insert', 'freshet_update', 'freshet_delete'] else array['freshet_row'] end)
+    loop
+        execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_table);
+    end loop;
 
     for v_trigger in
         select t.name, t.event, t.level, t.tables from (values
@@ -2387,9 +2738,16 @@ $sql$, source, v_insert, v_same));
         ) as t (name, event, level, tables, rows)
         where t.rows is null or t.rows = v_rows
     loop
+        -- One of that name that runs something else is not ours any more.
+        if exists (
+            select from pg_catalog.pg_trigger t
+            where t.tgrelid = v_relid and t.tgname = v_trigger.name and t.tgfoid <> v_function)
+        then
+            execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_table);
+        end if;
         if not exists (
             select from pg_catalog.pg_trigger t
-            where t.tgrelid = v_source.relid and t.tgname = v_trigger.name)
+            where t.tgrelid = v_relid and t.tgname = v_trigger.name)
         then
             execute pg_catalog.format(
                 'create trigger %I after %s on %s %s for each %s execute function freshet.%I()',
@@ -2401,7 +2759,7 @@ $sql$, source, v_insert, v_same));
 
     -- A leaf that is truncated by itself fires no trigger of its parents.
     for v_leaf in
-        select p.relid from pg_catalog.pg_partition_tree(v_source.relid) p where p.relid <> v_source.relid
+        select p.relid from pg_catalog.pg_partition_tree(v_relid) p where p.relid <> v_relid
     loop
         if not exists (
             select from pg_catalog.pg_trigger t where t.tgrelid = v_leaf and t.tgname = 'freshet_truncate')
@@ -2410,12 +2768,245 @@ $sql$, source, v_insert, v_same));
                 'create trigger freshet_truncate after truncate on %s for each statement execute function freshet.%I()',
                 v_leaf::pg_catalog.regclass, 'capture_' || source);
         end if;
-        execute pg_catalog.format('alter table %s enable always trigger freshet_truncate', v_leaf::pg_catalog.regclass);
+        -- The leaf's copies of the parent's triggers too.
+        for v_trigger in
+            select t.tgname as name from pg_catalog.pg_trigger t
+            where t.tgrelid = v_leaf and t.tgfoid = v_function and t.tgenabled <> 'A'
+        loop
+            execute pg_catalog.format('alter table %s enable always trigger %I', v_leaf::pg_catalog.regclass, v_trigger.name);
+        end loop;
+    end loop;
+
+    -- A leaf that was detached, or a table that this source no longer is.
+    for v_trigger in
+        select t.tgname as name, t.tgrelid::pg_catalog.regclass as relation
+        from pg_catalog.pg_trigger t
+        where t.tgfoid = v_function and t.tgparentid = 0
+          and t.tgrelid not in (select p.relid from pg_catalog.pg_partition_tree(v_relid) p) and t.tgrelid <> v_relid
+    loop
+        execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_trigger.relation);
     end loop;
 end
 $$;
 
-revoke all on function freshet.make_capture(integer) from public;
+revoke all on function freshet.make_triggers(integer) from public;
+
+-- Sets capture of a source right again, and has its sinks warmed and swept for what it may
+-- have missed, all in one transaction. Returns what was the matter, null if nothing was
+-- or another worker is at it.
+create or replace function freshet.mend(source integer)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_source   freshet.source;
+    v_was      jsonb;
+    v_now      jsonb;
+    v_gaps     bigint;
+    v_lapsed   boolean;    -- all gaps are of a change table that was full
+    v_why      text[] := '{}';
+    v_task     text;       -- for the keeper
+    v_missed   boolean := false;   -- changes may have been missed: look at everything
+    v_gone     boolean := false;   -- rows may be gone without a trigger
+    v_columns  boolean;
+    v_sink     record;
+    v_leaf     text;
+    v_error    text;
+begin
+    -- The second is freshet.lock_definitions: whoever creates or drops a sink comes first.
+    if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
+        or not pg_catalog.pg_try_advisory_xact_lock(1181905013)
+    then
+        return null;
+    end if;
+    select * into v_source from freshet.source s where s.id = mend.source and s.relid is not null for update;
+    if not found or not freshet.needs_mending(source) then
+        return null;
+    end if;
+    v_was := coalesce(v_source.fingerprint, '{}');
+    v_now := freshet.fingerprint(source);
+    if v_source.fingerprint is null then
+        update freshet.source s set fingerprint = v_now where s.id = v_source.id;
+        return null;
+    end if;
+    select count(*), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
+    from freshet.capture_gap g where g.source_id = mend.source;
+
+    if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
+        -- Its rows are gone, and so have to be the entries: the lanes see to that.
+        update freshet.sink s
+        set broken = pg_catalog.format('the table %s.%s is gone', v_source.schema_name, v_source.table_name),
+            definition = s.definition + 1, revision = s.revision + 1
+        where s.source_id = v_source.id and s.state <> 'dropping';
+        update freshet.source s
+        set fingerprint = v_now || pg_catalog.jsonb_build_object('known', coalesce(v_was -> 'known', v_was -> 'columns'))
+        where s.id = v_source.id;
+        return 'the table is gone';
+    end if;
+
+    begin
+        if v_now ->> 'named' <> v_source.relid::bigint::text then
+            v_why := v_why || 'another table has its name'::text;
+            perform freshet.rebase(source, (v_now ->> 'named')::oid, coalesce(v_was -> 'known', v_was -> 'columns'));
+            v_task := 'rebuild';
+            v_missed := true;
+        elsif v_now -> 'named' = 'null' then
+            v_why := v_why || 'the table was renamed'::text;
+            update freshet.source s
+            set schema_name = n.nspname, table_name = c.relname
+            from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            where s.id = v_source.id and c.oid = s.relid;
+        end if;
+        if v_gaps > 0 then
+            v_why := v_why || pg_catalog.format('%s changes were not captured (%s)', v_gaps, (
+                select g.message from freshet.capture_gap g where g.source_id = mend.source order by g.at desc limit 1));
+            v_task := coalesce(v_task, case when v_lapsed then 'capture' else 'renew' end);
+            v_missed := true;
+        end if;
+        if v_now -> 'triggers' is distinct from v_was -> 'triggers' or v_now -> 'function' is distinct from v_was -> 'function'
+            or v_now -> 'changes' is distinct from v_was -> 'changes'
+        then
+            v_why := v_why || 'triggers or change tables are not as they were'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
+        if exists (
+            select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_now -> 'leaves') n on n.key = w.key
+            where n.value <> w.value)
+        then
+            v_why := v_why || 'a partition was truncated, or its triggers were changed'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
+        v_columns := v_now -> 'columns' is distinct from v_was -> 'columns';
+        if v_task is null and exists (
+            select from pg_catalog.unnest(v_source.key_attnums) as u (attnum)
+            where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text)
+        then
+            v_why := v_why || 'a key column was changed'::text;
+            v_task := 'capture';
+            v_missed := true;
+        end if;
+        if v_task is null and exists (
+            select from pg_catalog.jsonb_object_keys(v_now -> 'leaves') n
+            full join pg_catalog.jsonb_object_keys(v_was -> 'leaves') w on w = n
+            where n is null or w is null)
+        then
+            v_task := 'leaves';
+        end if;
+
+        if v_task is not null then
+            execute pg_catalog.format('select freshet.%I($1, null)', 'keep_' || source) using v_task;
+        end if;
+    exception when others then
+        v_error := sqlerrm;
+    end;
+    if v_error is not null then
+        -- What was missed stays on record; it is tried again.
+        update freshet.source s
+        set mend_tries = s.mend_tries + 1, mend_error = v_error,
+            mend_after = pg_catalog.clock_timestamp() + least(300, power(2, s.mend_tries)) * interval '1 second'
+        where s.id = v_source.id;
+        return 'could not be mended: ' || v_error;
+    end if;
+
+    -- As it is from now on. Under the keeper's lock nothing of this changes any more.
+    v_now := freshet.fingerprint(source);
+    if v_task = 'leaves' and v_now -> 'triggers' is distinct from v_was -> 'triggers' then
+        v_missed := true;
+    end if;
+    for v_leaf in
+        select k from pg_catalog.jsonb_object_keys(v_now -> 'leaves') k
+        where not coalesce(v_was -> 'leaves', '{}') ? k and v_was <> '{}'
+    loop
+        v_why := v_why || pg_catalog.format('%s is a new partition', v_leaf::oid::pg_catalog.regclass);
+        if not v_missed then
+            v_gone := not freshet.touch_leaf(source, v_leaf::oid) or v_gone;
+        end if;
+    end loop;
+    if exists (select from pg_catalog.jsonb_object_keys(v_was -> 'leaves') k where not v_now -> 'leaves' ? k) then
+        v_why := v_why || 'a partition was detached or dropped'::text;
+        v_gone := true;
+    end if;
+
+    for v_sink in
+        select s.id, s.on_schema_change, s.broken,
+               exists (
+                   select from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u (attnum)
+                   where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text) as reshaped
+        from freshet.sink s
+        where s.source_id = v_source.id and s.state <> 'dropping'
+        order by s.id
+    loop
+        if v_columns or v_missed or v_now -> 'unique' is distinct from v_was -> 'unique' or v_sink.broken is not null then
+            perform freshet.resurvey(v_sink.id);
+        end if;
+        if (v_sink.reshaped and v_was <> '{}') or v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id) then
+            -- Nobody writes the old shape any more once this is known.
+            v_why := v_why || 'columns of a sink were changed'::text;
+            update freshet.sink s
+            set definition = s.definition + 1,
+                notice = case when v_sink.on_schema_change = 'notice' and not v_missed then pg_catalog.format(
+                    'columns of the source were changed on %s: run select freshet.backfill(%L) to give older entries their new shape',
+                    pg_catalog.to_char(pg_catalog.now(), 'YYYY-MM-DD'), s.name) end
+            where s.id = v_sink.id;
+            if v_sink.on_schema_change = 'rewarm' and not v_missed then
+                perform freshet.request_rewarm(v_sink.id);
+            end if;
+        end if;
+        update freshet.sink s set revision = s.revision + 1 where s.id = v_sink.id;
+        if v_missed then
+            perform freshet.request_rewarm(v_sink.id);
+        end if;
+        if v_missed or v_gone then
+            perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
+        end if;
+    end loop;
+
+    -- What goes wrong again and again is not warmed for again and again without a pause.
+    update freshet.source s
+    set fingerprint = v_now, mend_error = null, mended_at = pg_catalog.clock_timestamp(),
+        mend_tries = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes' then s.mend_tries + 1 else 0 end,
+        mend_after = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes'
+            then pg_catalog.clock_timestamp() + least(300, power(2, s.mend_tries)) * interval '1 second' end
+    where s.id = v_source.id;
+    delete from freshet.capture_gap g where g.source_id = v_source.id;
+    return nullif(pg_catalog.array_to_string(v_why, '; '), '');
+end
+$$;
+
+revoke all on function freshet.mend(integer) from public;
+
+-- Whether capture of a source is not what it was when it was last looked after.
+create or replace function freshet.needs_mending(source integer)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
+       and (exists (select from freshet.capture_gap g where g.source_id = s.id)
+            or s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id))
+    from freshet.source s
+    where s.id = needs_mending.source
+$$;
+
+revoke all on function freshet.needs_mending(integer) from public;
+
+-- Whether only row-level triggers see everything that is written to a table.
+create or replace function freshet.needs_row_triggers(source oid)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select c.relkind = 'p' or exists (select from pg_catalog.pg_subscription_rel r where r.srrelid = c.oid)
+    from pg_catalog.pg_class c
+    where c.oid = needs_row_triggers.source
+$$;
+
+revoke all on function freshet.needs_row_triggers(oid) from public;
 
 -- Between two chunks of a backfill range, in one transaction: the chunk that has
 -- been written is validated, and the intent of the next one becomes durable before
@@ -2560,8 +3151,8 @@ comment on function freshet.pause_sink(text)
 is 'Stops writing a sink''s entries, within a second. Changes are kept until it is resumed.';
 revoke all on function freshet.pause_sink(text) from public;
 
--- How many captured changes a lane has not passed, counted up to ten thousand.
-create or replace function freshet.pending(source integer, passed pg_snapshot)
+-- How many captured changes a lane has not passed, counted up to a limit.
+create or replace function freshet.pending(source integer, passed pg_snapshot, up_to bigint default 10000)
 returns bigint
 language plpgsql
 stable
@@ -2577,15 +3168,15 @@ begin
     end if;
     execute pg_catalog.format(
         'select count(*) from (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
-        'lateral (select from freshet.%I c where c.xid between r.lo and r.hi limit 10000) c limit 10000) as bounded',
+        'lateral (select from freshet.%I c where c.xid between r.lo and r.hi limit $2) c limit $2) as bounded',
         'changes_' || source)
     into v_pending
-    using passed;
+    using passed, up_to;
     return v_pending;
 end
 $$;
 
-revoke all on function freshet.pending(integer, pg_snapshot) from public;
+revoke all on function freshet.pending(integer, pg_snapshot, bigint) from public;
 
 -- Whether values of a type print names that others decide on: a regclass, or anything
 -- made of one, changes its text when the table is renamed or the search path is
@@ -2619,6 +3210,50 @@ $$;
 
 revoke all on function freshet.prints_names(oid) from public;
 
+-- Makes another table the source: the one that has its name now. Columns are found again
+-- by name, as `known` has them from before ({attnum: [name, …]}).
+create or replace function freshet.rebase(source integer, relation oid, known jsonb)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_map      jsonb;   -- old attnum → new one
+    v_missing  text;
+begin
+    select pg_catalog.jsonb_object_agg(k.key, a.attnum) into v_map
+    from pg_catalog.jsonb_each(known) as k
+    join pg_catalog.pg_attribute a
+        on a.attrelid = relation and a.attname = k.value ->> 0 and a.attnum > 0 and not a.attisdropped;
+    select pg_catalog.string_agg(coalesce(known -> u.attnum::text ->> 0, '?'), ', ') into v_missing
+    from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as u (attnum)
+    where s.id = rebase.source and not coalesce(v_map, '{}') ? u.attnum::text;
+    if v_missing is not null then
+        raise exception 'the table that is called % now has no column %', relation::pg_catalog.regclass, v_missing
+            using errcode = 'undefined_column';
+    end if;
+
+    update freshet.source s
+    set relid = relation,
+        key_attnums = (select pg_catalog.array_agg((v_map ->> u.attnum::text)::smallint order by (v_map ->> u.attnum::text)::smallint)
+                       from pg_catalog.unnest(s.key_attnums) as u (attnum))
+    where s.id = rebase.source;
+    update freshet.sink s
+    set key_attnums = (select pg_catalog.array_agg((v_map ->> u.attnum::text)::smallint order by (v_map ->> u.attnum::text)::smallint)
+                       from pg_catalog.unnest(s.key_attnums) as u (attnum)),
+        key_parts = (select pg_catalog.jsonb_agg(
+                         case when p.part ? 'attnum' then pg_catalog.jsonb_set(p.part, '{attnum}', v_map -> (p.part ->> 'attnum')) else p.part end
+                         order by p.n)
+                     from pg_catalog.jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
+        column_attnums = coalesce((select pg_catalog.array_agg((v_map ->> u.attnum::text)::smallint order by u.n)
+                          from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
+                          where v_map ? u.attnum::text), '{}')
+    where s.source_id = rebase.source and s.state <> 'dropping';
+end
+$$;
+
+revoke all on function freshet.rebase(integer, oid, jsonb) from public;
+
 -- Notes that a change could not be captured. Called from inside a failed trigger:
 -- whatever goes wrong here too must not reach the application. The source's owner, as
 -- whom the trigger runs, needs no right on the table of gaps.
@@ -2629,10 +3264,15 @@ security definer
 set search_path = ''
 as $$
 begin
-    -- Bounded: ten thousand unhandled gaps of one source say no more than one does.
-    if (select count(*) from (
-            select from freshet.capture_gap g where g.source_id = record_gap.source limit 10000
-        ) as bounded) < 10000
+    -- Bounded: ten thousand unhandled gaps of one source say no more than one does, and one
+    -- that has lapsed is enough. Whoever handles them locks out writers first, so that
+    -- none relies on a gap that is just going; an old snapshot would still show it.
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed'
+        or (select count(*) from (
+            select from freshet.capture_gap g
+            where g.source_id = record_gap.source and (record_gap.code <> 'lapsed' or g.code = 'lapsed')
+            limit case when record_gap.code = 'lapsed' then 1 else 10000 end
+        ) as bounded) < (case when record_gap.code = 'lapsed' then 1 else 10000 end)
     then
         insert into freshet.capture_gap (source_id, operation, code, message)
         values (record_gap.source, record_gap.operation, record_gap.code, record_gap.message);
@@ -2705,6 +3345,36 @@ end
 $$;
 
 revoke all on function freshet.recut(integer, integer) from public;
+
+-- Drops a source's change table if a key column has got another type than it was made
+-- for, or if its columns are those of another table. What is lost with it is covered by the re-warm of whoever calls this; lanes that
+-- stand before it begin again at the new floor.
+create or replace function freshet.refit_change_table(source integer, anyway boolean)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_changes  text := pg_catalog.format('freshet.%I', 'changes_' || source);
+begin
+    if not anyway and pg_catalog.to_regclass(v_changes) is not null and not exists (
+        select from freshet.source s
+        cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+        join pg_catalog.pg_attribute a on a.attrelid = s.relid and a.attnum = k.attnum and not a.attisdropped
+        join pg_catalog.pg_attribute c on c.attrelid = pg_catalog.to_regclass(v_changes) and c.attname = 'k' || k.attnum
+        where s.id = refit_change_table.source
+          and (c.atttypid <> freshet.change_type(a.atttypid)::pg_catalog.regtype or c.attcollation <> a.attcollation))
+    then
+        return;
+    end if;
+    execute pg_catalog.format('drop table if exists %s cascade', v_changes);
+    -- A segment that was dropped by itself is only made again.
+    delete from freshet.segment g where g.source_id = refit_change_table.source;
+    update freshet.source s set segment = s.segment + 1, floor = freshet.cursor_now() where s.id = refit_change_table.source;
+end
+$$;
+
+revoke all on function freshet.refit_change_table(integer, boolean) from public;
 
 -- Has the entries of one key tuple looked at again: its parts as text, in the order in
 -- which the columns stand in the key.
@@ -2997,6 +3667,59 @@ comment on function freshet.resume_sink(text)
 is 'Lets a paused sink go on from where it stopped.';
 revoke all on function freshet.resume_sink(text) from public;
 
+-- Looks whether a sink still makes sense after the columns or indexes of its source have
+-- changed, and notes their types. What is wrong stops the sink, and is said in status.
+create or replace function freshet.resurvey(sink integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink   freshet.sink;
+    v_relid  oid;
+    v_parts  jsonb;
+    v_order  smallint[];
+    v_wrong  text;
+begin
+    select s.* into strict v_sink from freshet.sink s where s.id = resurvey.sink;
+    select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
+    begin
+        if exists (
+            select from pg_catalog.unnest(v_sink.key_attnums) as u (attnum)
+            where not exists (
+                select from pg_catalog.pg_attribute a where a.attrelid = v_relid and a.attnum = u.attnum and not a.attisdropped))
+        then
+            raise exception 'key: a column of "%" is gone from %', v_sink.key, v_relid::pg_catalog.regclass;
+        end if;
+        -- Columns are kept by number, so that a rename is followed.
+        select pg_catalog.jsonb_agg(
+            case when p.part ? 'attnum'
+                then p.part || (
+                    select pg_catalog.jsonb_build_object('column', a.attname, 'type', freshet.base_type(a.atttypid)::bigint)
+                    from pg_catalog.pg_attribute a
+                    where a.attrelid = v_relid and a.attnum = (p.part ->> 'attnum')::smallint)
+                else p.part
+            end order by p.n)
+        into v_parts
+        from pg_catalog.jsonb_array_elements(v_sink.key_parts) with ordinality as p (part, n);
+        v_order := freshet.unique_index(v_relid, v_parts);
+        if v_order is null then
+            raise exception 'key: no unique index of % covers the columns of "%" any more', v_relid::pg_catalog.regclass, v_sink.key;
+        end if;
+        perform freshet.check_key(v_parts);
+        perform freshet.check_filter(v_relid, v_sink.filter);
+        update freshet.sink s
+        set key_parts = v_parts, order_attnums = v_order, folded_attnums = freshet.folded(v_relid, v_parts)
+        where s.id = v_sink.id;
+    exception when others then
+        v_wrong := sqlerrm;
+    end;
+    update freshet.sink s set broken = v_wrong where s.id = v_sink.id and s.broken is distinct from v_wrong;
+end
+$$;
+
+revoke all on function freshet.resurvey(integer) from public;
+
 -- Wakes whoever sleeps on a source, at commit. A sleeper holds the lock, so a
 -- busy database never pays for a notification; see the trigger in make_capture.
 create or replace function freshet.ring(source integer)
@@ -3015,6 +3738,120 @@ end
 $$;
 
 revoke all on function freshet.ring(integer) from public;
+
+-- Keeps a source's change table small: lets lanes lapse that are behind for longer than
+-- their sink allows, has triggers go on to an empty segment when theirs is old or large,
+-- and empties segments in which everything was applied long enough ago. Called every few
+-- seconds by every worker; one at a time does it.
+create or replace function freshet.rotate(source integer)
+returns void
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_set      freshet.installation;
+    v_segment  record;
+    v_spare    integer;
+    v_passed   pg_snapshot;
+    v_left     boolean;
+    v_done     boolean;
+    v_noted    boolean := false;
+begin
+    if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
+        or pg_catalog.to_regclass('freshet.changes_' || source) is null
+        -- What is damaged is mended first, and not covered up.
+        or freshet.needs_mending(source)
+    then
+        return;
+    end if;
+    select * into strict v_set from freshet.installation;
+
+    update freshet.lease l
+    set lapsed = true
+    from freshet.sink s
+    where s.id = l.sink_id and s.source_id = rotate.source and l.kind = 'sync' and not l.lapsed
+      and (coalesce(l.as_of, s.created_at) < pg_catalog.clock_timestamp() - s.max_lag
+           or case when s.max_pending is not null then s.max_pending < freshet.pending(s.source_id,
+               coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot), s.max_pending + 1) end);
+
+    -- Snapshots of one server are in order, but for those of lanes that begin just now.
+    with lanes as (
+        select coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot) as passed
+        from freshet.lease l join freshet.sink s on s.id = l.sink_id
+        where s.source_id = rotate.source and l.kind = 'sync' and not l.lapsed and s.state <> 'dropping'
+    )
+    select p.passed into v_passed
+    from (select l.passed from lanes l union all select freshet.cursor_now() where not exists (select from lanes)) p
+    where not exists (select from lanes o where not freshet.snapshot_covers(o.passed, p.passed))
+    limit 1;
+    if not found then
+        return;
+    end if;
+
+    select g.number, g.current_since, pg_catalog.pg_relation_size('freshet.changes_' || source || '_' || g.number) as bytes
+    into v_segment
+    from freshet.segment g
+    where g.source_id = rotate.source and g.current_since is not null;
+    if v_segment.bytes > v_set.rotate_bytes
+        or (v_segment.bytes > 0 and v_segment.current_since < pg_catalog.clock_timestamp() - v_set.rotate_after)
+    then
+        select g.number into v_spare
+        from freshet.segment g
+        where g.source_id = rotate.source and g.current_since is null
+          and pg_catalog.pg_relation_size('freshet.changes_' || source || '_' || g.number) = 0
+        order by g.created_at
+        limit 1;
+        if not found then
+            execute pg_catalog.format('select freshet.%I(''create'', null)', 'keep_' || source);
+            v_noted := true;
+        -- A statement that reads the change table may have been planned before a segment was
+        -- made; it must be over before anything is written there.
+        elsif (select g.created_at < pg_catalog.clock_timestamp() - v_set.settle_after
+               from freshet.segment g where g.source_id = rotate.source and g.number = v_spare)
+        then
+            execute pg_catalog.format('select freshet.%I(''switch'', $1)', 'keep_' || source) using v_spare;
+            v_noted := true;
+        end if;
+    end if;
+
+    -- What rotation itself changes in the catalog is no damage.
+    if v_noted then
+        update freshet.source s set fingerprint = s.fingerprint || pg_catalog.jsonb_build_object(
+            'function', freshet.fingerprint(s.id) -> 'function', 'changes', freshet.fingerprint(s.id) -> 'changes')
+        where s.id = rotate.source;
+    end if;
+
+    for v_segment in
+        select g.number, g.consumed, g.consumed_at
+        from freshet.segment g
+        where g.source_id = rotate.source and g.current_since is null
+          and pg_catalog.pg_relation_size('freshet.changes_' || source || '_' || g.number) > 0
+        order by g.number
+    loop
+        if v_segment.consumed_at < pg_catalog.clock_timestamp() - v_set.retention
+            and freshet.snapshot_covers(v_passed, v_segment.consumed)
+        then
+            execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source)
+            into v_done using v_segment.number;
+        elsif v_segment.consumed is null or not freshet.snapshot_covers(v_passed, v_segment.consumed) then
+            execute pg_catalog.format(
+                'select exists (select from only freshet.%I c '
+                'where c.xid >= pg_catalog.pg_snapshot_xmin($1) and not pg_catalog.pg_visible_in_snapshot(c.xid, $1))',
+                'changes_' || source || '_' || v_segment.number)
+            into v_left using v_passed;
+            update freshet.segment g
+            set consumed = case when not v_left then v_passed end,
+                consumed_at = case when not v_left then pg_catalog.clock_timestamp() end
+            where g.source_id = rotate.source and g.number = v_segment.number
+              and (g.consumed is not null or not v_left);
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function freshet.rotate(integer) from public;
 
 -- Whether everything that is visible in `inner` is visible in `outer` too.
 create or replace function freshet.snapshot_covers("outer" pg_snapshot, "inner" pg_snapshot)
@@ -3216,6 +4053,35 @@ $$;
 
 revoke all on function freshet.touch_keys(integer, jsonb) from public;
 
+-- Touches the rows of a partition that was made or attached: those it came with fired no
+-- trigger. False if the leaf was truncated or rewritten before it was seen, so that rows
+-- may be gone again.
+create or replace function freshet.touch_leaf(source integer, leaf oid)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_columns  text;
+begin
+    if (select c.relkind from pg_catalog.pg_class c where c.oid = leaf) <> 'r' then
+        return true;
+    end if;
+    -- By name: a leaf may number its columns otherwise.
+    select pg_catalog.string_agg(pg_catalog.format('t.%I', a.attname), ', ' order by a.attnum) into v_columns
+    from freshet.source s
+    cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+    join pg_catalog.pg_attribute a on a.attrelid = s.relid and a.attnum = k.attnum
+    where s.id = touch_leaf.source;
+    -- Through the parent: that is what the workers may read.
+    perform freshet.touch(source, pg_catalog.format('select %s from %s t where t.tableoid = %s',
+        v_columns, (select s.relid from freshet.source s where s.id = touch_leaf.source)::pg_catalog.regclass, leaf));
+    return (select pg_catalog.pg_relation_filenode(leaf) = leaf);
+end
+$$;
+
+revoke all on function freshet.touch_leaf(integer, oid) from public;
+
 -- Touches the tuple of every row of a sink's source in (lower, upper], tuples of its
 -- order columns.
 create or replace function freshet.touch_rows(sink integer, lower text[], upper text[])
@@ -3388,8 +4254,11 @@ begin
     into v_truncated
     using v_range.intent_snapshot;
     -- After a crash of Postgres the snapshot may see transaction ids that were given out
-    -- again since: then every row of the chunk is looked at again.
-    if v_range.intent_incarnation is distinct from freshet.incarnation() then
+    -- again since, and changes that it does not see may be gone from the change table (asked
+    -- after reading it): then every row of the chunk is looked at again.
+    if v_range.intent_incarnation is distinct from freshet.incarnation()
+        or not freshet.snapshot_covers(v_range.intent_snapshot, (select s.floor from freshet.source s where s.id = v_sink.source_id))
+    then
         v_truncated := true;
         perform freshet.touch_rows(v_sink.id, v_range.intent_lower, v_range.intent_upper);
     end if;
@@ -3423,8 +4292,12 @@ select s.name as sink,
        s.targets,
        s.shards,
        s.capture,
+       s.max_lag,
+       s.max_pending,
        s.max_rate,
        s.coverage,
+       s.on_schema_change,
+       s.notice,
        s.definition,
        s.created_at
 from freshet.sink s
@@ -3438,7 +4311,10 @@ select s.name as sink,
        l.target,
        l.part::integer as shard,
        case
-           when s.state in ('dropping', 'paused') then s.state
+           when s.state = 'dropping' then s.state
+           when s.broken is not null or o.mend_error is not null then 'failing'
+           when l.lapsed then 'lapsed'
+           when s.state = 'paused' then s.state
            when not exists (
                select from freshet.worker w
                where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
@@ -3454,7 +4330,9 @@ select s.name as sink,
        pg_catalog.clock_timestamp() - l.as_of as lag,
        freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
        l.holder as worker,
-       case when l.blocked > 0 then pg_catalog.format(
+       case when s.broken is not null then s.broken
+           when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
+           when l.blocked > 0 then pg_catalog.format(
            '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
            'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
            when l.blocked_by is not null then pg_catalog.format(
@@ -3464,6 +4342,7 @@ select s.name as sink,
        l.last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
+join freshet.source o on o.id = s.source_id
 left join lateral (
     select b.reason from freshet.backfill_run b
     where b.sink_id = s.id and b.state in ('queued', 'running')

@@ -25,6 +25,7 @@ import (
 	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
+	"github.com/freshet/freshet/internal/upkeep"
 )
 
 const (
@@ -199,6 +200,7 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 	keeper := lease.NewKeeper(w.control, w.id, w.config.targetNames(), log)
 	parts.Go(func() { bell.Run(partsCtx) })
 	parts.Go(func() { keeper.Run(partsCtx) })
+	parts.Go(func() { upkeep.Run(pg.Patient(partsCtx), w.control, log) })
 	probe := lane.NewProbe()
 	parts.Go(func() { probe.Run(partsCtx) })
 

@@ -69,7 +69,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	r.held.Loaded(sink.Revision)
 	end, release := r.held.Until(stop)
 	defer release()
-	if sink.Paused {
+	if sink.Paused || sink.Broken != "" {
 		select {
 		case <-end:
 			return false, nil

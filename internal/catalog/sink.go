@@ -43,7 +43,9 @@ type Sink struct {
 	Dropping    bool
 	KeepEntries bool
 	Shards      int
-	Coverage    string
+	// Broken says why nothing can be written for the sink, empty if it can.
+	Broken   string
+	Coverage string
 	// Expires is the time to live of entries, 0 for ever.
 	Expires time.Duration
 	Targets []string
@@ -89,7 +91,7 @@ func LoadSinkNamed(ctx context.Context, db Querier, name string) (*Sink, error) 
 const sinkQuery = `
 select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
        coalesce(c.oid, 0)::bigint, coalesce(row_security_active(c.oid), false),
-       coalesce(s.filter, ''), s.state = 'paused', s.state = 'dropping', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, s.coverage, s.targets,
+       coalesce(s.filter, ''), s.state = 'paused', s.state = 'dropping', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
        (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
         from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
        s.key_attnums, s.folded_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
@@ -152,7 +154,7 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 	)
 	err := db.QueryRow(ctx, sinkQuery+where, arg).Scan(
 		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity,
-		&s.Filter, &s.Paused, &s.Dropping, &expires, &s.KeepEntries, &s.Shards, &s.Coverage, &s.Targets,
+		&s.Filter, &s.Paused, &s.Dropping, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
 		&rawParts, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoSink
@@ -170,7 +172,10 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 			return nil, fmt.Errorf("read sink %s: %w", s.Name, err)
 		}
 	}
-	if s.Table != "" && len(keyRows) != len(keyAttnums) {
+	if s.Broken != "" && len(keyRows) != len(keyAttnums) {
+		keyRows = nil // nothing is read or written
+	}
+	if s.Table != "" && s.Broken == "" && len(keyRows) != len(keyAttnums) {
 		return nil, fmt.Errorf("read sink %s: a key column of %s.%s is gone", s.Name, s.Schema, s.Table)
 	}
 	for _, r := range keyRows {

@@ -14,6 +14,7 @@ import (
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/owner"
 	"github.com/freshet/freshet/internal/redefine"
+	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
@@ -84,21 +85,13 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	l.held.Loaded(sink.Revision)
 	end, release := l.held.Until(stop)
 	defer release()
-	if sink.Paused {
+	if sink.Paused || sink.Broken != "" && sink.Table != "" {
 		select {
 		case <-end:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-	shard, err := strconv.Atoi(l.held.Part)
-	if err != nil {
-		return fmt.Errorf("shard %q: %w", l.held.Part, err)
-	}
-	reader, err := source.NewShardReader(l.Read, sink, shard)
-	if err != nil {
-		return err
 	}
 	incarnation, err := catalog.Incarnation(ctx, l.Control)
 	if err != nil {
@@ -121,8 +114,44 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
+	if sink.Table == "" {
+		return l.clear(ctx, sink, writer, own, start.String(), end)
+	}
+	shard, err := strconv.Atoi(l.held.Part)
+	if err != nil {
+		return fmt.Errorf("shard %q: %w", l.held.Part, err)
+	}
+	reader, err := source.NewShardReader(l.Read, sink, shard)
+	if err != nil {
+		return err
+	}
 	p := newPipe(l, reader, writer, own, start)
 	return p.run(ctx, end)
+}
+
+// clear removes every entry: the table is gone, and with it all rows. It waits for the
+// sink to be changed then, for the table may come back.
+func (l *Lane) clear(ctx context.Context, sink *catalog.Sink, w *fence.Writer, own fence.Fence, cursor string, end <-chan struct{}) error {
+	removed := 0
+	err := scan.Keys(ctx, l.Control, l.target, sink, end, func(keys []string, _ [][]string) error {
+		removed += len(keys)
+		return w.Write(ctx, own, cursor, cursor, source.Absent(keys))
+	})
+	if errors.Is(err, scan.ErrStopped) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove the entries of a table that is gone: %w", err)
+	}
+	if removed > 0 {
+		l.Log.Warn("the table of a sink is gone; its entries were removed", "sink", sink.Name, "target", l.target.Name, "entries", removed)
+	}
+	select {
+	case <-end:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // take makes the control key ours and returns the cursor to go on from.

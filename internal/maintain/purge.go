@@ -12,6 +12,7 @@ import (
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/owner"
 	"github.com/freshet/freshet/internal/scan"
+	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
 )
@@ -77,7 +78,7 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 	if wrote && !sink.KeepEntries {
 		err := scan.Keys(ctx, c.Control, t, sink, stop, func(keys []string, _ [][]string) error {
-			return w.Write(ctx, own, cursor, cursor, absent(keys))
+			return w.Write(ctx, own, cursor, cursor, source.Absent(keys))
 		})
 		if errors.Is(err, scan.ErrStopped) {
 			return false, nil
@@ -86,7 +87,7 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 			return false, fmt.Errorf("purge target %s: %w", t.Name, err)
 		}
 	}
-	if err := w.Write(ctx, own, cursor, cursor, absent(others)); err != nil {
+	if err := w.Write(ctx, own, cursor, cursor, source.Absent(others)); err != nil {
 		return false, fmt.Errorf("purge target %s: %w", t.Name, err)
 	}
 	if err := w.Remove(ctx, own, cursor); err != nil {
@@ -131,10 +132,3 @@ func controlKeys(ctx context.Context, c task.Config, sink *catalog.Sink, t *targ
 	}
 	return keys, nil
 }
-
-// absent are keys to delete.
-type absent []string
-
-func (a absent) Len() int                 { return len(a) }
-func (a absent) Key(i int) []byte         { return []byte(a[i]) }
-func (a absent) Value(int) ([]byte, bool) { return nil, false }

@@ -42,3 +42,15 @@ func (e *Entries) Keep(keep func(i int) bool) {
 	}
 	e.items = kept
 }
+
+// Absent are keys that must be absent, to be written like [Entries].
+type Absent []string
+
+// Len is the number of keys.
+func (a Absent) Len() int { return len(a) }
+
+// Key returns key i.
+func (a Absent) Key(i int) []byte { return []byte(a[i]) }
+
+// Value returns false for every key.
+func (a Absent) Value(int) ([]byte, bool) { return nil, false }

@@ -41,6 +41,9 @@ type Batch struct {
 	Truncated bool
 }
 
+// ErrBelowFloor is returned when changes after the cursor are gone from the change table.
+var ErrBelowFloor = errors.New("the change table no longer goes back to the cursor")
+
 // Claim reads the next batch of at most limit changes after c and renders the present
 // state of the tuples they touched into e.
 func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
@@ -60,8 +63,8 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 			return r.appendRow(e, r.changeParts, values[1:], tuple)
 		}
 		seen = true
-		fields := strings.SplitN(string(values[0]), "|", 6)
-		if len(fields) != 6 {
+		fields := strings.SplitN(string(values[0]), "|", 7)
+		if len(fields) != 7 {
 			return fmt.Errorf("claim says %q", values[0])
 		}
 		window, err := cursor.ParseSnapshot(fields[0])
@@ -81,7 +84,13 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 		} else {
 			b.Next = c.At(window, xid, id)
 		}
-		b.Meta, err = parseMeta(fields[5])
+		if b.Meta, err = parseMeta(fields[6]); err != nil {
+			return err
+		}
+		floor, err := cursor.ParseSnapshot(fields[5])
+		if err == nil && !c.Done.Covers(floor) {
+			err = ErrBelowFloor
+		}
 		return err
 	})
 	if err == nil && !seen {

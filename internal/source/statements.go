@@ -155,7 +155,9 @@ func prefixed(list []string) string {
 
 // claim reads a batch: $1 the snapshot that is done, $2 the window or null, $3 and $4
 // the place inside it, $5 the limit. The first row is meta with the window, the
-// number of changes, the last one's place and whether a truncate is among them.
+// number of changes, the last one's place, whether a truncate is among them, and the floor
+// of the change table: asked for in the statement that reads it, for only that holds off
+// whoever empties a segment.
 func (s statements) claim() string {
 	n, width := len(s.r.parts), len(s.r.object.Select("x"))
 	columns := s.each(", ", s.changeColumn)
@@ -184,7 +186,8 @@ func (s statements) claim() string {
 )
 select freshet_w.win::text || '|' || (select count(*) from freshet_b)
    || '|' || coalesce((select xid || '|' || id from freshet_b order by xid desc, id desc limit 1), '0|0')
-   || '|' || (select count(*) from freshet_b where op = 't') || '|' || freshet_w.meta as meta, null::boolean%[6]s
+   || '|' || (select count(*) from freshet_b where op = 't')
+   || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || freshet_w.meta as meta, null::boolean%[6]s
 from freshet_w
 union all
 select null, freshet_t.freshet_present%[7]s%[8]s
@@ -193,7 +196,7 @@ from freshet_k %[9]s`,
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
 		s.meta(), s.nulls(n+width),
 		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), s.looked(s.changeColumn),
-		terms, s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }), s.ours())
+		terms, s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }), s.ours(), s.r.sink.SourceID)
 }
 
 // ours keeps the tuples of the reader's shard. Tuples are hashed as rendered: those that

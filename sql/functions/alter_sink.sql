@@ -41,26 +41,32 @@ begin
     perform freshet.refuse_later('capture', capture is not null);
     perform freshet.refuse_later('backfill', backfill is not null);
     perform freshet.refuse_later('accept_drift', accept_drift is not null);
-    perform freshet.refuse_later('on_schema_change', on_schema_change is not null);
-    perform freshet.refuse_later('max_lag', max_lag is not null);
-    perform freshet.refuse_later('max_pending', max_pending is not null);
 
     select pg_catalog.string_agg(pg_catalog.format('"%s"', r), ', ') into v_unknown
     from pg_catalog.unnest(reset) as r
-    where r is null or r <> 'max_rate';
+    where r is null or r <> all (array['max_lag', 'max_pending', 'max_rate']);
     if v_unknown is not null then
         raise exception 'reset: % cannot be reset', v_unknown
-            using errcode = 'invalid_parameter_value', hint = 'What this version can reset is: max_rate.';
+            using errcode = 'invalid_parameter_value', hint = 'What this version can reset: max_lag, max_pending and max_rate.';
     end if;
-    if 'max_rate' = any (reset) and max_rate is not null then
-        raise exception 'reset: max_rate is both set and reset' using errcode = 'invalid_parameter_value';
+    select r into v_unknown
+    from pg_catalog.unnest(reset) as r
+    where case r when 'max_lag' then max_lag is not null when 'max_pending' then max_pending is not null else max_rate is not null end
+    limit 1;
+    if found then
+        raise exception 'reset: % is both set and reset', v_unknown using errcode = 'invalid_parameter_value';
     end if;
     perform freshet.check_shards(coalesce(shards, 1));
     perform freshet.check_rate('max_rate', max_rate);
+    perform freshet.check_limits(coalesce(max_lag, interval '1 hour'), max_pending);
+    perform freshet.check_schema_change(coalesce(on_schema_change, 'rewarm'));
 
     perform freshet.lock_definitions();
     update freshet.sink s
-    set max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
+    set on_schema_change = coalesce(alter_sink.on_schema_change, s.on_schema_change),
+        max_lag = case when 'max_lag' = any (reset) then interval '24 hours' else coalesce(alter_sink.max_lag, s.max_lag) end,
+        max_pending = case when 'max_pending' = any (reset) then null else coalesce(alter_sink.max_pending, s.max_pending) end,
+        max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
         revision = s.revision + 1
     where s.id = v_sink.id
     returning * into v_sink;

@@ -33,15 +33,13 @@ declare
     v_sink     integer;
     v_missing  text;
     v_lease    bigint;
+    v_made     boolean := false;
 begin
     perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
     perform freshet.refuse_later('expires_at', expires_at is not null);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
     perform freshet.refuse_later('accept_drift', accept_drift is distinct from false);
-    perform freshet.refuse_later('on_schema_change', on_schema_change is distinct from 'rewarm');
-    perform freshet.refuse_later('max_lag', max_lag is distinct from interval '24 hours');
-    perform freshet.refuse_later('max_pending', max_pending is not null);
 
     if name is null or name !~ '^[a-z][a-z0-9_]{0,47}$' then
         raise exception 'name: "%" is not a sink name', name
@@ -64,6 +62,8 @@ begin
     expires := nullif(expires, interval '0');
     perform freshet.check_shards(shards);
     perform freshet.check_rate('max_rate', max_rate);
+    perform freshet.check_limits(max_lag, max_pending);
+    perform freshet.check_schema_change(on_schema_change);
     perform freshet.check_targets(targets);
     perform freshet.lock_definitions();
     if exists (select from freshet.sink s where s.name = create_sink.name) then
@@ -163,6 +163,7 @@ begin
             from pg_catalog.unnest(s.key_attnums || excluded.key_attnums) as u)
         returning * into v_source;
         perform freshet.make_capture(v_source.id);
+        v_made := true;
     end if;
     perform freshet.grant_source(v_source.id);
 
@@ -185,6 +186,10 @@ begin
     loop
         perform freshet.enqueue_lease(v_lease);
     end loop;
+
+    -- Only what changes from here on is to be noticed.
+    update freshet.source s set fingerprint = freshet.fingerprint(s.id)
+    where s.id = v_source.id and (v_made or s.fingerprint is null);
 
     if backfill then
         perform freshet.request_backfill(v_sink, 'create');

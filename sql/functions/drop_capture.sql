@@ -19,7 +19,9 @@ begin
     end if;
     -- The triggers go with their function.
     execute pg_catalog.format('drop function if exists freshet.%I() cascade', 'capture_' || source);
+    execute pg_catalog.format('drop function if exists freshet.%I(text, integer)', 'keep_' || source);
     execute pg_catalog.format('drop table if exists freshet.%I cascade', 'changes_' || source);
+    delete from freshet.segment g where g.source_id = drop_capture.source;
     delete from freshet.capture_gap g where g.source_id = drop_capture.source;
     -- The row stays for sinks whose entries are still being removed; a new sink on
     -- the same table gets a source of its own.

@@ -44,12 +44,12 @@ begin
 
     if pg_catalog.to_regrole('freshet_worker') is not null then
         grant usage on schema freshet to freshet_worker;
-        grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.sink, freshet.lease,
+        grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.segment, freshet.sink, freshet.lease,
             freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
             freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
         grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant update on freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant delete on freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        grant update on freshet.source, freshet.segment, freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        grant delete on freshet.capture_gap, freshet.source, freshet.segment, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_table in
             select c.oid from pg_catalog.pg_class c
             where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r' and c.relname like 'river\_%'
@@ -62,7 +62,7 @@ begin
             select p.oid from pg_catalog.pg_proc p
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
               and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink',
-                  'make_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
+                  'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);
         end loop;

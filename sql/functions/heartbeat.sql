@@ -26,6 +26,8 @@ begin
         cursor = coalesce(v.cursor, l.cursor),
         passed = coalesce(v.passed::pg_snapshot, l.passed),
         as_of = coalesce(v.as_of, l.as_of),
+        -- It says the same again and again while it stands still.
+        lapsed = l.lapsed and (v.passed is null or v.passed = l.passed::text),
         last_error = coalesce(v.error, l.last_error),
         last_error_at = case when v.error is null then l.last_error_at else pg_catalog.clock_timestamp() end
     from freshet.sink s, rows from (

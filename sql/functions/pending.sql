@@ -1,5 +1,5 @@
--- How many captured changes a lane has not passed, counted up to ten thousand.
-create or replace function freshet.pending(source integer, passed pg_snapshot)
+-- How many captured changes a lane has not passed, counted up to a limit.
+create or replace function freshet.pending(source integer, passed pg_snapshot, up_to bigint default 10000)
 returns bigint
 language plpgsql
 stable
@@ -15,12 +15,12 @@ begin
     end if;
     execute pg_catalog.format(
         'select count(*) from (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
-        'lateral (select from freshet.%I c where c.xid between r.lo and r.hi limit 10000) c limit 10000) as bounded',
+        'lateral (select from freshet.%I c where c.xid between r.lo and r.hi limit $2) c limit $2) as bounded',
         'changes_' || source)
     into v_pending
-    using passed;
+    using passed, up_to;
     return v_pending;
 end
 $$;
 
-revoke all on function freshet.pending(integer, pg_snapshot) from public;
+revoke all on function freshet.pending(integer, pg_snapshot, bigint) from public;

@@ -8,10 +8,15 @@ security definer
 set search_path = ''
 as $$
 begin
-    -- Bounded: ten thousand unhandled gaps of one source say no more than one does.
-    if (select count(*) from (
-            select from freshet.capture_gap g where g.source_id = record_gap.source limit 10000
-        ) as bounded) < 10000
+    -- Bounded: ten thousand unhandled gaps of one source say no more than one does, and one
+    -- that has lapsed is enough. Whoever handles them locks out writers first, so that
+    -- none relies on a gap that is just going; an old snapshot would still show it.
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed'
+        or (select count(*) from (
+            select from freshet.capture_gap g
+            where g.source_id = record_gap.source and (record_gap.code <> 'lapsed' or g.code = 'lapsed')
+            limit case when record_gap.code = 'lapsed' then 1 else 10000 end
+        ) as bounded) < (case when record_gap.code = 'lapsed' then 1 else 10000 end)
     then
         insert into freshet.capture_gap (source_id, operation, code, message)
         values (record_gap.source, record_gap.operation, record_gap.code, record_gap.message);

@@ -68,8 +68,11 @@ begin
     into v_truncated
     using v_range.intent_snapshot;
     -- After a crash of Postgres the snapshot may see transaction ids that were given out
-    -- again since: then every row of the chunk is looked at again.
-    if v_range.intent_incarnation is distinct from freshet.incarnation() then
+    -- again since, and changes that it does not see may be gone from the change table (asked
+    -- after reading it): then every row of the chunk is looked at again.
+    if v_range.intent_incarnation is distinct from freshet.incarnation()
+        or not freshet.snapshot_covers(v_range.intent_snapshot, (select s.floor from freshet.source s where s.id = v_sink.source_id))
+    then
         v_truncated := true;
         perform freshet.touch_rows(v_sink.id, v_range.intent_lower, v_range.intent_upper);
     end if;

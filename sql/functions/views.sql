@@ -15,8 +15,12 @@ select s.name as sink,
        s.targets,
        s.shards,
        s.capture,
+       s.max_lag,
+       s.max_pending,
        s.max_rate,
        s.coverage,
+       s.on_schema_change,
+       s.notice,
        s.definition,
        s.created_at
 from freshet.sink s
@@ -30,7 +34,10 @@ select s.name as sink,
        l.target,
        l.part::integer as shard,
        case
-           when s.state in ('dropping', 'paused') then s.state
+           when s.state = 'dropping' then s.state
+           when s.broken is not null or o.mend_error is not null then 'failing'
+           when l.lapsed then 'lapsed'
+           when s.state = 'paused' then s.state
            when not exists (
                select from freshet.worker w
                where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
@@ -46,7 +53,9 @@ select s.name as sink,
        pg_catalog.clock_timestamp() - l.as_of as lag,
        freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
        l.holder as worker,
-       case when l.blocked > 0 then pg_catalog.format(
+       case when s.broken is not null then s.broken
+           when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
+           when l.blocked > 0 then pg_catalog.format(
            '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
            'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
            when l.blocked_by is not null then pg_catalog.format(
@@ -56,6 +65,7 @@ select s.name as sink,
        l.last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
+join freshet.source o on o.id = s.source_id
 left join lateral (
     select b.reason from freshet.backfill_run b
     where b.sink_id = s.id and b.state in ('queued', 'running')

@@ -5,8 +5,17 @@
 -- so two databases that share a target never take each other's for their own.
 create table freshet.installation (
     singleton   boolean primary key default true constraint installation_is_one_row check (singleton),
-    id          text not null,
-    created_at  timestamptz not null default now()
+    id            text not null,
+    created_at    timestamptz not null default now(),
+    -- how long changes stay after every lane has applied them, so that a cursor can go back
+    retention     interval not null default '10 minutes',
+    -- triggers go on to another segment when theirs is so old or so large
+    rotate_after  interval not null default '5 minutes',
+    rotate_bytes  bigint not null default 64 << 20,
+    -- a reader's statement is over by the time a segment of this age is first written to
+    settle_after  interval not null default '1 minute',
+    -- where nobody rotates, capture stops at this size of a segment
+    stop_bytes    bigint not null default 1 << 30
 );
 
 insert into freshet.installation (id)
@@ -30,9 +39,30 @@ create table freshet.source (
     table_name     name not null,
     key_attnums    smallint[] not null,
     segment        integer not null default 1,
+    -- the catalog as capture was last looked after (see freshet.fingerprint)
+    fingerprint    jsonb,
+    mended_at      timestamptz,
+    mend_tries     integer not null default 0,
+    mend_after     timestamptz,
+    mend_error     text,
     -- changes of transactions visible in this snapshot may be gone from the change table
     floor          pg_snapshot not null,
     created_at     timestamptz not null default now()
+);
+
+-- A piece of a change table. Triggers write to one of them, and one in which everything
+-- was applied long enough ago is truncated.
+create table freshet.segment (
+    source_id      integer not null constraint segment_source_fkey references freshet.source (id) on delete cascade,
+    number         integer not null,
+    created_at     timestamptz not null default clock_timestamp(),
+    -- null: it is not the one that triggers write to
+    current_since  timestamptz,
+    -- since then all that is in it is visible in the snapshot `consumed`, which every lane
+    -- has passed
+    consumed_at    timestamptz,
+    consumed       pg_snapshot,
+    constraint segment_pkey primary key (source_id, number)
 );
 
 create table freshet.sink (
@@ -65,6 +95,9 @@ create table freshet.sink (
     state             text not null default 'active'
         constraint sink_state_is_known check (state in ('active', 'paused', 'dropping')),
     keep_entries      boolean not null default false,
+    -- why nothing can be written for the sink, if so
+    broken            text,
+    notice            text,
     coverage          text not null default 'lazy'
         constraint sink_coverage_is_known check (coverage in ('lazy', 'full')),
     created_at        timestamptz not null default now()
@@ -91,6 +124,8 @@ create table freshet.lease (
     -- true from just before the control key is first written: if the key is missing
     -- afterwards, the target has lost it
     stamped        boolean not null default false,
+    -- it was behind for longer than its sink allows: change tables are emptied without it
+    lapsed         boolean not null default false,
     -- the definition of the sink under which no control key of this lease's is older
     definition     integer not null default 0,
     -- the cursor counts, whatever an older one in the control key says: shards were changed

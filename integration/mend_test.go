@@ -1,0 +1,281 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// mended waits until capture is looked after, and what follows from that is done. Workers
+// look each second; what they found counts as one look more of their bell.
+func (e *env) mended() {
+	e.t.Helper()
+	e.await("capture is mended", func() bool {
+		return one[bool](e, "select not bool_or(freshet.needs_mending(id)) from freshet.source where relid is not null")
+	})
+	e.settle()
+}
+
+// rewarms counts re-warms that Freshet has started by itself.
+func (e *env) rewarms() int {
+	return one[int](e, "select count(*) from freshet.backfills where reason = 'rewarm'")
+}
+
+// Whatever breaks capture, the application's statement succeeds, and the workers mend what
+// is broken and look at everything that was missed.
+func TestBrokenCaptureIsMendedAndWhatItMissedIsFound(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// breaks is run first; then rows are changed.
+		breaks []string
+		admin  bool
+	}{
+		{"key column renamed", []string{"alter table users rename column id to uid"}, false},
+		{"key column to text", []string{"alter table users alter column id type text using id::text"}, false},
+		{"key column to numeric", []string{"alter table users alter column id type numeric"}, false},
+		{"change table dropped", []string{"drop table freshet.changes_1 cascade"}, false},
+		{"segment dropped", []string{"drop table freshet.changes_1_1"}, false},
+		{"trigger function dropped", []string{"drop function freshet.capture_1 cascade"}, false},
+		{"trigger function replaced", []string{"create or replace function freshet.capture_1() returns trigger language plpgsql as 'begin return null; end'"}, false},
+		{"triggers dropped", []string{"drop trigger freshet_update on users", "drop trigger freshet_truncate on users"}, false},
+		{"error planted in the change table", []string{
+			"create function fail() returns trigger language plpgsql as $$ begin raise exception 'planted'; end $$",
+			"create trigger fail before insert on freshet.changes_1_1 for each row execute function fail()"}, false},
+		{"column of the change table dropped", []string{"alter table freshet.changes_1 drop column k1"}, false},
+		{"triggers disabled and enabled in one transaction", nil, false},
+		{"replica role without triggers that are always enabled", []string{"alter table users disable trigger all", "alter table users enable trigger all"}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec(usersTable)
+			e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 300) g")
+			e.exec("select freshet.create_sink('users', 'users', key => 'u:${id}')")
+			e.start()
+			e.settle()
+
+			for _, sql := range c.breaks {
+				e.exec(sql)
+			}
+			key := one[string](e, "select attname::text from pg_attribute where attrelid = 'users'::regclass and attnum = 1")
+			promise := fmt.Sprintf("select 'u:' || %s, to_jsonb(u)::text from users u", key)
+			switch {
+			case c.breaks == nil:
+				e.transaction("alter table users disable trigger all", "update users set name = 'unseen' where id < 100",
+					"delete from users where id between 200 and 250", "alter table users enable always trigger freshet_insert",
+					"alter table users enable always trigger freshet_update", "alter table users enable always trigger freshet_delete",
+					"alter table users enable always trigger freshet_truncate")
+			case c.admin:
+				e.admin().transaction("set local session_replication_role = replica", "update users set name = 'unseen'", "delete from users where id > 290")
+			default:
+				e.exec(fmt.Sprintf("update users set name = 'changed' where %s::text like '1%%'", key))
+				e.exec(fmt.Sprintf("delete from users where %s::text like '2%%'", key))
+			}
+			e.mended()
+			e.inStep("u:*", promise)
+			if n := e.rewarms(); n < 1 || n > 3 {
+				t.Errorf("%d re-warms for one mishap", n)
+			}
+			if gaps := e.gaps(); len(gaps) > 0 {
+				t.Errorf("gaps that were mended are still shown: %q", gaps)
+			}
+
+			// From here on nothing is missed, and nothing is warmed again for it.
+			before := e.rewarms()
+			e.exec("update users set name = 'after'")
+			e.exec(fmt.Sprintf("delete from users where %s::text like '3%%'", key))
+			e.exec(fmt.Sprintf("insert into users (%s, name) values (4711, 'new')", key))
+			e.settle()
+			e.inStep("u:*", promise)
+			e.exec("truncate users")
+			e.settle()
+			e.inStep("u:*", promise)
+			if n := e.rewarms(); n != before {
+				t.Errorf("%d re-warms more, though nothing was missed", n-before)
+			}
+		})
+	}
+}
+
+// What happens to partitions directly fires no trigger of the table's.
+func TestPartitionsThatComeAndGoAreNoticed(t *testing.T) {
+	e := newEnv(t)
+	e.exec(eventsTable)
+	e.exec("insert into events select g, '2026-01-10', 'first', g from generate_series(1, 200) g")
+	e.exec("select freshet.create_sink('events', 'events')")
+	e.start()
+	e.settle()
+	check := func(what string) {
+		t.Helper()
+		e.mended()
+		if diff := e.difference("events:*", eventsPromise); len(diff) > 0 {
+			t.Fatalf("%s: %d entries differ:\n%s", what, len(diff), strings.Join(diff[:min(5, len(diff))], "\n"))
+		}
+	}
+	check("at first")
+
+	e.exec("create table filled (like events including all)")
+	e.exec("insert into filled select g, '2027-05-10', 'attached', g from generate_series(5000, 5200) g")
+	e.exec("alter table events attach partition filled for values from ('2027-05-01') to ('2027-06-01')")
+	check("attached with rows")
+	e.exec("truncate filled")
+	check("a new leaf truncated by itself")
+	if n := e.rewarms(); n != 0 {
+		t.Errorf("%d re-warms: attaching a partition is not worth one", n)
+	}
+	e.exec("create table later partition of events for values from ('2027-06-01') to ('2027-07-01')")
+	e.transaction("insert into later select g, '2027-06-10', 'later', g from generate_series(6000, 6100) g")
+	check("made later")
+	e.exec("alter table events detach partition later")
+	check("detached")
+	if one[bool](e, "select exists (select from pg_trigger where tgrelid = 'later'::regclass)") {
+		t.Error("a leaf that was detached keeps a trigger")
+	}
+	e.exec("insert into filled select g, '2027-05-10', 'again', g from generate_series(7000, 7100) g")
+	e.exec("drop table filled")
+	check("dropped")
+	e.exec("alter table events_jan disable trigger user; update events_jan set n = -1; alter table events_jan enable trigger user")
+	check("triggers of a leaf disabled for a while")
+	e.transaction("create table quick partition of events for values from ('2027-08-01') to ('2027-09-01')",
+		"insert into quick values (8000, '2027-08-02', 'x', 1)", "truncate quick", "insert into quick values (8001, '2027-08-03', 'y', 1)")
+	check("made, filled and truncated before anybody looked")
+}
+
+// A table can go, come back, be renamed or change places with another.
+func TestTheTableBehindANameIsFollowed(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'old' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users', key => 'users:${id}', columns => '{id,name}')")
+	e.exec("select freshet.create_sink('active', 'users', key => 'active:${id}', columns => '{name}', filter => 'active')")
+	e.start()
+	e.settle()
+	check := func(what, table string) {
+		t.Helper()
+		e.mended()
+		for pattern, promise := range map[string]string{
+			"users:*":  "select 'users:' || id, jsonb_build_object('id', id, 'name', name)::text from " + table,
+			"active:*": "select 'active:' || id, jsonb_build_object('name', name)::text from " + table + " where active",
+		} {
+			if diff := e.difference(pattern, promise); len(diff) > 0 {
+				t.Fatalf("%s: %d entries differ:\n%s", what, len(diff), strings.Join(diff[:min(5, len(diff))], "\n"))
+			}
+		}
+	}
+	// A blue-green load: the new table has its columns in another order.
+	e.exec("create table users_new (active boolean not null default true, name text, extra int, id bigint primary key)")
+	e.exec("insert into users_new (id, name, active) select g, 'new', g % 2 = 0 from generate_series(50, 150) g")
+	e.transaction("alter table users rename to users_old", "alter table users_new rename to users")
+	check("swapped", "users")
+	e.exec("update users set name = 'later' where id < 60; update users_old set name = 'nobody cares'")
+	e.settle()
+	check("written to after the swap", "users")
+	if one[bool](e, "select exists (select from pg_trigger where tgrelid = 'users_old'::regclass)") {
+		t.Error("the table that is no longer the source keeps its triggers")
+	}
+
+	e.exec("alter table users rename to people")
+	check("renamed", "people")
+	e.exec("update people set name = 'renamed'")
+	e.settle()
+	check("written to after the rename", "people")
+
+	e.exec("drop table people")
+	e.await("the entries of a table that is gone are removed", func() bool {
+		return len(e.redis.Keys(t.Context(), "users:*").Val())+len(e.redis.Keys(t.Context(), "active:*").Val()) == 0
+	})
+	if state := e.stateOf("users"); state != "failing" {
+		t.Errorf("state %s of a sink whose table is gone", state)
+	}
+	e.exec("create table people (name text, id int primary key, active boolean)")
+	e.exec("insert into people select 'back', g, true from generate_series(1, 20) g")
+	e.await("the sink is back", func() bool { return e.stateOf("users") != "failing" })
+	check("made again", "people")
+	e.exec("select freshet.drop_sink('users'); select freshet.drop_sink('active')")
+	e.settle()
+}
+
+// Columns that a sink shows may change while it runs; no error reaches anybody.
+func TestEntriesTakeTheNewShapeOfTheirColumns(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name, price) select g, 'user', 1.5 from generate_series(1, 300) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("select freshet.create_sink('names', 'users', key => 'names:${id}', columns => '{name}')")
+	e.exec("select freshet.create_sink('noted', 'users', key => 'noted:${id}', columns => '{name}', on_schema_change => 'notice')")
+	e.start()
+	e.settle()
+	shape := "select 'users:' || id, (to_jsonb(u) - 'added')::text from users u"
+	names := "select 'names:' || id, jsonb_build_object('name', name)::text from users"
+	check := func(what string) {
+		t.Helper()
+		e.mended()
+		for pattern, promise := range map[string]string{"users:*": shape, "names:*": names} {
+			if diff := e.difference(pattern, promise); len(diff) > 0 {
+				t.Fatalf("%s: %d entries differ:\n%s", what, len(diff), strings.Join(diff[:min(5, len(diff))], "\n"))
+			}
+		}
+	}
+	e.exec("alter table users add column added text default 'leak'")
+	e.exec("update users set name = 'x' where id < 10")
+	check("added")
+	if n := e.rewarms(); n != 0 {
+		t.Errorf("%d re-warms for a column that no sink shows", n)
+	}
+	e.exec("alter table users drop column email")
+	check("dropped")
+	e.exec("alter table users alter column price type text using price || ' EUR'")
+	check("retyped")
+	e.exec("alter table users rename column name to label")
+	names = "select 'names:' || id, jsonb_build_object('label', label)::text from users"
+	check("renamed")
+	e.exec("update users set label = 'y' where id = 5")
+	e.settle()
+	check("written to")
+
+	if got := e.entry("noted:7"); got != `{"name":"x"}` {
+		t.Errorf("with on_schema_change => notice an entry was written again: %s", got)
+	}
+	if got := e.entry("noted:5"); got != `{"label":"y"}` {
+		t.Errorf("what changed since has the new shape: %s", got)
+	}
+	if notice := one[*string](e, "select notice from freshet.sinks where sink = 'noted'"); notice == nil || !strings.Contains(*notice, "freshet.backfill('noted')") {
+		t.Errorf("notice: %v", notice)
+	}
+}
+
+// A definition that no longer makes sense stops its sink and says why, until it does again.
+func TestDefinitionThatMakesNoSenseAnyMoreStopsItsSink(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('filtered', 'users', key => 'f:${id}', filter => 'active')")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	said := func(sink string) string {
+		return one[string](e, "select coalesce(last_error, '') from freshet.status where sink = $1", sink)
+	}
+	e.exec("alter table users rename column active to enabled")
+	e.await("the filter is seen to be wrong", func() bool { return e.stateOf("filtered") == "failing" })
+	if !strings.Contains(said("filtered"), `filter: column "active" does not exist`) {
+		t.Errorf("status says %q", said("filtered"))
+	}
+	e.exec("update users set name = 'changed', enabled = id % 2 = 0")
+	e.mended()
+	e.inStep("users:*", "select 'users:' || id, to_jsonb(u)::text from users u")
+	e.exec("alter table users rename column enabled to active")
+	e.await("it makes sense again", func() bool { return e.stateOf("filtered") != "failing" })
+	e.mended()
+	e.inStep("f:*", "select 'f:' || id, to_jsonb(u)::text from users u where active")
+
+	e.exec("alter table users drop constraint users_pkey")
+	e.await("the index is missed", func() bool { return e.stateOf("users") == "failing" })
+	if !strings.Contains(said("users"), "no unique index") {
+		t.Errorf("status says %q", said("users"))
+	}
+	e.exec("update users set name = 'without an index'")
+	e.exec("alter table users add primary key (id)")
+	e.await("the index is back", func() bool { return e.stateOf("users") != "failing" })
+	e.mended()
+	e.inStep("users:*", "select 'users:' || id, to_jsonb(u)::text from users u")
+}

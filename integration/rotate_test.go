@@ -1,0 +1,213 @@
+package integration
+
+import (
+	"testing"
+	"time"
+)
+
+// hurry makes rotation go as fast in a test as it does in hours.
+func (e *env) hurry() {
+	e.t.Helper()
+	e.exec("update freshet.installation set retention = '2 s', rotate_after = '1 s', settle_after = '1 s', rotate_bytes = 1 << 20")
+}
+
+// changeBytes is the size of the first source's change table, indexes and all.
+func (e *env) changeBytes() int64 {
+	return one[int64](e, "select sum(pg_total_relation_size(inhrelid))::bigint from pg_inherits where inhparent = 'freshet.changes_1'::regclass")
+}
+
+// floor rises each time a segment is truncated.
+func (e *env) floor() string {
+	return one[string](e, "select floor::text from freshet.source where id = 1")
+}
+
+func TestChangeTablesStaySmallUnderLoad(t *testing.T) {
+	e := newEnv(t)
+	e.hurry()
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 20000) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	e.exec("select freshet.create_sink('sharded', 'counters', key => 'sharded:${id}', shards => 3)")
+	e.worker()
+	e.worker()
+	e.settle()
+	var written, largest int64
+	floors := make(map[string]bool)
+	for began := time.Now(); len(floors) < 4; {
+		if time.Since(began) > 2*patience {
+			t.Fatalf("the floor rose %d times only", len(floors))
+		}
+		e.exec("update counters set version = version + 1")
+		written += 20000
+		largest = max(largest, e.changeBytes())
+		floors[e.floor()] = true
+	}
+	e.settle()
+	e.inStep("counters:*", countersPromise("counters"))
+	e.inStep("sharded:*", countersPromise("sharded"))
+	t.Logf("%d changes, the change table was never larger than %d MB", written, largest>>20)
+	// What was written last is there, and not all that ever was.
+	if all := written * 100; largest > all*3/4 {
+		t.Errorf("it grew to %d MB for %d MB of changes", largest>>20, all>>20)
+	}
+	if n := e.rewarms(); n != 0 {
+		t.Errorf("%d re-warms: rotation loses nothing", n)
+	}
+	e.await("all but what is being written to is emptied", func() bool { return e.changeBytes() < 4<<20 })
+}
+
+// A transaction that was open when its segment was left, and goes on to write.
+func TestWritersThatOutliveARotationAreNotMissed(t *testing.T) {
+	e := newEnv(t)
+	e.hurry()
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	e.start()
+	e.settle()
+	segment := func() int { return one[int](e, "select segment from freshet.source") }
+	for round := range 2 {
+		first := segment()
+		long, late := e.begin(), e.begin()
+		e.in(long, "update counters set version = version + 1 where id = 1")
+		e.in(late, "select txid_current()")
+		before := e.floor()
+		// Others go on, segments are left, consumed and emptied, but the one with the open change.
+		for began := time.Now(); segment() == first || e.floor() == before; {
+			if time.Since(began) > 2*patience {
+				t.Fatalf("round %d: segment %d, floor %s", round, segment(), e.floor())
+			}
+			e.exec("update counters set version = version + 1 where id > 50")
+		}
+		e.in(long, "update counters set version = version + 1 where id = 2")
+		e.in(late, "update counters set version = version + 1 where id = 3")
+		if err := long.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := late.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		e.settle()
+		e.inStep("counters:*", countersPromise("counters"))
+	}
+	if n := e.rewarms(); n != 0 {
+		t.Errorf("%d re-warms", n)
+	}
+}
+
+// One sink that is paused keeps what it has not applied; it goes on without a re-warm.
+func TestChangesOfASlowSinkAreKept(t *testing.T) {
+	e := newEnv(t)
+	e.hurry()
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 1000) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	e.exec("select freshet.create_sink('slow', 'counters', key => 'slow:${id}')")
+	e.start()
+	e.settle()
+	e.exec("select freshet.pause_sink('slow')")
+	e.exec("update counters set version = 7; delete from counters where id > 900")
+	first := one[int](e, "select segment from freshet.source")
+	e.await("several rotations", func() bool {
+		e.exec("update counters set version = version + 1 where id < 100")
+		return one[int](e, "select count(*) from freshet.segment") > 3 && one[int](e, "select segment from freshet.source") > first+2
+	})
+	if n := one[int](e, "select count(*) from freshet.changes_1 where op = 'd'"); n == 0 {
+		t.Error("changes that a paused sink needs are gone")
+	}
+	e.exec("select freshet.resume_sink('slow')")
+	e.settle()
+	e.inStep("counters:*", countersPromise("counters"))
+	e.inStep("slow:*", countersPromise("slow"))
+	if n := e.rewarms(); n != 0 {
+		t.Errorf("%d re-warms", n)
+	}
+}
+
+// Beyond its limit a sink is let go, so that the disk cannot fill; when it is back it is
+// warmed again, and what was deleted meanwhile goes.
+func TestSinkThatLapsesIsWarmedWhenItIsBack(t *testing.T) {
+	e := newEnv(t)
+	e.hurry()
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 3000) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	e.exec("select freshet.create_sink('away', 'counters', key => 'away:${id}', max_pending => 2000)")
+	e.start()
+	e.settle()
+	e.exec("select freshet.pause_sink('away')")
+	e.exec("update counters set version = 7; delete from counters where id > 2500")
+	e.await("it lapses", func() bool { return e.stateOf("away") == "lapsed" })
+	if state := e.stateOf("counters"); state != "live" && state != "behind" {
+		t.Errorf("the other sink is %s", state)
+	}
+	e.await("its backlog is let go", func() bool {
+		e.exec("update counters set version = version + 1 where id < 10")
+		return one[int](e, "select count(*) from freshet.changes_1 where op = 'd'") == 0
+	})
+	e.exec("select freshet.resume_sink('away')")
+	e.await("it has caught up", func() bool { return e.stateOf("away") == "live" })
+	e.settle()
+	e.inStep("away:*", countersPromise("away"))
+	e.inStep("counters:*", countersPromise("counters"))
+	if n := one[int](e, "select count(*) from freshet.backfills where reason = 'rewarm' and sink = 'away'"); n == 0 {
+		t.Error("it was not warmed again")
+	}
+}
+
+// With no worker at all, capture stops before the disk is full. The writers do not notice.
+func TestCaptureStopsWhereNobodyRotates(t *testing.T) {
+	e := newEnv(t)
+	e.exec("update freshet.installation set stop_bytes = 1 << 20")
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 5000) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	stop := e.start()
+	e.settle()
+	stop()
+	for range 12 {
+		e.exec("update counters set version = version + 1")
+	}
+	full := e.changeBytes()
+	for range 4 {
+		e.exec("update counters set version = version + 1")
+	}
+	e.exec("delete from counters where id % 3 = 0")
+	if now := e.changeBytes(); now != full {
+		t.Errorf("the change table grew from %d to %d bytes past its mark", full, now)
+	}
+	if gaps := e.gaps(); len(gaps) != 1 {
+		t.Errorf("gaps: %q, want one", gaps)
+	}
+	e.start()
+	e.mended()
+	e.inStep("counters:*", countersPromise("counters"))
+	e.exec("update counters set version = version + 1")
+	e.mended()
+	e.inStep("counters:*", countersPromise("counters"))
+}
+
+// A target that has gone back further than the change table does: only a look at
+// everything helps.
+func TestCursorFromBeforeTheFloorIsNoticed(t *testing.T) {
+	e := newEnv(t)
+	e.hurry()
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 1000) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	stop := e.start()
+	e.settle()
+	stop()
+	old := e.dump()
+	e.start()
+	e.exec("update counters set version = 7; delete from counters where id > 900")
+	before := e.floor()
+	e.await("the changes are gone from the change table", func() bool {
+		e.exec("update counters set version = version + 1 where id = 1")
+		return e.floor() != before && one[int](e, "select count(*) from freshet.changes_1 where op = 'd'") == 0
+	})
+	e.restore(old)
+	e.await("it is warmed again", func() bool { return e.rewarms() > 0 })
+	e.settle()
+	e.inStep("counters:*", countersPromise("counters"))
+}

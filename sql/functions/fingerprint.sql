@@ -1,0 +1,42 @@
+-- What capture of a source relies on, as the catalog has it now. Whatever fires no trigger
+-- shows here: xmin of a trigger's row changes even if it is disabled and enabled again.
+create or replace function freshet.fingerprint(source integer)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.jsonb_build_object(
+        -- what the name stands for, and what the table is called
+        'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                  where n.nspname = s.schema_name and c.relname = s.table_name),
+        'relation', (select n.nspname || '.' || c.relname || ' ' || c.relkind::text || c.relpersistence::text
+                     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = s.relid),
+        'columns', coalesce((
+            select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint))
+            from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped), '{}'),
+        'function', (select p.oid || '.' || p.xmin::text from pg_catalog.pg_proc p
+                     where p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))),
+        'triggers', freshet.needs_row_triggers(s.relid)::text || ' ' || coalesce((select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid)
+                                from pg_catalog.pg_trigger t where t.tgrelid = s.relid and t.tgname like 'freshet\_%'), '-'),
+        'changes', (select pg_catalog.array_agg(i.inhrelid::bigint order by i.inhrelid) from pg_catalog.pg_inherits i
+                    where i.inhparent = pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id))),
+        'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
+                   where i.indrelid = s.relid and i.indisunique and i.indisvalid),
+        'leaves', coalesce((
+            select pg_catalog.jsonb_object_agg(p.relid::oid::bigint, pg_catalog.jsonb_build_object(
+                'triggers', coalesce(g.triggers, ''),
+                -- Only a leaf whose truncation is captured may change its file.
+                'file', case when not coalesce(g.truncates, false) then pg_catalog.pg_relation_filenode(p.relid)::bigint end))
+            from pg_catalog.pg_partition_tree(s.relid) p
+            left join lateral (
+                select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
+                       pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A') as truncates
+                from pg_catalog.pg_trigger t where t.tgrelid = p.relid and t.tgname like 'freshet\_%'
+            ) g on true
+            where p.relid <> s.relid), '{}'))
+    from freshet.source s
+    where s.id = fingerprint.source
+$$;
+
+revoke all on function freshet.fingerprint(integer) from public;

@@ -1,0 +1,162 @@
+-- Writes a source's trigger function anew, for its present key columns and segment. No
+-- lock is needed: a transaction that is open goes on with the new one.
+--
+-- Statement-level triggers keep bulk writes near their old speed. Row-level ones are
+-- for partitioned tables, where the parent's are inherited by every leaf and see the
+-- writes sent straight to it, and for tables that a subscription writes to, whose
+-- apply worker fires no others.
+create or replace function freshet.make_capture_function(source integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_source    freshet.source;
+    v_owner     oid;
+    v_segment   text;
+    v_column    record;
+    v_names     text := '';   -- k1, k2
+    v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
+    v_before    text := '';
+    v_after_text   text := '';   -- the same, as text: its bytes, whatever the collation takes for equal
+    v_before_text  text := '';
+    v_new       text := '';   -- new."id", new."tenant id"
+    v_old       text := '';
+    v_exact     boolean := true;
+    v_differs   text := '';   -- the old tuple and the new one render differently
+    v_same      text := '';   -- what stays the same while the statements below stay right
+    v_both      text;
+    v_insert    text;
+begin
+    select * into strict v_source from freshet.source s where s.id = make_capture_function.source;
+    select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
+    v_segment := pg_catalog.format('freshet.%I', 'changes_' || source || '_' || v_source.segment);
+
+    for v_column in
+        select 'k' || a.attnum as name,
+               pg_catalog.quote_ident(a.attname) as source_name,
+               freshet.is_exact(v_source.relid, a.attnum) as exact
+        from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
+        join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
+        order by a.attnum
+    loop
+        v_names := v_names || ', ' || v_column.name;
+        v_after := v_after || ', freshet_new.' || v_column.source_name;
+        v_before := v_before || ', freshet_old.' || v_column.source_name;
+        v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
+        v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
+        v_new := v_new || ', new.' || v_column.source_name;
+        v_old := v_old || ', old.' || v_column.source_name;
+        v_exact := v_exact and v_column.exact;
+        v_differs := v_differs || pg_catalog.format(
+            case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
+                else ' or pg_catalog.record_image_ne(row(old.%1$s), row(new.%1$s))' end, v_column.source_name);
+        v_same := v_same || pg_catalog.format(' || pg_catalog.pg_describe_object(1259, %s, %s)',
+            v_source.relid, pg_catalog.substr(v_column.name, 2));
+    end loop;
+    v_names := pg_catalog.substr(v_names, 3);
+    v_after := pg_catalog.substr(v_after, 3);
+    v_before := pg_catalog.substr(v_before, 3);
+
+    -- An update touches the new tuples, and the old ones too where they render
+    -- differently. UNION and not an anti-join: a plan made for one row is kept for
+    -- the statement that updates a million, and must not turn quadratic there. Columns
+    -- that are equal in SQL and differ as text are told apart by their text.
+    if v_exact then
+        v_both := pg_catalog.format('select %s from freshet_new union select %s from freshet_old', v_after, v_before);
+    else
+        v_both := pg_catalog.format(
+            'select %1$s from (select %2$s, %3$s from freshet_new union select %4$s, %5$s from freshet_old) as both_rows (%1$s, %6$s)',
+            v_names, v_after, pg_catalog.substr(v_after_text, 3), v_before, pg_catalog.substr(v_before_text, 3),
+            pg_catalog.replace(v_names, 'k', 'r'));
+    end if;
+
+    if freshet.needs_row_triggers(v_source.relid) then
+        v_insert := pg_catalog.format($sql$
+        if tg_op = 'UPDATE' then
+            insert into %1$s (op, %2$s) values ('u', %3$s);
+            if %5$s then
+                insert into %1$s (op, %2$s) values ('u', %4$s);
+            end if;
+        elsif tg_op = 'INSERT' then
+            insert into %1$s (op, %2$s) values ('i', %3$s);
+        elsif tg_op = 'DELETE' then
+            insert into %1$s (op, %2$s) values ('d', %4$s);
+        else
+            insert into %1$s (op) values ('t');
+        end if;
+$sql$, v_segment, v_names,
+            pg_catalog.substr(v_new, 3), pg_catalog.substr(v_old, 3), pg_catalog.substr(v_differs, 5));
+    else
+        v_insert := pg_catalog.format($sql$
+        if tg_op = 'UPDATE' then
+            insert into %1$s (op, %2$s) select 'u', both_tuples.* from (%4$s) as both_tuples;
+        elsif tg_op = 'INSERT' then
+            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new;
+        elsif tg_op = 'DELETE' then
+            insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old;
+        else
+            insert into %1$s (op) values ('t');
+        end if;
+$sql$, v_segment, v_names, v_after, v_both, v_before);
+    end if;
+
+    -- The first call of a transaction runs under an exception block, so that
+    -- whatever is wrong with the change table becomes a gap and not the
+    -- application's error. The locks it took keep others from changing that until the
+    -- transaction ends, so later calls go without: a subtransaction in each of them
+    -- would slow down every other session of the server. What the transaction itself
+    -- may change (the names of the key columns, and their types, which rewrites the
+    -- table), and the segment, which may have been rotated since, are compared with how
+    -- they were in the first call, for each leaf by itself.
+    --
+    -- A sleeping worker holds the advisory lock. Failing to share it means that
+    -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
+    -- before this transaction has ended. With the notification queue half full the
+    -- bell stays silent: a full one would fail the commit.
+    execute pg_catalog.format(
+        'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
+        'capture_' || source,
+        pg_catalog.format($sql$
+declare
+    v_same text := '%4$s ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
+begin
+    if pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
+%2$s
+    else
+        begin
+            -- With no worker to empty it, it must not fill the disk either.
+            if pg_catalog.pg_relation_size('%5$s') > %6$s then
+                perform freshet.record_gap(%1$s, tg_op, 'lapsed', 'the change table is full, for no worker runs');
+                return null;
+            end if;
+%2$s
+            if found then
+                if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %1$s)
+                    and pg_catalog.current_setting('max_prepared_transactions') = '0'
+                    and pg_catalog.pg_notification_queue_usage() < 0.5
+                then
+                    perform pg_catalog.pg_notify('freshet_bell', '%1$s');
+                end if;
+                perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true);
+            end if;
+        exception when others then
+            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
+        end;
+    end if;
+    return null;
+end
+$sql$, source, v_insert, v_same, v_source.segment, v_segment,
+        (select i.stop_bytes from freshet.installation i)));
+
+    if not exists (
+        select from pg_catalog.pg_proc p
+        where p.oid = pg_catalog.format('freshet.%I()', 'capture_' || source)::pg_catalog.regprocedure and p.proowner = v_owner)
+    then
+        execute pg_catalog.format('alter function freshet.%I() owner to %I', 'capture_' || source, pg_catalog.pg_get_userbyid(v_owner));
+    end if;
+
+end
+$$;
+
+revoke all on function freshet.make_capture_function(integer) from public;

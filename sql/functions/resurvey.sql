@@ -1,0 +1,52 @@
+-- Looks whether a sink still makes sense after the columns or indexes of its source have
+-- changed, and notes their types. What is wrong stops the sink, and is said in status.
+create or replace function freshet.resurvey(sink integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink   freshet.sink;
+    v_relid  oid;
+    v_parts  jsonb;
+    v_order  smallint[];
+    v_wrong  text;
+begin
+    select s.* into strict v_sink from freshet.sink s where s.id = resurvey.sink;
+    select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
+    begin
+        if exists (
+            select from pg_catalog.unnest(v_sink.key_attnums) as u (attnum)
+            where not exists (
+                select from pg_catalog.pg_attribute a where a.attrelid = v_relid and a.attnum = u.attnum and not a.attisdropped))
+        then
+            raise exception 'key: a column of "%" is gone from %', v_sink.key, v_relid::pg_catalog.regclass;
+        end if;
+        -- Columns are kept by number, so that a rename is followed.
+        select pg_catalog.jsonb_agg(
+            case when p.part ? 'attnum'
+                then p.part || (
+                    select pg_catalog.jsonb_build_object('column', a.attname, 'type', freshet.base_type(a.atttypid)::bigint)
+                    from pg_catalog.pg_attribute a
+                    where a.attrelid = v_relid and a.attnum = (p.part ->> 'attnum')::smallint)
+                else p.part
+            end order by p.n)
+        into v_parts
+        from pg_catalog.jsonb_array_elements(v_sink.key_parts) with ordinality as p (part, n);
+        v_order := freshet.unique_index(v_relid, v_parts);
+        if v_order is null then
+            raise exception 'key: no unique index of % covers the columns of "%" any more', v_relid::pg_catalog.regclass, v_sink.key;
+        end if;
+        perform freshet.check_key(v_parts);
+        perform freshet.check_filter(v_relid, v_sink.filter);
+        update freshet.sink s
+        set key_parts = v_parts, order_attnums = v_order, folded_attnums = freshet.folded(v_relid, v_parts)
+        where s.id = v_sink.id;
+    exception when others then
+        v_wrong := sqlerrm;
+    end;
+    update freshet.sink s set broken = v_wrong where s.id = v_sink.id and s.broken is distinct from v_wrong;
+end
+$$;
+
+revoke all on function freshet.resurvey(integer) from public;
