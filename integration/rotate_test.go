@@ -136,8 +136,11 @@ func TestSinkThatLapsesIsWarmedWhenItIsBack(t *testing.T) {
 	e.start()
 	e.settle()
 	e.exec("select freshet.pause_sink('away')")
-	e.exec("update counters set version = 7; delete from counters where id > 2500")
-	e.await("it lapses", func() bool { return e.stateOf("away") == "lapsed" })
+	e.await("it lapses", func() bool {
+		e.exec("update counters set version = version + 1")
+		return e.stateOf("away") == "lapsed"
+	})
+	e.exec("delete from counters where id > 2500")
 	if state := e.stateOf("counters"); state != "live" && state != "behind" {
 		t.Errorf("the other sink is %s", state)
 	}
