@@ -1786,11 +1786,13 @@ revoke all on function freshet.find_sink(text) from public;
 -- shows here: xmin of a trigger's row changes even if it is disabled and enabled again.
 create or replace function freshet.fingerprint(source integer)
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-    select pg_catalog.jsonb_build_object(
+begin
+    -- In PL/pgSQL, which keeps the plan: this is asked every second.
+    return (select pg_catalog.jsonb_build_object(
         -- what the name stands for, and what the table is called
         'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = s.schema_name and c.relname = s.table_name),
@@ -1820,7 +1822,8 @@ as $$
             ) g on true
             where p.relid <> s.relid), '{}'))
     from freshet.source s
-    where s.id = fingerprint.source
+    where s.id = fingerprint.source);
+end
 $$;
 
 revoke all on function freshet.fingerprint(integer) from public;
@@ -2981,15 +2984,17 @@ revoke all on function freshet.mend(integer) from public;
 -- Whether capture of a source is not what it was when it was last looked after.
 create or replace function freshet.needs_mending(source integer)
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-    select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
+begin
+    return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
             or s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id))
     from freshet.source s
-    where s.id = needs_mending.source
+    where s.id = needs_mending.source);
+end
 $$;
 
 revoke all on function freshet.needs_mending(integer) from public;

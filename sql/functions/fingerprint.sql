@@ -2,11 +2,13 @@
 -- shows here: xmin of a trigger's row changes even if it is disabled and enabled again.
 create or replace function freshet.fingerprint(source integer)
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-    select pg_catalog.jsonb_build_object(
+begin
+    -- In PL/pgSQL, which keeps the plan: this is asked every second.
+    return (select pg_catalog.jsonb_build_object(
         -- what the name stands for, and what the table is called
         'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = s.schema_name and c.relname = s.table_name),
@@ -36,7 +38,8 @@ as $$
             ) g on true
             where p.relid <> s.relid), '{}'))
     from freshet.source s
-    where s.id = fingerprint.source
+    where s.id = fingerprint.source);
+end
 $$;
 
 revoke all on function freshet.fingerprint(integer) from public;

@@ -1,15 +1,17 @@
 -- Whether capture of a source is not what it was when it was last looked after.
 create or replace function freshet.needs_mending(source integer)
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-    select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
+begin
+    return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
             or s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id))
     from freshet.source s
-    where s.id = needs_mending.source
+    where s.id = needs_mending.source);
+end
 $$;
 
 revoke all on function freshet.needs_mending(integer) from public;
