@@ -1099,7 +1099,7 @@ begin
     join freshet.source o on o.id = s.source_id
     left join pg_catalog.pg_class c on c.oid = o.relid
     where s.id = check_owner.sink;
-    if not pg_catalog.pg_has_role(v_owner, 'member') then
+    if not pg_catalog.pg_has_role(v_owner, 'usage') then
         raise exception 'name: only the owner of its source may do that with the sink "%"', v_name
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_owner));
@@ -1156,6 +1156,7 @@ declare
     v_class   pg_catalog.pg_class;
     v_schema  name;
     v_role    oid;
+    v_leaf    record;
     v_name    text := source::pg_catalog.regclass::text;
 begin
     select * into v_class from pg_catalog.pg_class c where c.oid = check_source.source;
@@ -1189,10 +1190,25 @@ begin
     then
         raise exception 'source: a partition of % is a foreign table, whose rows change without a trigger', v_name
             using errcode = 'wrong_object_type';
-    elsif not pg_catalog.pg_has_role(v_class.relowner, 'member') then
+    elsif not pg_catalog.pg_has_role(v_class.relowner, 'usage') then
         raise exception 'source: only the owner of % can create a sink on it', v_name
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_class.relowner));
+    end if;
+
+    -- The triggers of a partitioned table are made on each partition.
+    select c.oid, c.relowner into v_leaf
+    from pg_catalog.pg_partition_tree(source) p
+    join pg_catalog.pg_class c on c.oid = p.relid
+    where not pg_catalog.pg_has_role(c.relowner, 'usage')
+    order by c.oid
+    limit 1;
+    if found then
+        raise exception 'source: the partition % of % belongs to "%"',
+            v_leaf.oid::pg_catalog.regclass, v_name, pg_catalog.pg_get_userbyid(v_leaf.relowner)
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Have a superuser run: alter table %s owner to %I;',
+                      v_leaf.oid::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_class.relowner));
     end if;
 
     -- Of the workers that run now, if there are any; else of those that may.
@@ -1769,7 +1785,7 @@ as $$
 declare
     v_role      text;
     v_function  regprocedure;
-    v_table     regclass;
+    v_relation  record;
     v_source    integer;
 begin
     foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
@@ -1791,8 +1807,16 @@ begin
 
     if pg_catalog.to_regrole('freshet_admin') is not null then
         grant usage, create on schema freshet to freshet_admin;
-        grant select, insert, update, delete on all tables in schema freshet to freshet_admin;
-        grant usage on all sequences in schema freshet to freshet_admin;
+        -- Change tables are their sources' owners', and granted by grant_source.
+        for v_relation in
+            select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind in ('r', 'v', 'S') and c.relname !~ '^changes_'
+        loop
+            execute pg_catalog.format(
+                case when v_relation.sequence then 'grant usage on sequence %s to freshet_admin'
+                    else 'grant select, insert, update, delete on %s to freshet_admin' end, v_relation.name);
+        end loop;
         for v_function in
             select p.oid from pg_catalog.pg_proc p
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
@@ -1807,15 +1831,21 @@ begin
             freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
             freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
         grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant update on freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        grant update on freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        -- What a sink is made of is not a worker's business either.
+        revoke update on freshet.sink from freshet_worker;
+        grant update (coverage) on freshet.sink to freshet_worker;
         grant delete on freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
-        for v_table in
-            select c.oid from pg_catalog.pg_class c
-            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r' and c.relname like 'river\_%'
+        for v_relation in
+            select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace
+              and (c.relkind = 'r' and c.relname like 'river\_%' or c.relkind = 'S' and c.relname !~ '^changes_')
         loop
-            execute pg_catalog.format('grant select, insert, update, delete on %s to freshet_worker', v_table);
+            execute pg_catalog.format(
+                case when v_relation.sequence then 'grant usage on sequence %s to freshet_worker'
+                    else 'grant select, insert, update, delete on %s to freshet_worker' end, v_relation.name);
         end loop;
-        grant usage on all sequences in schema freshet to freshet_worker;
         -- What changes which sinks there are is not a worker's business.
         for v_function in
             select p.oid from pg_catalog.pg_proc p
@@ -1846,7 +1876,7 @@ declare
     v_source  record;
     v_role    text;
     v_grant   text;
-    v_table   text;
+    v_table   record;
 begin
     select s.relid, n.nspname, n.oid as schema, n.nspowner, c.relowner into v_source
     from freshet.source s
@@ -1860,17 +1890,24 @@ begin
     foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
         continue when pg_catalog.to_regrole(v_role) is null;
         for v_table in
-            select c.oid::pg_catalog.regclass::text
+            select pg_catalog.format(case c.relkind when 'S' then 'grant usage on sequence %s to %I' else 'grant select, insert on %s to %I' end,
+                       c.oid::pg_catalog.regclass, v_role) as grant, c.relowner as owner
             from pg_catalog.pg_class c
-            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r'
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace
               and c.relname ~ ('^changes_' || source || '(_|$)')
-              and not (pg_catalog.has_table_privilege(v_role, c.oid, 'select') and pg_catalog.has_table_privilege(v_role, c.oid, 'insert'))
+              and case c.relkind
+                  when 'S' then not pg_catalog.has_sequence_privilege(v_role, c.oid, 'usage')
+                  when 'r' then not (pg_catalog.has_table_privilege(v_role, c.oid, 'select')
+                                     and pg_catalog.has_table_privilege(v_role, c.oid, 'insert'))
+                  else false end
         loop
-            execute pg_catalog.format('grant select, insert on %s to %I', v_table, v_role);
+            if pg_catalog.pg_has_role(v_table.owner, 'usage') then
+                execute v_table.grant;
+            else
+                raise notice 'the role % may not use the changes of % yet', v_role, v_source.relid::pg_catalog.regclass
+                    using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_table.owner), v_table.grant);
+            end if;
         end loop;
-        if not pg_catalog.has_sequence_privilege(v_role, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'), 'usage') then
-            execute pg_catalog.format('grant usage on sequence freshet.%I to %I', 'changes_' || source || '_id', v_role);
-        end if;
     end loop;
 
     if pg_catalog.to_regrole('freshet_worker') is null then
@@ -2161,7 +2198,14 @@ declare
     v_changes  pg_catalog.regclass := (
         select pg_catalog.to_regclass('freshet.changes_' || s.id) from freshet.source s where s.relid = lock_source.source);
     v_until    timestamptz := pg_catalog.clock_timestamp() + interval '10 seconds';
+    v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = v_changes);
 begin
+    if not pg_catalog.pg_has_role(v_owner, 'usage') then
+        raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
+            using errcode = 'insufficient_privilege',
+                  hint = (select pg_catalog.format('Have a superuser run: select freshet.make_capture(%s);', s.id)
+                          from freshet.source s where s.relid = lock_source.source);
+    end if;
     loop
         begin
             perform pg_catalog.set_config('lock_timeout', '200ms', true);
@@ -2205,6 +2249,7 @@ declare
     v_owner     oid;
     v_changes   text;
     v_segment   text;
+    v_own       pg_catalog.regclass;
     v_column    record;
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
@@ -2242,7 +2287,6 @@ begin
         -- Nothing is ever in the parent itself; without an index it would still be scanned.
         execute pg_catalog.format('create index on %s (xid, id)', v_changes);
         execute pg_catalog.format('revoke all on %s from public', v_changes);
-        execute pg_catalog.format('alter table %s owner to %I', v_changes, pg_catalog.pg_get_userbyid(v_owner));
     end if;
 
     for v_column in
@@ -2281,8 +2325,17 @@ begin
         execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
         execute pg_catalog.format('create index on %s (xid, id)', v_segment);
         execute pg_catalog.format('revoke all on %s from public', v_segment);
-        execute pg_catalog.format('alter table %s owner to %I', v_segment, pg_catalog.pg_get_userbyid(v_owner));
     end if;
+    -- New ones, and those of a source that was given another owner.
+    for v_own in
+        select c.oid::pg_catalog.regclass
+        from pg_catalog.pg_class c
+        where c.relowner <> v_owner
+          and (c.oid = v_changes::pg_catalog.regclass
+               or c.oid in (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = v_changes::pg_catalog.regclass))
+    loop
+        execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_owner));
+    end loop;
 
     -- An update touches the new tuples, and the old ones too where they render
     -- differently. UNION and not an anti-join: a plan made for one row is kept for
@@ -2341,6 +2394,10 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
     -- before this transaction has ended. With the notification queue half full the
     -- bell stays silent: a full one would fail the commit.
+    --
+    -- Whoever may use the schema can make a trigger of this function on a table of his
+    -- own, with columns of types of his own, whose casts would run with the rights of the
+    -- source's owner: nothing of a row is looked at before it is known to be the source's.
     execute pg_catalog.format(
         'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
         'capture_' || source,
@@ -2348,6 +2405,14 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
 declare
     v_same text := coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
 begin
+    if tg_op <> 'TRUNCATE' and tg_relid <> %4$s and (
+        pg_catalog.pg_partition_root(tg_relid) is null
+        or pg_catalog.pg_partition_root(tg_relid) is distinct from pg_catalog.pg_partition_root(%4$s))
+    then
+        perform freshet.record_gap(%1$s, tg_op, '42809',
+            pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
+        return null;
+    end if;
     if pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
 %2$s
     else
@@ -2368,7 +2433,7 @@ begin
     end if;
     return null;
 end
-$sql$, source, v_insert, v_same));
+$sql$, source, v_insert, v_same, v_source.relid));
 
     if not exists (
         select from pg_catalog.pg_proc p

@@ -10,7 +10,7 @@ as $$
 declare
     v_role      text;
     v_function  regprocedure;
-    v_table     regclass;
+    v_relation  record;
     v_source    integer;
 begin
     foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
@@ -32,8 +32,16 @@ begin
 
     if pg_catalog.to_regrole('freshet_admin') is not null then
         grant usage, create on schema freshet to freshet_admin;
-        grant select, insert, update, delete on all tables in schema freshet to freshet_admin;
-        grant usage on all sequences in schema freshet to freshet_admin;
+        -- Change tables are their sources' owners', and granted by grant_source.
+        for v_relation in
+            select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind in ('r', 'v', 'S') and c.relname !~ '^changes_'
+        loop
+            execute pg_catalog.format(
+                case when v_relation.sequence then 'grant usage on sequence %s to freshet_admin'
+                    else 'grant select, insert, update, delete on %s to freshet_admin' end, v_relation.name);
+        end loop;
         for v_function in
             select p.oid from pg_catalog.pg_proc p
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
@@ -48,15 +56,21 @@ begin
             freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
             freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
         grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant update on freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        grant update on freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        -- What a sink is made of is not a worker's business either.
+        revoke update on freshet.sink from freshet_worker;
+        grant update (coverage) on freshet.sink to freshet_worker;
         grant delete on freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
-        for v_table in
-            select c.oid from pg_catalog.pg_class c
-            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r' and c.relname like 'river\_%'
+        for v_relation in
+            select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace
+              and (c.relkind = 'r' and c.relname like 'river\_%' or c.relkind = 'S' and c.relname !~ '^changes_')
         loop
-            execute pg_catalog.format('grant select, insert, update, delete on %s to freshet_worker', v_table);
+            execute pg_catalog.format(
+                case when v_relation.sequence then 'grant usage on sequence %s to freshet_worker'
+                    else 'grant select, insert, update, delete on %s to freshet_worker' end, v_relation.name);
         end loop;
-        grant usage on all sequences in schema freshet to freshet_worker;
         -- What changes which sinks there are is not a worker's business.
         for v_function in
             select p.oid from pg_catalog.pg_proc p

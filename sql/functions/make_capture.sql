@@ -17,6 +17,7 @@ declare
     v_owner     oid;
     v_changes   text;
     v_segment   text;
+    v_own       pg_catalog.regclass;
     v_column    record;
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
@@ -54,7 +55,6 @@ begin
         -- Nothing is ever in the parent itself; without an index it would still be scanned.
         execute pg_catalog.format('create index on %s (xid, id)', v_changes);
         execute pg_catalog.format('revoke all on %s from public', v_changes);
-        execute pg_catalog.format('alter table %s owner to %I', v_changes, pg_catalog.pg_get_userbyid(v_owner));
     end if;
 
     for v_column in
@@ -93,8 +93,17 @@ begin
         execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
         execute pg_catalog.format('create index on %s (xid, id)', v_segment);
         execute pg_catalog.format('revoke all on %s from public', v_segment);
-        execute pg_catalog.format('alter table %s owner to %I', v_segment, pg_catalog.pg_get_userbyid(v_owner));
     end if;
+    -- New ones, and those of a source that was given another owner.
+    for v_own in
+        select c.oid::pg_catalog.regclass
+        from pg_catalog.pg_class c
+        where c.relowner <> v_owner
+          and (c.oid = v_changes::pg_catalog.regclass
+               or c.oid in (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = v_changes::pg_catalog.regclass))
+    loop
+        execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_owner));
+    end loop;
 
     -- An update touches the new tuples, and the old ones too where they render
     -- differently. UNION and not an anti-join: a plan made for one row is kept for
@@ -153,6 +162,10 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
     -- before this transaction has ended. With the notification queue half full the
     -- bell stays silent: a full one would fail the commit.
+    --
+    -- Whoever may use the schema can make a trigger of this function on a table of his
+    -- own, with columns of types of his own, whose casts would run with the rights of the
+    -- source's owner: nothing of a row is looked at before it is known to be the source's.
     execute pg_catalog.format(
         'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
         'capture_' || source,
@@ -160,6 +173,14 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
 declare
     v_same text := coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
 begin
+    if tg_op <> 'TRUNCATE' and tg_relid <> %4$s and (
+        pg_catalog.pg_partition_root(tg_relid) is null
+        or pg_catalog.pg_partition_root(tg_relid) is distinct from pg_catalog.pg_partition_root(%4$s))
+    then
+        perform freshet.record_gap(%1$s, tg_op, '42809',
+            pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
+        return null;
+    end if;
     if pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
 %2$s
     else
@@ -180,7 +201,7 @@ begin
     end if;
     return null;
 end
-$sql$, source, v_insert, v_same));
+$sql$, source, v_insert, v_same, v_source.relid));
 
     if not exists (
         select from pg_catalog.pg_proc p
