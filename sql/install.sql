@@ -759,9 +759,12 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink     freshet.sink := freshet.find_sink(name);
+    v_sink     freshet.sink;
     v_unknown  text;
 begin
+    -- First: the sink may be dropped while this waits.
+    perform freshet.lock_definitions();
+    v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
     perform freshet.refuse_later('source', source is not null);
     perform freshet.refuse_later('key', key is not null);
@@ -792,7 +795,6 @@ begin
     perform freshet.check_shards(coalesce(shards, 1));
     perform freshet.check_rate('max_rate', max_rate);
 
-    perform freshet.lock_definitions();
     update freshet.sink s
     set max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
         revision = s.revision + 1
@@ -803,6 +805,8 @@ begin
     set rate = v_sink.max_rate
     where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running');
     if adopt then
+        -- In the order of heartbeats, which know leases of many sinks.
+        perform from freshet.lease l where l.sink_id = v_sink.id and l.kind = 'sync' order by l.id for update;
         update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync';
     end if;
     if shards <> v_sink.shards then
@@ -1721,6 +1725,11 @@ declare
     v_lease  freshet.lease;
     v_run    bigint;
 begin
+    -- The end of a sink is the end of all its leases: locked in the order of heartbeats.
+    perform from freshet.lease l
+    where l.sink_id = (select p.sink_id from freshet.lease p where p.id = finish_lease.lease and p.kind = 'purge')
+    order by l.id
+    for update;
     update freshet.lease l
     set finished_at = pg_catalog.clock_timestamp(), holder = null
     where l.id = finish_lease.lease and l.epoch = finish_lease.epoch
@@ -1730,6 +1739,8 @@ begin
     end if;
 
     if v_lease.kind = 'backfill' then
+        -- Sink first, then run, like request_rewarm and alter_sink.
+        perform from freshet.sink s where s.id = v_lease.sink_id for no key update;
         update freshet.backfill_range r set finished_at = pg_catalog.clock_timestamp()
         where r.lease_id = v_lease.id
         returning r.run_id into v_run;
@@ -1986,6 +1997,8 @@ begin
     on conflict (id) do update
     set heartbeat_at = pg_catalog.clock_timestamp(), targets = excluded.targets;
 
+    -- One order for all who lock more than one lease.
+    perform from freshet.lease l where l.id = any (leases) order by l.id for no key update;
     return query
     update freshet.lease l
     set heartbeat_at = pg_catalog.clock_timestamp(),
@@ -2727,8 +2740,12 @@ begin
     set shards = recut.shards, definition = s.definition + 1, revision = s.revision + 1
     where s.id = recut.sink;
 
+    -- In the order of heartbeats, which know leases of many sinks.
+    perform from freshet.lease l where l.sink_id = recut.sink and l.kind = 'sync' order by l.id for update;
+
     for v_target in
-        select l.target, min(l.as_of) as as_of, pg_catalog.bool_or(l.adopt) as adopt,
+        select l.target, case when pg_catalog.bool_and(l.as_of is not null) then min(l.as_of) end as as_of,
+               pg_catalog.bool_or(l.adopt) as adopt,
                (select (m.xmin || ':' || m.xmin || ':')::pg_catalog.pg_snapshot
                 from (select min(pg_catalog.pg_snapshot_xmin(
                           pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot)::text::bigint) as xmin) m) as cursor
