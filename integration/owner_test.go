@@ -114,3 +114,36 @@ func TestKeysAreTakenOverFromAnotherInstallation(t *testing.T) {
 	e.settle()
 	n.inStep("users:*", usersPromise)
 }
+
+// Two names of one server would have two lanes with one control key, and two sinks with the
+// same keys.
+func TestTwoTargetsThatAreOneServer(t *testing.T) {
+	e := newEnv(t)
+	e.targets = map[string]string{"eu": e.redisURL}
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("create table others (id bigint primary key)")
+	e.exec("insert into others select g from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users', targets => '{default,eu}')")
+	e.exec("select freshet.create_sink('others', 'others', targets => '{default}')")
+	e.exec("select freshet.create_sink('again', 'others', key => 'others:${id}', targets => '{eu}')")
+	e.start()
+	const said = "select coalesce(string_agg(last_error, ' '), '') from freshet.status where sink = any ($1) and state = 'blocked'"
+	e.await("one lane of the sink is blocked", func() bool {
+		return strings.Contains(one[string](e, said, []string{"users"}), "which is the same server")
+	})
+	e.await("one of the sinks is blocked", func() bool {
+		return strings.Contains(one[string](e, said, []string{"others", "again"}), "for which this server is the target")
+	})
+	e.settle()
+	e.exec("update users set name = 'changed' where id % 2 = 0; delete from users where id % 5 = 0")
+	e.await("the other lane goes on", func() bool { return len(e.difference("users:*", usersPromise)) == 0 })
+	if n := one[int](e, "select count(*) from freshet.status where state = 'blocked'"); n != 2 {
+		t.Errorf("%d lanes are blocked, want 2", n)
+	}
+	e.exec("select freshet.drop_sink(sink) from freshet.sinks")
+	e.await("the sinks are gone", func() bool { return one[int](e, "select count(*) from freshet.sinks") == 0 })
+	if keys := e.redis.Keys(t.Context(), "*").Val(); len(keys) > 0 {
+		t.Errorf("left: %q", keys)
+	}
+}

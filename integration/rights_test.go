@@ -98,6 +98,7 @@ func TestWorkersRoleCannotChangeSinksOrSources(t *testing.T) {
 		"truncate freshet.changes_1",
 		"delete from freshet.changes_1_1",
 		"insert into freshet.sink default values",
+		"update freshet.sink set filter = 'false'",
 		"update freshet.source set floor = pg_current_snapshot()",
 		"select freshet.record_gap(1, 'INSERT', 'XX000', 'planted')",
 	} {
@@ -259,4 +260,123 @@ func TestInstallWithoutTheRightToMakeRoles(t *testing.T) {
 	installer.exec("update users set name = 'Grace'")
 	e.settle()
 	e.inStep("users:*", usersPromise)
+}
+
+// Whoever may use the schema can have a table of his own call the trigger function of a
+// source, with columns whose casts are functions of his: none of them runs.
+func TestTriggerFunctionsLookAtNoRowOfAnotherTable(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("create table events (id bigint, day date, primary key (id, day)) partition by range (day)")
+	e.exec("select freshet.create_sink('users', 'users'); select freshet.create_sink('events', 'events')")
+	w := e.login("worker", "freshet_worker")
+	w.exec(`create type pg_temp.bait as (a int);
+		create function pg_temp.bite(pg_temp.bait) returns bigint language plpgsql as $$
+			begin raise notice 'ran as %', current_user; return 1; end $$;
+		create cast (pg_temp.bait as bigint) with function pg_temp.bite(pg_temp.bait) as assignment;
+		create temp table statements (id pg_temp.bait);
+		create trigger t after insert on statements referencing new table as freshet_new
+			for each statement execute function freshet.capture_1();
+		create temp table rows (id pg_temp.bait, day date);
+		create trigger t after insert on rows for each row execute function freshet.capture_2()`)
+	// Neither does it help to say that the trigger has run before.
+	w.exec(`select set_config('freshet.guarded_1_' || 'statements'::regclass::oid,
+			pg_relation_filenode('statements') || pg_describe_object(1259, (select relid from freshet.source where id = 1), 1), false);
+		select set_config('freshet.guarded_2_' || 'rows'::regclass::oid, pg_relation_filenode('rows')
+			|| pg_describe_object(1259, (select relid from freshet.source where id = 2), 1)
+			|| pg_describe_object(1259, (select relid from freshet.source where id = 2), 2), false);
+		insert into statements values (row(1)::pg_temp.bait);
+		insert into rows values (row(1)::pg_temp.bait, '2026-01-01')`)
+	w.exec("discard temp")
+	if len(w.notices) > 0 {
+		t.Errorf("a cast ran: %q", w.notices)
+	}
+	if n := one[int](e, "select count(*) from freshet.capture_gaps where message like '%is not the source'"); n != 2 {
+		t.Errorf("%d gaps: %s", n, e.list("select message from freshet.capture_gaps"))
+	}
+}
+
+// The capture of a table that was given to somebody else goes on; the error says how the
+// new owner gets hold of it.
+func TestSourceIsGivenToAnotherOwner(t *testing.T) {
+	e := newEnv(t)
+	e.exec("grant create on schema public to public")
+	before, after := e.login("before", "freshet_admin"), e.login("after", "freshet_admin")
+	before.exec("create table stock (id bigint primary key, sku text not null unique)")
+	before.exec("select freshet.create_sink('stock', 'stock')")
+	e.admin().exec("alter table stock owner to " + after.role())
+	after.exec("insert into stock values (1, 'a')")
+	after.refused(denied, "select freshet.make_capture(1);", "select freshet.create_sink('by_sku', 'stock', key => 'sku:${sku}')")
+	after.refused(denied, "select freshet.make_capture(1);", "select freshet.drop_sink('stock')")
+	e.admin().exec("select freshet.make_capture(1)")
+	after.exec("select freshet.create_sink('by_sku', 'stock', key => 'sku:${sku}')")
+	e.start()
+	after.exec("insert into stock values (2, 'b'); update stock set sku = 'c' where id = 1")
+	e.settle()
+	e.admin().inStep("stock:*", "select 'stock:' || id, to_jsonb(s)::text from stock s")
+	e.admin().inStep("sku:*", "select 'sku:' || sku, to_jsonb(s)::text from stock s")
+	if n := one[int](e, "select count(*) from freshet.capture_gaps"); n != 0 {
+		t.Errorf("%d gaps: %s", n, e.list("select message from freshet.capture_gaps"))
+	}
+	after.exec("select freshet.drop_sink('by_sku')")
+	after.exec("select freshet.drop_sink('stock')")
+	e.settle()
+}
+
+func TestRightsThatOnlyLookLikeOwnershipAreRefused(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	owner := one[string](e, "select current_user")
+	heir := e.login("heir", "freshet_admin")
+	// A member that has the owner's rights only after SET ROLE.
+	e.admin().exec(fmt.Sprintf("create role %[1]s_group; grant %[2]s to %[1]s_group; alter role %[1]s_group noinherit; grant %[1]s_group to %[1]s", heir.role(), owner))
+	t.Cleanup(func() { _, _ = e.super.Exec(context.WithoutCancel(t.Context()), "drop role "+heir.role()+"_group") })
+	if !e.seesAll() {
+		heir.refused(denied, "source: only the owner of", "select freshet.create_sink('users', 'users')")
+	}
+	// A partition of somebody else's.
+	e.exec("create table parts (id bigint primary key) partition by range (id)")
+	e.exec("create table part partition of parts for values from (1) to (10)")
+	e.admin().exec("alter table parts owner to " + heir.role())
+	heir.refused(denied, "source: the partition public.part of public.parts belongs to", "select freshet.create_sink('parts', 'parts')")
+}
+
+// Who installs need not own the sources: he migrates again, and uninstalls, all the same.
+func TestInstallerWhoOwnsNoSource(t *testing.T) {
+	t.Parallel()
+	server := serverstest.PostgresWith(t, nil)
+	url, err := server.CreateDatabase(t.Context(), "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := (&env{t: t, redisURL: serverstest.Redis(t), superURL: url, super: newPool(t, url)}).admin()
+	e.redis = newRedis(t, e.redisURL)
+	installer := e.login("installer")
+	e.exec("alter role " + installer.role() + " createrole; alter database shop owner to " + installer.role())
+	as := *e
+	as.workerURL = installer.Config().ConnString()
+	migrate := func() {
+		t.Helper()
+		if _, stderr, status := as.freshet("migrate"); status != 0 {
+			t.Fatalf("migrate: status %d, %s", status, stderr)
+		}
+	}
+	migrate()
+	tenant := e.login("tenant", "freshet_admin")
+	e.exec("create schema app authorization " + tenant.role())
+	tenant.exec("create table app.notes (id bigint primary key); select freshet.create_sink('notes', 'app.notes')")
+	migrate()
+	stdout, stderr, status := as.freshet("uninstall")
+	if status != 0 {
+		t.Fatalf("uninstall: status %d, %s", status, stderr)
+	}
+	for _, statement := range []string{"revoke all on table app.notes from freshet_worker", "revoke all on schema app from freshet_worker"} {
+		if !strings.Contains(stdout, statement+";") {
+			t.Errorf("uninstall says %s; want %s", stdout, statement)
+		}
+		tenant.exec(statement)
+	}
+	if n := one[int](e, "select count(*) from pg_namespace where nspname = 'freshet'"); n != 0 {
+		t.Error("the schema is there still")
+	}
 }

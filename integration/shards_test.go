@@ -3,6 +3,9 @@ package integration
 import (
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
@@ -327,10 +330,119 @@ func TestRewarmObeysTheRateOfItsSink(t *testing.T) {
 		t.Errorf("3000 rows at 1000 a second took %.1f s", s)
 	}
 
+	// One that is asked for while another runs comes after it.
+	e.admin().exec("select freshet.request_rewarm(1)")
+	e.await("it has begun", func() bool {
+		return one[bool](e, "select exists (select from freshet.backfills where state = 'running' and rows_done > 0)")
+	})
+	e.admin().exec("select freshet.request_rewarm(1)")
+	e.settle()
+	if n := one[int](e, `select count(*) from freshet.backfill_run a join freshet.backfill_run b
+		on b.id > a.id and b.reason = a.reason and b.started_at < a.finished_at`); n != 0 {
+		t.Error("two re-warms ran at a time")
+	}
+
 	// A rate can be taken off while it holds a re-warm up.
 	e.exec("select freshet.alter_sink('users', max_rate => 1)")
 	lose()
 	e.exec("select freshet.alter_sink('users', reset => '{max_rate}')")
 	e.settle()
 	e.inStep("users:*", usersPromise)
+}
+
+// What refused the lanes of long ago and the backfills that are over expires, and is not
+// taken for a loss at the next change, nor made anew.
+func TestShardsChangeLongAfterTheyChanged(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users', shards => 4)")
+	e.start()
+	e.settle()
+	e.exec("select freshet.alter_sink('users', shards => 2)")
+	e.settle()
+	prefix := "freshet:" + one[string](e, "select id from freshet.installation") + ":1:"
+	ttl := func(part string) time.Duration { return e.redis.TTL(t.Context(), prefix+part).Val() }
+	e.await("the control keys of the former lanes expire", func() bool { return ttl("2") > 0 && ttl("3") > 0 })
+	if ttl("b1") <= 0 {
+		t.Errorf("the control key of a finished backfill has the time to live %v", ttl("b1"))
+	}
+	e.redis.Del(t.Context(), prefix+"2", prefix+"3", prefix+"b1") // ten minutes pass
+	e.exec("select freshet.alter_sink('users', shards => 3)")
+	e.exec("update users set name = 'changed'")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	if n := one[int](e, "select count(*) from freshet.backfills"); n != 1 {
+		t.Errorf("%d backfills: nothing was lost", n)
+	}
+	if n := e.redis.Exists(t.Context(), prefix+"3", prefix+"b1").Val(); n != 0 {
+		t.Errorf("%d control keys that nobody needs were made again", n)
+	}
+}
+
+// A sink whose lanes have not all begun has not come anywhere.
+func TestChangedShardsDoNotClaimWhatTheSlowestHasNotDone(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users', shards => 4)")
+	e.admin().exec("update freshet.lease set as_of = now() where kind = 'sync' and part <> '3'")
+	e.exec("select freshet.alter_sink('users', shards => 1)")
+	if n := one[int](e, "select count(*) from freshet.status where as_of is not null"); n != 0 {
+		t.Error("one lane had nothing applied, and status says up to when everything is")
+	}
+}
+
+// A backfill that ends and whoever changes the sink lock the same rows in the same order;
+// so do heartbeats.
+func TestLocksAreTakenInOneOrder(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users', shards => 2)")
+	waits := func(sql string, args ...any) (done chan error) {
+		t.Helper()
+		done = make(chan error, 1)
+		go func() {
+			_, err := e.db.Exec(t.Context(), sql, args...)
+			done <- err
+		}()
+		e.await("it waits for a lock", func() bool {
+			return one[bool](e, "select exists (select from pg_locks l join pg_stat_activity a using (pid) where not l.granted and a.query = $1)", sql)
+		})
+		return done
+	}
+	begin := func() pgx.Tx {
+		t.Helper()
+		tx, err := e.db.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tx
+	}
+	end := func(tx pgx.Tx, done chan error, sql string, args ...any) {
+		t.Helper()
+		if _, err := tx.Exec(t.Context(), sql, args...); err != nil {
+			t.Error(err)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	lanes := one[[]int64](e, "select array_agg(id order by id) from freshet.lease where kind = 'sync'")
+
+	tx := begin()
+	if _, err := tx.Exec(t.Context(), "select from freshet.lease where id = $1 for update", lanes[0]); err != nil {
+		t.Fatal(err)
+	}
+	done := waits("select freshet.heartbeat('w', '{default}', $1, '{1,1}', null, null, null, null)", []int64{lanes[1], lanes[0]})
+	end(tx, done, "select from freshet.lease where id = $1 for update nowait", lanes[1])
+
+	tx = begin()
+	if _, err := tx.Exec(t.Context(), "select from freshet.sink for update"); err != nil {
+		t.Fatal(err)
+	}
+	done = waits("select freshet.finish_lease(id, epoch) from freshet.lease where kind = 'backfill'")
+	end(tx, done, "select from freshet.backfill_run for update nowait")
 }

@@ -177,3 +177,31 @@ func TestKeysOfOthersBlockASinkUntilTheyAreTakenOver(t *testing.T) {
 	e.settle()
 	e.inStep("adopted:*", "select 'adopted:' || id, to_jsonb(u)::text from users u")
 }
+
+func TestSinkThatIsDroppedMeanwhileIsNotAltered(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	tx, err := e.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "select freshet.drop_sink('users')"); err != nil {
+		t.Fatal(err)
+	}
+	const alter = "select freshet.alter_sink('users', shards => 3)"
+	altered := make(chan error, 1)
+	go func() {
+		_, err := e.db.Exec(t.Context(), alter)
+		altered <- err
+	}()
+	e.await("it waits for the drop", func() bool {
+		return one[bool](e, "select exists (select from pg_locks l join pg_stat_activity a using (pid) where not l.granted and a.query = $1)", alter)
+	})
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-altered; err == nil || !strings.Contains(err.Error(), `there is no sink "users"`) {
+		t.Errorf("altering a dropped sink: %v", err)
+	}
+}

@@ -794,9 +794,12 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink     freshet.sink := freshet.find_sink(name);
+    v_sink     freshet.sink;
     v_unknown  text;
 begin
+    -- First: the sink may be dropped while this waits.
+    perform freshet.lock_definitions();
+    v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
     perform freshet.refuse_later('source', source is not null);
     perform freshet.refuse_later('key', key is not null);
@@ -830,7 +833,6 @@ begin
     perform freshet.check_limits(coalesce(max_lag, interval '1 hour'), max_pending);
     perform freshet.check_schema_change(coalesce(on_schema_change, 'rewarm'));
 
-    perform freshet.lock_definitions();
     update freshet.sink s
     set on_schema_change = coalesce(alter_sink.on_schema_change, s.on_schema_change),
         max_lag = case when 'max_lag' = any (reset) then interval '24 hours' else coalesce(alter_sink.max_lag, s.max_lag) end,
@@ -844,6 +846,8 @@ begin
     set rate = v_sink.max_rate
     where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running');
     if adopt then
+        -- In the order of heartbeats, which know leases of many sinks.
+        perform from freshet.lease l where l.sink_id = v_sink.id and l.kind = 'sync' order by l.id for update;
         update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync';
     end if;
     if shards <> v_sink.shards then
@@ -1162,7 +1166,7 @@ begin
     join freshet.source o on o.id = s.source_id
     left join pg_catalog.pg_class c on c.oid = o.relid
     where s.id = check_owner.sink;
-    if not pg_catalog.pg_has_role(v_owner, 'member') then
+    if not pg_catalog.pg_has_role(v_owner, 'usage') then
         raise exception 'name: only the owner of its source may do that with the sink "%"', v_name
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_owner));
@@ -1237,6 +1241,7 @@ declare
     v_class   pg_catalog.pg_class;
     v_schema  name;
     v_role    oid;
+    v_leaf    record;
     v_name    text := source::pg_catalog.regclass::text;
 begin
     select * into v_class from pg_catalog.pg_class c where c.oid = check_source.source;
@@ -1270,10 +1275,25 @@ begin
     then
         raise exception 'source: a partition of % is a foreign table, whose rows change without a trigger', v_name
             using errcode = 'wrong_object_type';
-    elsif not pg_catalog.pg_has_role(v_class.relowner, 'member') then
+    elsif not pg_catalog.pg_has_role(v_class.relowner, 'usage') then
         raise exception 'source: only the owner of % can create a sink on it', v_name
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_class.relowner));
+    end if;
+
+    -- The triggers of a partitioned table are made on each partition.
+    select c.oid, c.relowner into v_leaf
+    from pg_catalog.pg_partition_tree(source) p
+    join pg_catalog.pg_class c on c.oid = p.relid
+    where not pg_catalog.pg_has_role(c.relowner, 'usage')
+    order by c.oid
+    limit 1;
+    if found then
+        raise exception 'source: the partition % of % belongs to "%"',
+            v_leaf.oid::pg_catalog.regclass, v_name, pg_catalog.pg_get_userbyid(v_leaf.relowner)
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Have a superuser run: alter table %s owner to %I;',
+                      v_leaf.oid::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_class.relowner));
     end if;
 
     -- Of the workers that run now, if there are any; else of those that may.
@@ -1839,6 +1859,11 @@ declare
     v_lease  freshet.lease;
     v_run    bigint;
 begin
+    -- The end of a sink is the end of all its leases: locked in the order of heartbeats.
+    perform from freshet.lease l
+    where l.sink_id = (select p.sink_id from freshet.lease p where p.id = finish_lease.lease and p.kind = 'purge')
+    order by l.id
+    for update;
     update freshet.lease l
     set finished_at = pg_catalog.clock_timestamp(), holder = null
     where l.id = finish_lease.lease and l.epoch = finish_lease.epoch
@@ -1848,6 +1873,8 @@ begin
     end if;
 
     if v_lease.kind = 'backfill' then
+        -- Sink first, then run, like request_rewarm and alter_sink.
+        perform from freshet.sink s where s.id = v_lease.sink_id for no key update;
         update freshet.backfill_range r set finished_at = pg_catalog.clock_timestamp()
         where r.lease_id = v_lease.id
         returning r.run_id into v_run;
@@ -1903,7 +1930,7 @@ as $$
 declare
     v_role      text;
     v_function  regprocedure;
-    v_table     regclass;
+    v_relation  record;
     v_source    integer;
 begin
     foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
@@ -1925,11 +1952,21 @@ begin
 
     if pg_catalog.to_regrole('freshet_admin') is not null then
         grant usage, create on schema freshet to freshet_admin;
-        grant select, insert, update, delete on all tables in schema freshet to freshet_admin;
-        grant usage on all sequences in schema freshet to freshet_admin;
+        -- Change tables are their sources' owners', and granted by grant_source.
+        for v_relation in
+            select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind in ('r', 'v', 'S') and c.relname !~ '^changes_'
+        loop
+            execute pg_catalog.format(
+                case when v_relation.sequence then 'grant usage on sequence %s to freshet_admin'
+                    else 'grant select, insert, update, delete on %s to freshet_admin' end, v_relation.name);
+        end loop;
         for v_function in
             select p.oid from pg_catalog.pg_proc p
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
+              -- Keepers are their makers', and granted by them.
+              and p.proname !~ '^keep_[0-9]'
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_admin', v_function);
         end loop;
@@ -1941,19 +1978,31 @@ begin
             freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
             freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
         grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant update on freshet.source, freshet.segment, freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant delete on freshet.capture_gap, freshet.source, freshet.segment, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
-        for v_table in
-            select c.oid from pg_catalog.pg_class c
-            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r' and c.relname like 'river\_%'
+        grant update on freshet.segment, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        -- What a sink is made of is not a worker's business either, but for what has to
+        -- follow from changes of its source.
+        revoke update on freshet.sink, freshet.source from freshet_worker;
+        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, broken, notice)
+            on freshet.sink to freshet_worker;
+        grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
+            on freshet.source to freshet_worker;
+        grant delete on freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        for v_relation in
+            select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace
+              and (c.relkind = 'r' and c.relname like 'river\_%' or c.relkind = 'S' and c.relname !~ '^changes_')
         loop
-            execute pg_catalog.format('grant select, insert, update, delete on %s to freshet_worker', v_table);
+            execute pg_catalog.format(
+                case when v_relation.sequence then 'grant usage on sequence %s to freshet_worker'
+                    else 'grant select, insert, update, delete on %s to freshet_worker' end, v_relation.name);
         end loop;
-        grant usage on all sequences in schema freshet to freshet_worker;
         -- What changes which sinks there are is not a worker's business.
         for v_function in
             select p.oid from pg_catalog.pg_proc p
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
+              -- Keepers are their makers', and granted by them.
+              and p.proname !~ '^keep_[0-9]'
               and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink',
                   'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
         loop
@@ -1980,7 +2029,7 @@ declare
     v_source  record;
     v_role    text;
     v_grant   text;
-    v_table   text;
+    v_table   record;
 begin
     select s.relid, n.nspname, n.oid as schema, n.nspowner, c.relowner into v_source
     from freshet.source s
@@ -1994,17 +2043,24 @@ begin
     foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
         continue when pg_catalog.to_regrole(v_role) is null;
         for v_table in
-            select c.oid::pg_catalog.regclass::text
+            select pg_catalog.format(case c.relkind when 'S' then 'grant usage on sequence %s to %I' else 'grant select, insert on %s to %I' end,
+                       c.oid::pg_catalog.regclass, v_role) as grant, c.relowner as owner
             from pg_catalog.pg_class c
-            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r'
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace
               and c.relname ~ ('^changes_' || source || '(_|$)')
-              and not (pg_catalog.has_table_privilege(v_role, c.oid, 'select') and pg_catalog.has_table_privilege(v_role, c.oid, 'insert'))
+              and case c.relkind
+                  when 'S' then not pg_catalog.has_sequence_privilege(v_role, c.oid, 'usage')
+                  when 'r' then not (pg_catalog.has_table_privilege(v_role, c.oid, 'select')
+                                     and pg_catalog.has_table_privilege(v_role, c.oid, 'insert'))
+                  else false end
         loop
-            execute pg_catalog.format('grant select, insert on %s to %I', v_table, v_role);
+            if pg_catalog.pg_has_role(v_table.owner, 'usage') then
+                execute v_table.grant;
+            else
+                raise notice 'the role % may not use the changes of % yet', v_role, v_source.relid::pg_catalog.regclass
+                    using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_table.owner), v_table.grant);
+            end if;
         end loop;
-        if not pg_catalog.has_sequence_privilege(v_role, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'), 'usage') then
-            execute pg_catalog.format('grant usage on sequence freshet.%I to %I', 'changes_' || source || '_id', v_role);
-        end if;
     end loop;
 
     if pg_catalog.to_regrole('freshet_worker') is null then
@@ -2083,6 +2139,8 @@ begin
     on conflict (id) do update
     set heartbeat_at = pg_catalog.clock_timestamp(), targets = excluded.targets;
 
+    -- One order for all who lock more than one lease.
+    perform from freshet.lease l where l.id = any (leases) order by l.id for no key update;
     return query
     update freshet.lease l
     set heartbeat_at = pg_catalog.clock_timestamp(),
@@ -2386,7 +2444,14 @@ declare
     v_changes  pg_catalog.regclass := (
         select pg_catalog.to_regclass('freshet.changes_' || s.id) from freshet.source s where s.relid = lock_source.source);
     v_until    timestamptz := pg_catalog.clock_timestamp() + interval '10 seconds';
+    v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = v_changes);
 begin
+    if not pg_catalog.pg_has_role(v_owner, 'usage') then
+        raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
+            using errcode = 'insufficient_privilege',
+                  hint = (select pg_catalog.format('Have a superuser run: select freshet.make_capture(%s);', s.id)
+                          from freshet.source s where s.relid = lock_source.source);
+    end if;
     loop
         begin
             perform pg_catalog.set_config('lock_timeout', '200ms', true);
@@ -2545,6 +2610,10 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
     -- before this transaction has ended. With the notification queue half full the
     -- bell stays silent: a full one would fail the commit.
+    --
+    -- Whoever may use the schema can make a trigger of this function on a table of his
+    -- own, with columns of types of his own, whose casts would run with the rights of the
+    -- source's owner: nothing of a row is looked at before it is known to be the source's.
     execute pg_catalog.format(
         'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
         'capture_' || source,
@@ -2552,6 +2621,14 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
 declare
     v_same text := '%4$s ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
 begin
+    if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (
+        pg_catalog.pg_partition_root(tg_relid) is null
+        or pg_catalog.pg_partition_root(tg_relid) is distinct from pg_catalog.pg_partition_root(%7$s))
+    then
+        perform freshet.record_gap(%1$s, tg_op, '42809',
+            pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
+        return null;
+    end if;
     if pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
 %2$s
     else
@@ -2578,7 +2655,7 @@ begin
     return null;
 end
 $sql$, source, v_insert, v_same, v_source.segment, v_segment,
-        (select i.stop_bytes from freshet.installation i)));
+        (select i.stop_bytes from freshet.installation i), v_source.relid));
 
     if not exists (
         select from pg_catalog.pg_proc p
@@ -2607,6 +2684,7 @@ declare
     v_segment  text;
     v_column   record;
     v_number   integer;
+    v_own      pg_catalog.regclass;
 begin
     select * into strict v_source from freshet.source s where s.id = make_change_table.source;
     select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
@@ -2626,7 +2704,6 @@ begin
         -- Nothing is ever in the parent itself; without an index it would still be scanned.
         execute pg_catalog.format('create index on %s (xid, id)', v_changes);
         execute pg_catalog.format('revoke all on %s from public', v_changes);
-        execute pg_catalog.format('alter table %s owner to %I', v_changes, pg_catalog.pg_get_userbyid(v_owner));
     end if;
 
     for v_column in
@@ -2657,8 +2734,17 @@ begin
             execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
             execute pg_catalog.format('create index on %s (xid, id)', v_segment);
             execute pg_catalog.format('revoke all on %s from public', v_segment);
-            execute pg_catalog.format('alter table %s owner to %I', v_segment, pg_catalog.pg_get_userbyid(v_owner));
         end if;
+    end loop;
+    -- New ones, and those of a source that was given another owner.
+    for v_own in
+        select c.oid::pg_catalog.regclass
+        from pg_catalog.pg_class c
+        where c.relowner <> v_owner
+          and (c.oid = v_changes::pg_catalog.regclass
+               or c.oid in (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = v_changes::pg_catalog.regclass))
+    loop
+        execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_owner));
     end loop;
 end
 $$;
@@ -3307,8 +3393,12 @@ begin
     set shards = recut.shards, definition = s.definition + 1, revision = s.revision + 1
     where s.id = recut.sink;
 
+    -- In the order of heartbeats, which know leases of many sinks.
+    perform from freshet.lease l where l.sink_id = recut.sink and l.kind = 'sync' order by l.id for update;
+
     for v_target in
-        select l.target, min(l.as_of) as as_of, pg_catalog.bool_or(l.adopt) as adopt,
+        select l.target, case when pg_catalog.bool_and(l.as_of is not null) then min(l.as_of) end as as_of,
+               pg_catalog.bool_or(l.adopt) as adopt,
                (select (m.xmin || ':' || m.xmin || ':')::pg_catalog.pg_snapshot
                 from (select min(pg_catalog.pg_snapshot_xmin(
                           pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot)::text::bigint) as xmin) m) as cursor
@@ -3783,7 +3873,9 @@ begin
 
     -- Snapshots of one server are in order, but for those of lanes that begin just now.
     with lanes as (
-        select coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot) as passed
+        -- The cursor, and not what the lane has passed beyond it with nothing to do: another
+        -- worker goes on from the cursor.
+        select pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot as passed
         from freshet.lease l join freshet.sink s on s.id = l.sink_id
         where s.source_id = rotate.source and l.kind = 'sync' and not l.lapsed and s.state <> 'dropping'
     )

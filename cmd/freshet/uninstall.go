@@ -51,7 +51,7 @@ func uninstall(ctx context.Context, c *cli, args []string) error {
 			return err
 		}
 	}
-	removed, err := install.Uninstall(pg.Patient(ctx), pool)
+	removed, left, err := install.Uninstall(pg.Patient(ctx), pool)
 	if err != nil {
 		return err
 	}
@@ -60,6 +60,12 @@ func uninstall(ctx context.Context, c *cli, args []string) error {
 		return nil
 	}
 	fmt.Fprintln(c.stdout, "Freshet is gone from this database.")
+	if len(left) > 0 {
+		fmt.Fprintln(c.stdout, "What others granted to its roles is left. Have the owners run:")
+		for _, statement := range left {
+			fmt.Fprintf(c.stdout, "    %s;\n", statement)
+		}
+	}
 	if !*purge {
 		fmt.Fprintln(c.stdout, "Entries in Redis stay as they are from now on; uninstall --purge would have removed them.")
 	}

@@ -78,7 +78,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 		}
 	}
 	// The lanes look at the target first.
-	if begun, err := r.lanesHaveBegun(ctx, end); err != nil || !begun {
+	if begun, err := r.awaitTurn(ctx, end); err != nil || !begun {
 		return false, err
 	}
 	if err := redefine.Older(ctx, r.Config, r.target, sink); err != nil {
@@ -112,24 +112,32 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	return w.run(ctx, end, after)
 }
 
-// lanePause is how often a range looks whether its lanes have begun.
-const lanePause = 50 * time.Millisecond
+// turnPause is how often a range looks whether it is its turn.
+const turnPause = 50 * time.Millisecond
 
-// lanesHaveBegun waits until every lane of the same target has written its control key,
-// which it does when nothing stands in the way of writing. False: end was closed.
-func (r *Range) lanesHaveBegun(ctx context.Context, end <-chan struct{}) (bool, error) {
+// awaitTurn waits until every lane of the same target has written its control key, which
+// it does when nothing stands in the way of writing, and until an earlier re-warm is over if
+// this is one: together they would read at twice the sink's rate. False: end was closed.
+func (r *Range) awaitTurn(ctx context.Context, end <-chan struct{}) (bool, error) {
 	for {
 		var begun bool
 		err := r.Control.QueryRow(ctx, `
-			select coalesce(bool_and(stamped and blocked is null and blocked_by is null), false) from freshet.lease where sink_id = $1 and target = $2 and kind = 'sync'`,
-			r.held.SinkID, r.target.Name).Scan(&begun)
+			select coalesce(bool_and(stamped and blocked is null and blocked_by is null), false) and not exists (
+				select from freshet.backfill_range own
+				join freshet.backfill_run run on run.id = own.run_id and run.reason = 'rewarm'
+				join freshet.backfill_run other on other.sink_id = run.sink_id and other.reason = 'rewarm' and other.id < run.id
+				join freshet.backfill_range r on r.run_id = other.id and r.finished_at is null
+				join freshet.lease l on l.id = r.lease_id and l.target = $2
+				where own.lease_id = $3)
+			from freshet.lease where sink_id = $1 and target = $2 and kind = 'sync'`,
+			r.held.SinkID, r.target.Name, r.held.ID).Scan(&begun)
 		if err != nil {
 			return false, fmt.Errorf("look for the lanes: %w", err)
 		}
 		if begun {
 			return true, nil
 		}
-		timer := time.NewTimer(lanePause)
+		timer := time.NewTimer(turnPause)
 		select {
 		case <-timer.C:
 		case <-end:

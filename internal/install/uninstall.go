@@ -11,10 +11,10 @@ import (
 // Uninstall removes everything of Freshet's from a database: the triggers on its
 // sources, the schema, what its two roles may do here, and the roles if migrations made
 // them and no other database of the cluster needs them. It reports whether there was
-// anything to remove.
-func Uninstall(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
-	removed := false
-	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+// anything to remove, and the statements that are left to run for those who granted what
+// this role may not revoke.
+func Uninstall(ctx context.Context, pool *pgxpool.Pool) (removed bool, left []string, err error) {
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", lockKey); err != nil {
 			return fmt.Errorf("wait for other migrations: %w", err)
 		}
@@ -31,10 +31,30 @@ func Uninstall(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 		if _, err := tx.Exec(ctx, dropRoles); err != nil {
 			return fmt.Errorf("drop Freshet's roles: %w", err)
 		}
+		rows, err := tx.Query(ctx, granted)
+		if err != nil {
+			return fmt.Errorf("list what Freshet's roles still may: %w", err)
+		}
+		if left, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return fmt.Errorf("list what Freshet's roles still may: %w", err)
+		}
 		return nil
 	})
-	return removed, err
+	return removed, left, err
 }
+
+// granted lists what the roles may still do in this database, as the statements that take
+// it away.
+const granted = `
+select format('revoke all on %s %s from %I',
+    case d.classid when 'pg_class'::regclass then 'table' else 'schema' end,
+    case d.classid when 'pg_class'::regclass then d.objid::regclass::text else d.objid::regnamespace::text end,
+    d.refobjid::regrole)
+from pg_shdepend d
+where d.dbid = (select oid from pg_database where datname = current_database())
+  and d.refclassid = 'pg_authid'::regclass and d.refobjid in (to_regrole('freshet_admin'), to_regrole('freshet_worker'))
+  and d.deptype = 'a' and d.classid in ('pg_class'::regclass, 'pg_namespace'::regclass)
+order by 1`
 
 // dropRoles takes away what the roles may do in this database, and the roles themselves
 // if freshet.grant_roles made them: it says so in their comment. What cannot be dropped
@@ -54,7 +74,11 @@ begin
               and d.refclassid = 'pg_authid'::regclass and d.refobjid = to_regrole(v_role)::oid and d.deptype = 'a'
               and d.classid in ('pg_class'::regclass, 'pg_namespace'::regclass)
         loop
-            execute format('revoke all on %s %s from %I', v_object.kind, v_object.name, v_role);
+            begin
+                execute format('revoke all on %s %s from %I', v_object.kind, v_object.name, v_role);
+            exception
+                when insufficient_privilege then null;
+            end;
         end loop;
         if shobj_description(to_regrole(v_role)::oid, 'pg_authid') like 'Freshet: %' then
             begin

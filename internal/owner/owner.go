@@ -31,7 +31,9 @@ const (
 // owner is the value of a field.
 type owner struct {
 	Sink string `json:"sink"`
-	Key  string `json:"key"`
+	// Target is the name under which the sink writes here: two names may be one server.
+	Target string `json:"target"`
+	Key    string `json:"key"`
 	// Tokens is the template as freshet.key_tokens lists it.
 	Tokens []string `json:"tokens"`
 }
@@ -51,12 +53,24 @@ func field(installation string, sink int32) string {
 // owns reports whether a sink has claimed its keys on a target.
 func owns(ctx context.Context, c task.Config, t *target.Target, sink int32) (bool, error) {
 	pipe := t.Shared().Pipeline()
-	listed := pipe.HExists(ctx, Owners, field(c.Installation, sink))
+	listed := pipe.HGet(ctx, Owners, field(c.Installation, sink))
 	key := pipe.Exists(ctx, fence.OwnerKey(c.Installation, sink))
-	if _, err := pipe.Exec(ctx); err != nil {
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return false, fmt.Errorf("target %s: read who owns its keys: %w", t.Name, err)
 	}
-	return listed.Val() && key.Val() == 1, nil
+	if listed.Err() != nil || key.Val() != 1 {
+		return false, nil
+	}
+	self, err := parse(listed.Val())
+	return self.Target == t.Name, err
+}
+
+func parse(value string) (owner, error) {
+	var o owner
+	if err := json.Unmarshal([]byte(value), &o); err != nil {
+		return o, fmt.Errorf("%s has a value that is not Freshet's: %w", Owners, err)
+	}
+	return o, nil
 }
 
 // Release gives the keys of a sink up.
@@ -105,12 +119,20 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 		return Obstacle{}, err
 	}
 	own, ownKey := field(c.Installation, sink.ID), fence.OwnerKey(c.Installation, sink.ID)
-	if _, listed := fields[own]; listed {
-		// Only the key is missing: evicted, or deleted by hand.
-		return Obstacle{}, tx.Set(ctx, ownKey, sink.Name, 0).Err()
+	twin := ""
+	if value, listed := fields[own]; listed {
+		other, err := parse(value)
+		if err != nil {
+			return Obstacle{}, err
+		}
+		if other.Target == t.Name {
+			// Only the key is missing: evicted, or deleted by hand.
+			return Obstacle{}, tx.Set(ctx, ownKey, sink.Name, 0).Err()
+		}
+		twin = other.Target
 	}
 	var (
-		self         = owner{Sink: sink.Name}
+		self         = owner{Sink: sink.Name, Target: t.Name}
 		wrote, adopt bool
 		parts        []string
 	)
@@ -127,9 +149,12 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	if sink.Dropping {
 		adopt = false // nothing is to be taken over any more
 	}
-	rivals, err := rivals(ctx, c, self, fields)
+	rivals, err := rivals(ctx, c, sink.ID, self, fields)
 	if err != nil {
 		return Obstacle{}, err
+	}
+	if twin != "" && !adopt {
+		return Obstacle{By: fmt.Sprintf("the same sink for the target %q, which is the same server,", twin)}, nil
 	}
 	if len(rivals) > 0 && !adopt {
 		return Obstacle{By: rivals[0].who}, nil
@@ -194,29 +219,34 @@ func begunBefore(ctx context.Context, c task.Config, tx *redis.Tx, sink int32, p
 // rival is another owner: its field, its owner key, and what to call it.
 type rival struct{ field, key, who string }
 
-// rivals are the sinks of other installations that could write the same keys. Those of this
-// one are kept apart when they are created.
-func rivals(ctx context.Context, c task.Config, self owner, fields map[string]string) ([]rival, error) {
+// rivals are the other sinks that could write the same keys: those of other installations,
+// and those of this one that name the same server by another target. What they name alike is
+// kept apart when they are created.
+func rivals(ctx context.Context, c task.Config, sink int32, self owner, fields map[string]string) ([]rival, error) {
 	var found []rival
 	for name, value := range fields {
-		installation, sink, _ := strings.Cut(name, ":")
-		if installation == c.Installation {
+		installation, number, _ := strings.Cut(name, ":")
+		if name == field(c.Installation, sink) {
 			continue
 		}
-		id, err := strconv.ParseInt(sink, 10, 32)
+		id, err := strconv.ParseInt(number, 10, 32)
 		if err != nil {
 			return nil, fmt.Errorf("%s has the field %q: %w", Owners, name, err)
 		}
-		var other owner
-		if err := json.Unmarshal([]byte(value), &other); err != nil {
-			return nil, fmt.Errorf("%s of %s is not Freshet's: %w", name, Owners, err)
+		other, err := parse(value)
+		if err != nil {
+			return nil, err
 		}
 		var overlap bool
 		if err := c.Control.QueryRow(ctx, "select freshet.tokens_overlap($1, $2)", self.Tokens, other.Tokens).Scan(&overlap); err != nil {
 			return nil, fmt.Errorf("compare keys: %w", err)
 		}
 		if overlap {
-			found = append(found, rival{name, fence.OwnerKey(installation, int32(id)), fmt.Sprintf("the sink %q of another installation (%s)", other.Sink, installation)})
+			who := fmt.Sprintf("the sink %q of another installation (%s)", other.Sink, installation)
+			if installation == c.Installation {
+				who = fmt.Sprintf("the sink %q, for which this server is the target %q,", other.Sink, other.Target)
+			}
+			found = append(found, rival{name, fence.OwnerKey(installation, int32(id)), who})
 		}
 	}
 	return found, nil

@@ -3,6 +3,7 @@ package redefine
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,7 +38,8 @@ type stale struct {
 func Older(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink) error {
 	rows, err := c.Control.Query(ctx, `
 		select id, part, kind, cursor from freshet.lease
-		where sink_id = $1 and target = $2 and definition < $3 and stamped and kind in ('sync', 'retired', 'backfill')
+		where sink_id = $1 and target = $2 and definition < $3 and stamped
+		  and (kind in ('sync', 'retired') or (kind = 'backfill' and finished_at is null))
 		order by id`, sink.ID, t.Name, sink.Definition)
 	if err != nil {
 		return fmt.Errorf("list control keys: %w", err)
@@ -53,7 +55,10 @@ func Older(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 		if err := restamp(ctx, c, t, sink, l); err != nil {
 			return fmt.Errorf("target %s: redefine control key %s: %w", t.Name, l.part, err)
 		}
-		_, err := c.Control.Exec(ctx, "update freshet.lease set definition = $2 where id = $1 and definition < $2", l.id, sink.Definition)
+		// A lane that is no more is refused for good: its key may be gone by the next time.
+		_, err := c.Control.Exec(ctx, `
+			update freshet.lease set definition = case kind when 'retired' then $3 else $2 end
+			where id = $1 and definition < $2`, l.id, sink.Definition, math.MaxInt32)
 		if err != nil {
 			return fmt.Errorf("note redefined control key: %w", err)
 		}

@@ -25,9 +25,12 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink     freshet.sink := freshet.find_sink(name);
+    v_sink     freshet.sink;
     v_unknown  text;
 begin
+    -- First: the sink may be dropped while this waits.
+    perform freshet.lock_definitions();
+    v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
     perform freshet.refuse_later('source', source is not null);
     perform freshet.refuse_later('key', key is not null);
@@ -61,7 +64,6 @@ begin
     perform freshet.check_limits(coalesce(max_lag, interval '1 hour'), max_pending);
     perform freshet.check_schema_change(coalesce(on_schema_change, 'rewarm'));
 
-    perform freshet.lock_definitions();
     update freshet.sink s
     set on_schema_change = coalesce(alter_sink.on_schema_change, s.on_schema_change),
         max_lag = case when 'max_lag' = any (reset) then interval '24 hours' else coalesce(alter_sink.max_lag, s.max_lag) end,
@@ -75,6 +77,8 @@ begin
     set rate = v_sink.max_rate
     where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running');
     if adopt then
+        -- In the order of heartbeats, which know leases of many sinks.
+        perform from freshet.lease l where l.sink_id = v_sink.id and l.kind = 'sync' order by l.id for update;
         update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync';
     end if;
     if shards <> v_sink.shards then

@@ -15,7 +15,7 @@ begin
     join freshet.source o on o.id = s.source_id
     left join pg_catalog.pg_class c on c.oid = o.relid
     where s.id = check_owner.sink;
-    if not pg_catalog.pg_has_role(v_owner, 'member') then
+    if not pg_catalog.pg_has_role(v_owner, 'usage') then
         raise exception 'name: only the owner of its source may do that with the sink "%"', v_name
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_owner));

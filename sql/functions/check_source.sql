@@ -9,6 +9,7 @@ declare
     v_class   pg_catalog.pg_class;
     v_schema  name;
     v_role    oid;
+    v_leaf    record;
     v_name    text := source::pg_catalog.regclass::text;
 begin
     select * into v_class from pg_catalog.pg_class c where c.oid = check_source.source;
@@ -42,10 +43,25 @@ begin
     then
         raise exception 'source: a partition of % is a foreign table, whose rows change without a trigger', v_name
             using errcode = 'wrong_object_type';
-    elsif not pg_catalog.pg_has_role(v_class.relowner, 'member') then
+    elsif not pg_catalog.pg_has_role(v_class.relowner, 'usage') then
         raise exception 'source: only the owner of % can create a sink on it', v_name
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_class.relowner));
+    end if;
+
+    -- The triggers of a partitioned table are made on each partition.
+    select c.oid, c.relowner into v_leaf
+    from pg_catalog.pg_partition_tree(source) p
+    join pg_catalog.pg_class c on c.oid = p.relid
+    where not pg_catalog.pg_has_role(c.relowner, 'usage')
+    order by c.oid
+    limit 1;
+    if found then
+        raise exception 'source: the partition % of % belongs to "%"',
+            v_leaf.oid::pg_catalog.regclass, v_name, pg_catalog.pg_get_userbyid(v_leaf.relowner)
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Have a superuser run: alter table %s owner to %I;',
+                      v_leaf.oid::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_class.relowner));
     end if;
 
     -- Of the workers that run now, if there are any; else of those that may.

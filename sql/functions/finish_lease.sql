@@ -9,6 +9,11 @@ declare
     v_lease  freshet.lease;
     v_run    bigint;
 begin
+    -- The end of a sink is the end of all its leases: locked in the order of heartbeats.
+    perform from freshet.lease l
+    where l.sink_id = (select p.sink_id from freshet.lease p where p.id = finish_lease.lease and p.kind = 'purge')
+    order by l.id
+    for update;
     update freshet.lease l
     set finished_at = pg_catalog.clock_timestamp(), holder = null
     where l.id = finish_lease.lease and l.epoch = finish_lease.epoch
@@ -18,6 +23,8 @@ begin
     end if;
 
     if v_lease.kind = 'backfill' then
+        -- Sink first, then run, like request_rewarm and alter_sink.
+        perform from freshet.sink s where s.id = v_lease.sink_id for no key update;
         update freshet.backfill_range r set finished_at = pg_catalog.clock_timestamp()
         where r.lease_id = v_lease.id
         returning r.run_id into v_run;

@@ -10,7 +10,7 @@ as $$
 declare
     v_role      text;
     v_function  regprocedure;
-    v_table     regclass;
+    v_relation  record;
     v_source    integer;
 begin
     foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
@@ -32,11 +32,21 @@ begin
 
     if pg_catalog.to_regrole('freshet_admin') is not null then
         grant usage, create on schema freshet to freshet_admin;
-        grant select, insert, update, delete on all tables in schema freshet to freshet_admin;
-        grant usage on all sequences in schema freshet to freshet_admin;
+        -- Change tables are their sources' owners', and granted by grant_source.
+        for v_relation in
+            select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind in ('r', 'v', 'S') and c.relname !~ '^changes_'
+        loop
+            execute pg_catalog.format(
+                case when v_relation.sequence then 'grant usage on sequence %s to freshet_admin'
+                    else 'grant select, insert, update, delete on %s to freshet_admin' end, v_relation.name);
+        end loop;
         for v_function in
             select p.oid from pg_catalog.pg_proc p
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
+              -- Keepers are their makers', and granted by them.
+              and p.proname !~ '^keep_[0-9]'
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_admin', v_function);
         end loop;
@@ -48,19 +58,31 @@ begin
             freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
             freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
         grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant update on freshet.source, freshet.segment, freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant delete on freshet.capture_gap, freshet.source, freshet.segment, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
-        for v_table in
-            select c.oid from pg_catalog.pg_class c
-            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r' and c.relname like 'river\_%'
+        grant update on freshet.segment, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+        -- What a sink is made of is not a worker's business either, but for what has to
+        -- follow from changes of its source.
+        revoke update on freshet.sink, freshet.source from freshet_worker;
+        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, broken, notice)
+            on freshet.sink to freshet_worker;
+        grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
+            on freshet.source to freshet_worker;
+        grant delete on freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        for v_relation in
+            select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace
+              and (c.relkind = 'r' and c.relname like 'river\_%' or c.relkind = 'S' and c.relname !~ '^changes_')
         loop
-            execute pg_catalog.format('grant select, insert, update, delete on %s to freshet_worker', v_table);
+            execute pg_catalog.format(
+                case when v_relation.sequence then 'grant usage on sequence %s to freshet_worker'
+                    else 'grant select, insert, update, delete on %s to freshet_worker' end, v_relation.name);
         end loop;
-        grant usage on all sequences in schema freshet to freshet_worker;
         -- What changes which sinks there are is not a worker's business.
         for v_function in
             select p.oid from pg_catalog.pg_proc p
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
+              -- Keepers are their makers', and granted by them.
+              and p.proname !~ '^keep_[0-9]'
               and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink',
                   'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
         loop

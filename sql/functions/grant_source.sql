@@ -9,7 +9,7 @@ declare
     v_source  record;
     v_role    text;
     v_grant   text;
-    v_table   text;
+    v_table   record;
 begin
     select s.relid, n.nspname, n.oid as schema, n.nspowner, c.relowner into v_source
     from freshet.source s
@@ -23,17 +23,24 @@ begin
     foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
         continue when pg_catalog.to_regrole(v_role) is null;
         for v_table in
-            select c.oid::pg_catalog.regclass::text
+            select pg_catalog.format(case c.relkind when 'S' then 'grant usage on sequence %s to %I' else 'grant select, insert on %s to %I' end,
+                       c.oid::pg_catalog.regclass, v_role) as grant, c.relowner as owner
             from pg_catalog.pg_class c
-            where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r'
+            where c.relnamespace = 'freshet'::pg_catalog.regnamespace
               and c.relname ~ ('^changes_' || source || '(_|$)')
-              and not (pg_catalog.has_table_privilege(v_role, c.oid, 'select') and pg_catalog.has_table_privilege(v_role, c.oid, 'insert'))
+              and case c.relkind
+                  when 'S' then not pg_catalog.has_sequence_privilege(v_role, c.oid, 'usage')
+                  when 'r' then not (pg_catalog.has_table_privilege(v_role, c.oid, 'select')
+                                     and pg_catalog.has_table_privilege(v_role, c.oid, 'insert'))
+                  else false end
         loop
-            execute pg_catalog.format('grant select, insert on %s to %I', v_table, v_role);
+            if pg_catalog.pg_has_role(v_table.owner, 'usage') then
+                execute v_table.grant;
+            else
+                raise notice 'the role % may not use the changes of % yet', v_role, v_source.relid::pg_catalog.regclass
+                    using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_table.owner), v_table.grant);
+            end if;
         end loop;
-        if not pg_catalog.has_sequence_privilege(v_role, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'), 'usage') then
-            execute pg_catalog.format('grant usage on sequence freshet.%I to %I', 'changes_' || source || '_id', v_role);
-        end if;
     end loop;
 
     if pg_catalog.to_regrole('freshet_worker') is null then

@@ -20,6 +20,8 @@ begin
     on conflict (id) do update
     set heartbeat_at = pg_catalog.clock_timestamp(), targets = excluded.targets;
 
+    -- One order for all who lock more than one lease.
+    perform from freshet.lease l where l.id = any (leases) order by l.id for no key update;
     return query
     update freshet.lease l
     set heartbeat_at = pg_catalog.clock_timestamp(),

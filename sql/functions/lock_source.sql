@@ -13,7 +13,14 @@ declare
     v_changes  pg_catalog.regclass := (
         select pg_catalog.to_regclass('freshet.changes_' || s.id) from freshet.source s where s.relid = lock_source.source);
     v_until    timestamptz := pg_catalog.clock_timestamp() + interval '10 seconds';
+    v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = v_changes);
 begin
+    if not pg_catalog.pg_has_role(v_owner, 'usage') then
+        raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
+            using errcode = 'insufficient_privilege',
+                  hint = (select pg_catalog.format('Have a superuser run: select freshet.make_capture(%s);', s.id)
+                          from freshet.source s where s.relid = lock_source.source);
+    end if;
     loop
         begin
             perform pg_catalog.set_config('lock_timeout', '200ms', true);

@@ -114,6 +114,10 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
     -- before this transaction has ended. With the notification queue half full the
     -- bell stays silent: a full one would fail the commit.
+    --
+    -- Whoever may use the schema can make a trigger of this function on a table of his
+    -- own, with columns of types of his own, whose casts would run with the rights of the
+    -- source's owner: nothing of a row is looked at before it is known to be the source's.
     execute pg_catalog.format(
         'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
         'capture_' || source,
@@ -121,6 +125,14 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
 declare
     v_same text := '%4$s ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
 begin
+    if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (
+        pg_catalog.pg_partition_root(tg_relid) is null
+        or pg_catalog.pg_partition_root(tg_relid) is distinct from pg_catalog.pg_partition_root(%7$s))
+    then
+        perform freshet.record_gap(%1$s, tg_op, '42809',
+            pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
+        return null;
+    end if;
     if pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
 %2$s
     else
@@ -147,7 +159,7 @@ begin
     return null;
 end
 $sql$, source, v_insert, v_same, v_source.segment, v_segment,
-        (select i.stop_bytes from freshet.installation i)));
+        (select i.stop_bytes from freshet.installation i), v_source.relid));
 
     if not exists (
         select from pg_catalog.pg_proc p

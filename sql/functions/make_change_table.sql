@@ -13,6 +13,7 @@ declare
     v_segment  text;
     v_column   record;
     v_number   integer;
+    v_own      pg_catalog.regclass;
 begin
     select * into strict v_source from freshet.source s where s.id = make_change_table.source;
     select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
@@ -32,7 +33,6 @@ begin
         -- Nothing is ever in the parent itself; without an index it would still be scanned.
         execute pg_catalog.format('create index on %s (xid, id)', v_changes);
         execute pg_catalog.format('revoke all on %s from public', v_changes);
-        execute pg_catalog.format('alter table %s owner to %I', v_changes, pg_catalog.pg_get_userbyid(v_owner));
     end if;
 
     for v_column in
@@ -63,8 +63,17 @@ begin
             execute pg_catalog.format('create table %s () inherits (%s)', v_segment, v_changes);
             execute pg_catalog.format('create index on %s (xid, id)', v_segment);
             execute pg_catalog.format('revoke all on %s from public', v_segment);
-            execute pg_catalog.format('alter table %s owner to %I', v_segment, pg_catalog.pg_get_userbyid(v_owner));
         end if;
+    end loop;
+    -- New ones, and those of a source that was given another owner.
+    for v_own in
+        select c.oid::pg_catalog.regclass
+        from pg_catalog.pg_class c
+        where c.relowner <> v_owner
+          and (c.oid = v_changes::pg_catalog.regclass
+               or c.oid in (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = v_changes::pg_catalog.regclass))
+    loop
+        execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_owner));
     end loop;
 end
 $$;

@@ -15,8 +15,12 @@ begin
     set shards = recut.shards, definition = s.definition + 1, revision = s.revision + 1
     where s.id = recut.sink;
 
+    -- In the order of heartbeats, which know leases of many sinks.
+    perform from freshet.lease l where l.sink_id = recut.sink and l.kind = 'sync' order by l.id for update;
+
     for v_target in
-        select l.target, min(l.as_of) as as_of, pg_catalog.bool_or(l.adopt) as adopt,
+        select l.target, case when pg_catalog.bool_and(l.as_of is not null) then min(l.as_of) end as as_of,
+               pg_catalog.bool_or(l.adopt) as adopt,
                (select (m.xmin || ':' || m.xmin || ':')::pg_catalog.pg_snapshot
                 from (select min(pg_catalog.pg_snapshot_xmin(
                           pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot)::text::bigint) as xmin) m) as cursor

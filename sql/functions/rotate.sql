@@ -37,7 +37,9 @@ begin
 
     -- Snapshots of one server are in order, but for those of lanes that begin just now.
     with lanes as (
-        select coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot) as passed
+        -- The cursor, and not what the lane has passed beyond it with nothing to do: another
+        -- worker goes on from the cursor.
+        select pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot as passed
         from freshet.lease l join freshet.sink s on s.id = l.sink_id
         where s.source_id = rotate.source and l.kind = 'sync' and not l.lapsed and s.state <> 'dropping'
     )
