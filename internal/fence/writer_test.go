@@ -26,7 +26,7 @@ type place struct {
 
 func newPlace(t *testing.T, url string) *place {
 	t.Helper()
-	to, err := target.Parse("default", url)
+	to, err := target.Parse("default", url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
