@@ -82,7 +82,7 @@ func (t *Target) permitted(ctx context.Context, conn *redis.Conn) error {
 }
 
 func (t *Target) notPermitted(commands []string) error {
-	return fmt.Errorf("target %s (%s): its user may not run %s: give it these commands (%w)", t.Name, t.Addr(), strings.Join(commands, ", "), ErrUnsuitable)
+	return fmt.Errorf("target %s (%s): its user may not run %s, which Freshet needs (%w)", t.Name, t.Addr(), strings.Join(commands, ", "), ErrUnsuitable)
 }
 
 // forbidden lists the commands among these that the user may not run at all.
@@ -96,8 +96,9 @@ func forbidden(asked ...*redis.Cmd) []string {
 	return denied
 }
 
+// isForbidden also knows the reply to a transaction that was aborted because of it.
 func isForbidden(err error) bool {
-	return err != nil && strings.HasPrefix(err.Error(), "NOPERM")
+	return err != nil && strings.Contains(err.Error(), "NOPERM")
 }
 
 // Explain adds to an error of writing entries under these keys, if it is one of rights,
