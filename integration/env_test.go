@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"sort"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -193,32 +194,31 @@ func (e *env) logger() *slog.Logger {
 // of the test in any case.
 func (e *env) start() (stop func()) {
 	e.t.Helper()
-	targets := map[string]string{"default": e.redisURL}
-	maps.Copy(targets, e.targets)
-	w, err := worker.New(e.t.Context(), worker.Config{
-		DatabaseURL: e.workerURL,
-		Targets:     targets,
-		Logger:      e.logger(),
-	})
+	_, stop = e.startWith(func(*worker.Config) {})
+	return stop
+}
+
+// startWith is start with a Config that is not the usual one.
+func (e *env) startWith(change func(*worker.Config)) (w *worker.Worker, stop func()) {
+	e.t.Helper()
+	config := worker.Config{DatabaseURL: e.workerURL, Targets: map[string]string{"default": e.redisURL}, Logger: e.logger()}
+	maps.Copy(config.Targets, e.targets)
+	change(&config)
+	w, err := worker.New(e.t.Context(), config)
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			e.t.Errorf("worker: %v", err)
 		}
-	}
+	})
 	e.t.Cleanup(stop)
-	return stop
+	return w, stop
 }
 
 // settle waits until everything committed so far is in Redis. A worker must run.

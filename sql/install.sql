@@ -4445,11 +4445,21 @@ select s.name as sink,
            when l.blocked_by is not null then pg_catalog.format(
            '%s writes keys of the form %s: drop that sink, or take its keys over with '
            'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
-           else l.last_error end as last_error,
-       l.last_error_at
+           else failed.error end as last_error,
+       failed.at as last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
 join freshet.source o on o.id = s.source_id
+-- A backfill or a sweep that cannot go on is the sink's trouble as well.
+cross join lateral (
+    select l.last_error as error, l.last_error_at as at
+    union all
+    select w.last_error, w.last_error_at
+    from freshet.lease w
+    where w.sink_id = l.sink_id and w.target = l.target and w.kind in ('backfill', 'sweep', 'purge') and w.finished_at is null
+    order by at desc nulls last
+    limit 1
+) failed
 left join lateral (
     select b.reason from freshet.backfill_run b
     where b.sink_id = s.id and b.state in ('queued', 'running')

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,18 @@ type Config struct {
 	// Targets holds the URL (redis:// or rediss://) of each target that this worker
 	// serves, by name. Sinks that say nothing about targets use "default".
 	Targets map[string]string
+
+	// TLS holds for targets with a rediss:// URL what the URL cannot say: a private CA, a
+	// client certificate.
+	//
+	// Defaults to the system's CAs and no client certificate.
+	TLS map[string]*tls.Config
+
+	// HTTPAddr is where /healthz, /readyz and /metrics are served, such as ":9090". New
+	// begins to listen, Close and the end of Run or Drain stop it.
+	//
+	// Defaults to none; [Worker.Handler] serves the same on a server of your own.
+	HTTPAddr string
 
 	// Concurrency bounds how many lanes and backfills read from Postgres at a time, and
 	// so the connections used for reading. Idle lanes do not count.
@@ -59,6 +72,11 @@ func (c Config) withDefaults() (Config, error) {
 	for name := range c.Targets {
 		if !targetName.MatchString(name) {
 			return c, fmt.Errorf("Targets: %q is not a target name: begin with a lower-case letter and go on with lower-case letters, digits and underscores", name)
+		}
+	}
+	for name := range c.TLS {
+		if _, ok := c.Targets[name]; !ok {
+			return c, fmt.Errorf("TLS: there is no target %q in Targets", name)
 		}
 	}
 	if c.Concurrency < 0 {

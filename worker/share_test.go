@@ -2,8 +2,13 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,6 +139,70 @@ func TestHandedOverLanesAreServed(t *testing.T) {
 		cancel()
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
+		}
+	}
+}
+
+// Lanes wander while somebody scrapes: each is shown once at most by every worker, and in
+// the end by the one that holds it only.
+func TestLaneIsShownByItsHolderOnly(t *testing.T) {
+	s := newShared(t, 6)
+	var workers []*Worker
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	for range 2 {
+		w, err := New(t.Context(), Config{
+			DatabaseURL: s.databaseURL, Targets: map[string]string{"default": s.redisURL},
+			Logger: slog.New(slog.DiscardHandler), slice: 100 * time.Millisecond,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		workers = append(workers, w)
+		running.Go(func() {
+			if err := w.Run(ctx); err != nil {
+				t.Errorf("worker: %v", err)
+			}
+		})
+	}
+	shown := func(w *Worker) []string {
+		answer := httptest.NewRecorder()
+		w.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		if answer.Code != http.StatusOK {
+			t.Fatalf("metrics: %d %s", answer.Code, answer.Body)
+		}
+		var lanes []string
+		for line := range strings.Lines(answer.Body.String()) {
+			if series, _, ok := strings.Cut(line, "} "); ok && strings.HasPrefix(series, "freshet_lag_seconds{") {
+				lanes = append(lanes, series)
+			}
+		}
+		return lanes
+	}
+	wandered := make(map[string]bool)
+	deadline := time.Now().Add(time.Minute)
+	for len(wandered) < 12 {
+		if time.Now().After(deadline) {
+			t.Fatalf("the lanes do not wander: %v", wandered)
+		}
+		for i, w := range workers {
+			seen := make(map[string]bool)
+			for _, lane := range shown(w) {
+				if seen[lane] {
+					t.Fatalf("%s is shown twice", lane)
+				}
+				seen[lane] = true
+				wandered[fmt.Sprint(i, lane)] = true
+			}
+		}
+	}
+	cancel()
+	running.Wait()
+	for i, w := range workers {
+		if lanes := shown(w); len(lanes) > 0 {
+			t.Errorf("worker %d has stopped and shows %v", i, lanes)
 		}
 	}
 }

@@ -18,10 +18,12 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/doorbell"
+	"github.com/freshet/freshet/internal/health"
 	"github.com/freshet/freshet/internal/install"
 	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/lane"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
@@ -59,6 +61,10 @@ type Worker struct {
 	control, read, bulk *pgxpool.Pool
 	targets             map[string]*target.Target
 	installation        string
+	metrics             *metrics.Metrics
+	keeper              *lease.Keeper
+	monitor             *health.Monitor
+	server              *server
 }
 
 // New connects to Postgres and to every target and checks that both can be worked
@@ -70,13 +76,18 @@ func New(ctx context.Context, config Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{config: config, id: newID(), targets: make(map[string]*target.Target)}
+	w := &Worker{config: config, id: newID(), targets: make(map[string]*target.Target), metrics: metrics.New()}
 	for name, url := range config.Targets {
-		if w.targets[name], err = target.Parse(name, url); err != nil {
+		if w.targets[name], err = target.Parse(name, url, config.TLS[name]); err != nil {
 			return nil, errors.Join(err, w.Close())
 		}
+		w.targets[name].Observe(func(err error) { w.metrics.RedisError(name, err) })
 	}
 	if err := w.connect(ctx); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	w.watch()
+	if err := w.listen(); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
@@ -84,13 +95,13 @@ func New(ctx context.Context, config Config) (*Worker, error) {
 
 func (w *Worker) connect(ctx context.Context) error {
 	var err error
-	if w.control, err = pg.Open(ctx, w.config.DatabaseURL, "freshet", controlConnections); err != nil {
+	if w.control, err = pg.OpenObserved(ctx, w.config.DatabaseURL, "freshet", controlConnections, w.metrics.PostgresError); err != nil {
 		return err
 	}
-	if w.read, err = pg.Open(ctx, w.config.DatabaseURL, "freshet read", w.config.Concurrency); err != nil {
+	if w.read, err = pg.OpenObserved(ctx, w.config.DatabaseURL, "freshet read", w.config.Concurrency, w.metrics.PostgresError); err != nil {
 		return err
 	}
-	if w.bulk, err = pg.Open(ctx, w.config.DatabaseURL, "freshet bulk", bulkConnections); err != nil {
+	if w.bulk, err = pg.OpenObserved(ctx, w.config.DatabaseURL, "freshet bulk", bulkConnections, w.metrics.PostgresError); err != nil {
 		return err
 	}
 	version, err := install.Version(ctx, w.control)
@@ -139,7 +150,10 @@ func (w *Worker) checkTargets(ctx context.Context) error {
 
 // Close releases what New opened.
 func (w *Worker) Close() error {
-	var errs []error
+	if w.monitor != nil {
+		w.monitor.Enter(health.Stopped)
+	}
+	errs := []error{w.server.close()}
 	for _, t := range w.targets {
 		if t != nil {
 			errs = append(errs, t.Close())
@@ -197,17 +211,22 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 	defer endParts()
 
 	bell := doorbell.New(w.control, w.dial, pollOnly, log)
-	keeper := lease.NewKeeper(w.control, w.id, w.config.targetNames(), log)
+	keeper := w.keeper
 	parts.Go(func() { bell.Run(partsCtx) })
 	parts.Go(func() { keeper.Run(partsCtx) })
 	parts.Go(func() { upkeep.Run(pg.Patient(partsCtx), w.control, log) })
 	probe := lane.NewProbe()
+	w.monitor.Watch(
+		health.Loop{Name: "the heartbeat", Pulse: &keeper.Turns},
+		health.Loop{Name: "the check for pending changes", Pulse: &bell.Turns},
+		health.Loop{Name: "the look at the targets", Pulse: &probe.Turns},
+	)
 	parts.Go(func() { probe.Run(partsCtx) })
 
 	stop := make(chan struct{})
 	runner := &jobs.Runner{
 		Config: task.Config{
-			Control: w.control, Read: w.read, Bulk: w.bulk, Installation: w.installation, Bell: bell, Log: log,
+			Control: w.control, Read: w.read, Bulk: w.bulk, Installation: w.installation, Bell: bell, Metrics: w.metrics, Log: log,
 		},
 		Keeper: keeper, Probe: probe, Targets: w.targets, Slice: w.config.slice, Stop: stop,
 	}
@@ -220,8 +239,10 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 		return fmt.Errorf("start the job queue: %w", err)
 	}
 	log.Info("working", "targets", w.config.targetNames())
+	w.monitor.Enter(health.Working)
 
 	bodyErr := body(ctx)
+	w.monitor.Enter(health.Stopping)
 
 	// Jobs hand over as soon as stop is closed. Until River has stopped fetching, one of
 	// them may come back to us; it then hands over once more.

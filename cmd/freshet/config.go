@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -25,8 +26,12 @@ type settings struct {
 	PollOnly            bool       `env:"FRESHET_POLL_ONLY"`
 	LogLevel            slog.Level `env:"FRESHET_LOG_LEVEL" envDefault:"info"`
 	LogFormat           string     `env:"FRESHET_LOG_FORMAT" envDefault:"text"`
+	HTTPAddr            string     `env:"FRESHET_HTTP_ADDR"`
+	Port                string     `env:"PORT"`
 
 	urls map[string]string
+	// tls are the settings of targets that have any.
+	tls map[string]*tls.Config
 	// from says which variable a target's URL came from.
 	from map[string]string
 }
@@ -46,7 +51,11 @@ func (c *cli) load() (settings, error) {
 		return s, fmt.Errorf("FRESHET_LOG_FORMAT is %q: give text or json", s.LogFormat)
 	}
 
-	if err := s.readURLs(c.environ); err != nil {
+	if err := s.findURLs(c.environ); err != nil {
+		return s, err
+	}
+	files, err := s.findTLS(c.environ)
+	if err != nil {
 		return s, err
 	}
 	if len(s.Targets) > 0 {
@@ -61,12 +70,15 @@ func (c *cli) load() (settings, error) {
 			}
 		}
 	}
-	return s, nil
+	// Of targets that are not served, nothing has to be readable here.
+	if s.tls, err = s.readTLS(files); err != nil {
+		return s, err
+	}
+	return s, s.checkURLs()
 }
 
-// readURLs collects the URLs and makes sure that they can be read; an error names the
-// variable and never shows its value.
-func (s *settings) readURLs(environ map[string]string) error {
+// findURLs collects the URLs; an error names the variable and never shows its value.
+func (s *settings) findURLs(environ map[string]string) error {
 	variable := "FRESHET_DATABASE_URL"
 	if s.DatabaseURL == "" {
 		s.DatabaseURL, variable = s.FallbackDatabaseURL, "DATABASE_URL"
@@ -88,8 +100,13 @@ func (s *settings) readURLs(environ map[string]string) error {
 			s.urls[strings.ToLower(suffix)], s.from[strings.ToLower(suffix)] = url, name
 		}
 	}
-	for name, url := range s.urls {
-		t, err := target.Parse(name, url)
+	return nil
+}
+
+// checkURLs makes sure that the URLs of the targets can be read.
+func (s *settings) checkURLs() error {
+	for name := range s.urls {
+		t, err := s.target(name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.from[name], err)
 		}
@@ -98,6 +115,11 @@ func (s *settings) readURLs(environ map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// target is the target of a name that has a URL.
+func (s *settings) target(name string) (*target.Target, error) {
+	return target.Parse(name, s.urls[name], s.tls[name])
 }
 
 // environmentError names the variable behind a parse error and never its neighbours.
@@ -158,6 +180,10 @@ func (c *cli) workerConfig() (worker.Config, error) {
 	if err != nil {
 		return worker.Config{}, err
 	}
+	return c.configOf(s)
+}
+
+func (c *cli) configOf(s settings) (worker.Config, error) {
 	if err := s.needDatabase(); err != nil {
 		return worker.Config{}, err
 	}
@@ -165,6 +191,6 @@ func (c *cli) workerConfig() (worker.Config, error) {
 		return worker.Config{}, err
 	}
 	return worker.Config{
-		DatabaseURL: s.DatabaseURL, Targets: s.urls, Concurrency: s.Concurrency, PollOnly: s.PollOnly, Logger: c.logger(s),
+		DatabaseURL: s.DatabaseURL, Targets: s.urls, TLS: s.tls, Concurrency: s.Concurrency, PollOnly: s.PollOnly, Logger: c.logger(s),
 	}, nil
 }

@@ -42,7 +42,7 @@ func get(ctx context.Context, c *cli, args []string) error {
 		return err
 	}
 	same := true
-	err = eachTarget(sink, s.urls, func(t *target.Target) error {
+	err = eachTarget(sink, s, func(t *target.Target) error {
 		for _, key := range names[1:] {
 			equal, err := c.show(ctx, db, t, reader, sink, key)
 			if err != nil {

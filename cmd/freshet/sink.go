@@ -19,13 +19,12 @@ func findSink(ctx context.Context, db catalog.Querier, name string) (*catalog.Si
 }
 
 // eachTarget calls do with every target of a sink.
-func eachTarget(sink *catalog.Sink, urls map[string]string, do func(*target.Target) error) error {
+func eachTarget(sink *catalog.Sink, s settings, do func(*target.Target) error) error {
 	for _, name := range sink.Targets {
-		url, ok := urls[name]
-		if !ok {
+		if _, ok := s.urls[name]; !ok {
 			return fmt.Errorf("sink %s writes to target %s, whose URL is not set", sink.Name, name)
 		}
-		t, err := target.Parse(name, url)
+		t, err := s.target(name)
 		if err != nil {
 			return err
 		}

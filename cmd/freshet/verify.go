@@ -39,7 +39,7 @@ func verifyCommand(ctx context.Context, c *cli, args []string) error {
 	}
 	defer db.Close()
 
-	result, err := verifySink(ctx, c, db, s.urls, names[0], o)
+	result, err := verifySink(ctx, c, db, s, names[0], o)
 	if err != nil {
 		return err
 	}
@@ -51,13 +51,13 @@ func verifyCommand(ctx context.Context, c *cli, args []string) error {
 }
 
 // verifySink compares a sink on every target of its that has a URL.
-func verifySink(ctx context.Context, c *cli, db *pgxpool.Pool, urls map[string]string, name string, o verify.Options) (verify.Result, error) {
+func verifySink(ctx context.Context, c *cli, db *pgxpool.Pool, s settings, name string, o verify.Options) (verify.Result, error) {
 	sink, err := findSink(ctx, db, name)
 	if err != nil {
 		return verify.Result{}, err
 	}
 	var total verify.Result
-	err = eachTarget(sink, urls, func(t *target.Target) error {
+	err = eachTarget(sink, s, func(t *target.Target) error {
 		result, err := verify.Run(ctx, db, t, sink, o)
 		if err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 	"github.com/freshet/freshet/internal/durable"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/redefine"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
@@ -98,6 +99,8 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	}
 	defer writer.Close()
 	writer.ExpireEntries(sink.Expires)
+	count := r.Metrics.Work(sink.Name, r.target.Name)
+	writer.OnRefusal(count.Fenced)
 
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: r.held.Epoch, Nonce: r.held.Nonce}
 	after, at, err := r.resume(ctx, writer, own)
@@ -108,7 +111,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	w := &walk{pace: newPace(known.rate), r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control, incarnation)}
+	w := &walk{pace: newPace(known.rate), r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control, incarnation), count: count}
 	return w.run(ctx, end, after)
 }
 
@@ -274,6 +277,7 @@ type walk struct {
 	inRedis string
 	durable *durable.Waiter
 	pace    *pace
+	count   *metrics.Work
 }
 
 func (w *walk) run(ctx context.Context, stop <-chan struct{}, after []string) (bool, error) {
@@ -393,8 +397,9 @@ func (w *walk) apply(ctx context.Context, c *chunk, landed bool) error {
 	}
 	to := encode(c.Upper)
 	if err := w.writer.Write(ctx, w.own, w.inRedis, to, c.entries); err != nil {
-		return fmt.Errorf("write to target %s: %w", w.r.target.Name, err)
+		return w.r.target.Explain(err, w.reader.Sink().Template.Pattern())
 	}
+	w.count.Rows(c.Rows)
 	w.inRedis = to
 	return nil
 }

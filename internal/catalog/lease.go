@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -24,6 +25,8 @@ const (
 type Lease struct {
 	ID     int64
 	SinkID int32
+	// Sink is its name.
+	Sink   string
 	Kind   Kind
 	Target string
 	Part   string
@@ -32,6 +35,8 @@ type Lease struct {
 	// Stamped: the control key has been written before, so a missing one was lost.
 	Stamped bool
 	Cursor  string
+	// AsOf is up to when earlier holders had applied everything, nil if never.
+	AsOf *time.Time
 	// Recut: Cursor counts, and an older or newer one in the control key does not: the
 	// shards of the sink were changed.
 	Recut bool
@@ -45,11 +50,12 @@ var ErrNotOurs = errors.New("the lease has passed to another epoch")
 func TakeLease(ctx context.Context, db Querier, id, epoch int64, worker string) (Lease, error) {
 	l := Lease{ID: id}
 	err := db.QueryRow(ctx, `
-		update freshet.lease
+		update freshet.lease l
 		set holder = $3, heartbeat_at = clock_timestamp()
-		where id = $1 and epoch = $2 and holder is null and finished_at is null
-		returning sink_id, kind, target, part, epoch, nonce, stamped, cursor, recut`,
-		id, epoch, worker).Scan(&l.SinkID, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor, &l.Recut)
+		from freshet.sink s
+		where l.id = $1 and l.epoch = $2 and l.holder is null and l.finished_at is null and s.id = l.sink_id
+		returning s.id, s.name, l.kind, l.target, l.part, l.epoch, l.nonce, l.stamped, l.cursor, l.as_of, l.recut`,
+		id, epoch, worker).Scan(&l.SinkID, &l.Sink, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor, &l.AsOf, &l.Recut)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Lease{}, ErrNotOurs
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/health"
 )
 
 const (
@@ -32,6 +33,9 @@ const (
 
 // Bell serves the sleepers of one worker.
 type Bell struct {
+	// Turns is beaten by each check for pending changes.
+	Turns health.Pulse
+
 	pool     *pgxpool.Pool
 	dial     func(context.Context) (*pgx.Conn, error)
 	pollOnly bool

@@ -17,6 +17,7 @@ func (b *Bell) check(ctx context.Context) {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
 	for {
+		b.Turns.Beat()
 		select {
 		case <-ctx.Done():
 			return

@@ -60,13 +60,19 @@ type Writer struct {
 	expires bool
 	// broken is the first error; with it, there is no WATCH to rely on.
 	broken error
+	// deleted is how many entries the last batch had to be absent.
+	deleted int
+	target  *target.Target
+	// refused is called when another writer was found to have the fence.
+	refused func()
+	told    bool
 }
 
 // Open connects, watches the control key and the owner key and reads them. An empty owner
 // is not asked for.
 func Open(ctx context.Context, t *target.Target, key, owner string) (*Writer, error) {
 	client := t.Single()
-	w := &Writer{key: key, owner: owner, client: client, conn: client.Conn(), expires: true}
+	w := &Writer{key: key, owner: owner, client: client, conn: client.Conn(), expires: true, target: t}
 	pipe := w.conn.Pipeline()
 	watched := w.watch(ctx, pipe)
 	_, err := pipe.Exec(ctx)
@@ -81,6 +87,24 @@ func (w *Writer) Key() string { return w.key }
 
 // ExpireEntries gives every entry that is written from now on a time to live; 0 is for ever.
 func (w *Writer) ExpireEntries(ttl time.Duration) { w.entryTTL = ttl }
+
+// Deleted is how many entries of the last batch had to be absent.
+func (w *Writer) Deleted() int { return w.deleted }
+
+// OnRefusal has f called once if a write is refused because another writer has the fence.
+func (w *Writer) OnRefusal(f func()) { w.refused = f }
+
+// refuse tells, once, that a write was refused.
+func (w *Writer) refuse() error {
+	if !w.told {
+		w.told = true
+		w.target.Saw(ErrFenced)
+		if w.refused != nil {
+			w.refused()
+		}
+	}
+	return ErrFenced
+}
 
 // State is the control key as the next write expects it.
 func (w *Writer) State() State { return w.watched }
@@ -102,7 +126,7 @@ func (w *Writer) Take(ctx context.Context, f Fence, cursor string) error {
 func (w *Writer) Write(ctx context.Context, f Fence, from, to string, e Entries) error {
 	want := State{Exists: true, Fence: f.String(), Cursor: from}
 	if w.broken == nil && w.watched != want {
-		return ErrFenced
+		return w.refuse()
 	}
 	return w.exec(ctx, State{Exists: true, Fence: want.Fence, Cursor: to}, e, persist)
 }
@@ -111,7 +135,7 @@ func (w *Writer) Write(ctx context.Context, f Fence, from, to string, e Entries)
 func (w *Writer) Retire(ctx context.Context, f Fence, from string, ttl time.Duration) error {
 	want := State{Exists: true, Fence: f.String(), Cursor: from}
 	if w.broken == nil && w.watched != want {
-		return ErrFenced
+		return w.refuse()
 	}
 	return w.exec(ctx, want, nil, ttl)
 }
@@ -120,7 +144,7 @@ func (w *Writer) Retire(ctx context.Context, f Fence, from string, ttl time.Dura
 func (w *Writer) Remove(ctx context.Context, f Fence, from string) error {
 	want := State{Exists: true, Fence: f.String(), Cursor: from}
 	if w.broken == nil && w.watched != want {
-		return ErrFenced
+		return w.refuse()
 	}
 	return w.exec(ctx, State{}, nil, persist)
 }
@@ -131,6 +155,9 @@ const persist time.Duration = 0
 // exec sends MULTI … EXEC and, in the same round trip, the WATCH and the read for the
 // next one.
 func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Duration) error {
+	if errors.Is(w.broken, ErrFenced) {
+		return w.refuse()
+	}
 	if w.broken != nil {
 		return w.broken
 	}
@@ -157,6 +184,12 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 		// After a refusal the WATCH behind it stands, but whoever was refused has to look
 		// anew in any case.
 		w.broken = err
+		if errors.Is(err, ErrFenced) {
+			return w.refuse()
+		}
+		if pipeErr == nil {
+			w.target.Saw(err) // a reply inside the transaction's
+		}
 		return err
 	}
 	// EXEC was accepted. What went wrong after it concerns the next write.
@@ -170,6 +203,7 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 // queueEntries sends the entries: values in MSETs, or in SETs when they expire, and
 // absences in DELs.
 func (w *Writer) queueEntries(ctx context.Context, pipe redis.Pipeliner, e Entries) []*redis.Cmd {
+	w.deleted = 0
 	if e == nil {
 		return nil
 	}
@@ -190,11 +224,13 @@ func (w *Writer) queueEntries(ctx context.Context, pipe redis.Pipeliner, e Entri
 				sets = []any{"mset"}
 			}
 		} else if dels = append(dels, e.Key(i)); len(dels) > perCommand {
+			w.deleted += len(dels) - 1
 			flush(dels)
 			dels = []any{"del"}
 		}
 	}
 	flush(sets)
+	w.deleted += len(dels) - 1
 	flush(dels)
 	return cmds
 }

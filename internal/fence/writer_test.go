@@ -26,7 +26,7 @@ type place struct {
 
 func newPlace(t *testing.T, url string) *place {
 	t.Helper()
-	to, err := target.Parse("default", url)
+	to, err := target.Parse("default", url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,4 +418,32 @@ func TestRemoveDeletesOnlyOnesOwnKey(t *testing.T) {
 		t.Error("a write after Remove was accepted")
 	}
 	p.holds("", "", "a", "")
+}
+
+func TestRefusalIsToldOnceAndDeletionsAreCounted(t *testing.T) {
+	p := sharedPlace(t)
+	var saw []error
+	p.target.Observe(func(err error) { saw = append(saw, err) })
+	f := fenced(1)
+	w := p.taken(f, "c0")
+	refused := 0
+	w.OnRefusal(func() { refused++ })
+	if err := w.Write(t.Context(), f, "c0", "c1", entries{{"a", "1"}, {"b", "-"}, {"c", "-"}}); err != nil {
+		t.Fatal(err)
+	}
+	if w.Deleted() != 2 || refused != 0 || len(saw) != 0 {
+		t.Errorf("%d deleted, %d refused, saw %v; want 2, 0 and nothing", w.Deleted(), refused, saw)
+	}
+	if err := p.redis.HSet(t.Context(), control, "fence", fenced(2).String()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := w.Write(t.Context(), f, "c1", "c2", entries{{"a", "2"}}); !errors.Is(err, fence.ErrFenced) {
+			t.Fatalf("the write came to %v", err)
+		}
+	}
+	if told := len(saw) - 1; refused != 1 || told < 0 || !errors.Is(saw[told], fence.ErrFenced) {
+		t.Errorf("%d refused, saw %v; want one refusal", refused, saw)
+	}
+	p.holds(fenced(2).String(), "c1", "a", "1")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/owner"
 	"github.com/freshet/freshet/internal/redefine"
 	"github.com/freshet/freshet/internal/scan"
@@ -109,6 +110,8 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	}
 	defer writer.Close()
 	writer.ExpireEntries(sink.Expires)
+	count := l.Metrics.Lane(sink.Name, l.target.Name, l.held.Part)
+	writer.OnRefusal(count.Fenced)
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: l.held.Epoch, Nonce: l.held.Nonce}
 	start, err := l.take(ctx, writer, own, sink)
 	if err != nil {
@@ -126,6 +129,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 		return err
 	}
 	p := newPipe(l, reader, writer, own, start)
+	p.count = count
 	return p.run(ctx, end)
 }
 
@@ -272,12 +276,19 @@ func (l *Lane) stamp(ctx context.Context, definition int32) error {
 		return nil
 	}
 	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
-	var copied string
+	var (
+		copied string
+		made   bool
+	)
 	err := l.Control.QueryRow(ctx, `
-		select l.cursor from freshet.lease l, freshet.request_rewarm(l.sink_id)
-		where l.id = $1 and l.epoch = $2`, l.held.ID, l.held.Epoch).Scan(&copied)
+		select l.cursor, not exists (select from freshet.backfill_run b where b.id = r)
+		from freshet.lease l, freshet.request_rewarm(l.sink_id) r
+		where l.id = $1 and l.epoch = $2`, l.held.ID, l.held.Epoch).Scan(&copied, &made)
 	if err != nil {
 		return fmt.Errorf("request re-warm: %w", err)
+	}
+	if made {
+		l.Metrics.Rewarm(l.held.Sink, metrics.Lost)
 	}
 	l.held.Cursor = copied
 	return nil
@@ -322,8 +333,8 @@ func (l *Lane) recut(ctx context.Context, state *fence.State) error {
 		}
 		if !have.Done.Covers(want.Done) {
 			l.Log.Warn("the target has lost writes while the shards of a sink were changed; warming again", "sink", l.held.SinkID)
-			if _, err := l.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", l.held.SinkID); err != nil {
-				return fmt.Errorf("request re-warm: %w", err)
+			if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Lost); err != nil {
+				return err
 			}
 		}
 	}
@@ -349,8 +360,8 @@ func (l *Lane) reincarnate(ctx context.Context, own, other fence.Fence, state *f
 	}
 	l.Log.Warn("this is another Postgres server or timeline than before; warming again", "sink", l.held.SinkID,
 		"was", other.Incarnation, "is", own.Incarnation)
-	if _, err := l.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", l.held.SinkID); err != nil {
-		return fmt.Errorf("request re-warm: %w", err)
+	if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Restored); err != nil {
+		return err
 	}
 	// Cursors of the other server mean nothing here. What was captured by now is covered by
 	// what was just asked for.
@@ -379,8 +390,8 @@ func (l *Lane) aboveFloor(ctx context.Context, sink *catalog.Sink, c cursor.Curs
 		return c, nil
 	}
 	l.Log.Warn("the cursor is older than the change table; warming again", "sink", sink.Name, "target", l.target.Name)
-	if _, err := l.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", sink.ID); err != nil {
-		return c, fmt.Errorf("request re-warm: %w", err)
+	if err := l.Rewarm(ctx, sink.ID, sink.Name, metrics.Trimmed); err != nil {
+		return c, err
 	}
 	return cursor.Finished(floor), nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/freshet/freshet/internal/doorbell"
 	"github.com/freshet/freshet/internal/durable"
 	"github.com/freshet/freshet/internal/fence"
+	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/source"
 )
 
@@ -41,6 +42,7 @@ type pipe struct {
 	writer  *fence.Writer
 	own     fence.Fence
 	durable *durable.Waiter
+	count   *metrics.Lane
 
 	start cursor.Cursor
 	// inRedis is the cursor that the control key holds.
@@ -260,8 +262,9 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	}
 	to := b.Next.String()
 	if err := p.writer.Write(ctx, p.own, p.inRedis, to, b.entries); err != nil {
-		return fmt.Errorf("write to target %s: %w", p.lane.target.Name, err)
+		return p.lane.target.Explain(err, p.reader.Sink().Template.Pattern())
 	}
+	p.count.Batch(b.entries.Len(), p.writer.Deleted())
 	p.inRedis, p.at = to, b.Next
 	p.lane.held.Progress(to, b.Next.Done.String(), b.asOf)
 	return nil

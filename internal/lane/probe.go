@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/fence"
+	"github.com/freshet/freshet/internal/health"
 	"github.com/freshet/freshet/internal/target"
 )
 
@@ -20,6 +21,9 @@ const (
 // were left. A busy lane finds out by its next write; an idle one would not know for
 // long that its target was flushed or restarted.
 type Probe struct {
+	// Turns is beaten by each turn of Run.
+	Turns health.Pulse
+
 	mu      sync.Mutex
 	watched map[*watch]struct{}
 }
@@ -53,6 +57,7 @@ func (p *Probe) Run(ctx context.Context) {
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
 	for {
+		p.Turns.Beat()
 		select {
 		case <-ctx.Done():
 			return

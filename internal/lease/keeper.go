@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/health"
+	"github.com/freshet/freshet/internal/metrics"
 )
 
 // ErrLost is the cause of a held lease's context when another worker has it.
@@ -34,13 +36,24 @@ type Keeper struct {
 	targets []string
 	log     *slog.Logger
 
+	metrics *metrics.Metrics
+
+	// Turns is beaten by each turn of Run.
+	Turns health.Pulse
+	// beats is beaten by each heartbeat that succeeds.
+	beats health.Pulse
+	// ahead is how far Postgres' clock is ahead of ours.
+	ahead atomic.Int64
+
 	mu   sync.Mutex
 	held map[int64]*Held
+	// err is what the last heartbeat failed with.
+	err error
 }
 
 // NewKeeper makes a keeper for a worker that serves these targets.
-func NewKeeper(pool *pgxpool.Pool, worker string, targets []string, log *slog.Logger) *Keeper {
-	return &Keeper{pool: pool, worker: worker, targets: targets, log: log, held: make(map[int64]*Held)}
+func NewKeeper(pool *pgxpool.Pool, worker string, targets []string, m *metrics.Metrics, log *slog.Logger) *Keeper {
+	return &Keeper{pool: pool, worker: worker, targets: targets, metrics: m, log: log, held: make(map[int64]*Held)}
 }
 
 // Worker is the id under which the leases are held.
@@ -122,7 +135,7 @@ func (k *Keeper) Take(ctx context.Context, id, epoch int64) (*Held, context.Cont
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	h := &Held{Lease: l, cancel: cancel, revised: make(chan struct{}, 1)}
+	h := &Held{Lease: l, cancel: cancel, revised: make(chan struct{}, 1), asOf: l.AsOf}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.held[id] = h
@@ -146,6 +159,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	defer ticker.Stop()
 	var failing bool
 	for {
+		k.Turns.Beat()
 		err := k.Beat(ctx)
 		if err == nil {
 			err = k.takeOver(ctx)
@@ -153,6 +167,9 @@ func (k *Keeper) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		k.mu.Lock()
+		k.err = err
+		k.mu.Unlock()
 		// One line when it begins and one when it is over.
 		if (err != nil) != failing {
 			failing = err != nil
@@ -215,7 +232,10 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 	// off, in the middle would keep the leases locked and nobody could take them over.
 	var batch pgx.Batch
 	// A heartbeat that a crash forgets is only a heartbeat late.
-	batch.Queue("select set_config('synchronous_commit', 'off', true)")
+	var clock time.Time
+	batch.Queue("select clock_timestamp() from set_config('synchronous_commit', 'off', true)").QueryRow(func(row pgx.Row) error {
+		return row.Scan(&clock)
+	})
 	batch.Queue("select lease, revision from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8)",
 		k.worker, k.targets, ids, epochs, cursors, passed, asOf, errs).Query(func(rows pgx.Rows) error {
 		var (
@@ -226,8 +246,11 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 		return err
 	})
 	if err := k.pool.SendBatch(ctx, &batch).Close(); err != nil {
+		k.metrics.HeartbeatFailed()
 		return fmt.Errorf("heartbeat: %w", err)
 	}
+	k.ahead.Store(int64(time.Until(clock)))
+	k.beats.Beat()
 	for i, h := range held {
 		revision, ours := kept[h.ID]
 		if !ours {
@@ -262,6 +285,7 @@ func (k *Keeper) takeOver(ctx context.Context) error {
 		return fmt.Errorf("look for silent leases: %w", err)
 	}
 	if taken > 0 {
+		k.metrics.TookOver(taken)
 		k.log.Info("took over leases that nobody worked on", "leases", taken)
 	}
 	return nil

@@ -103,6 +103,7 @@ func take(ctx context.Context, c task.Config, t *target.Target, held *lease.Held
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", t.Name, err)
 	}
+	w.OnRefusal(c.Metrics.Work(held.Sink, t.Name).Fenced)
 	err = catalog.Confirm(ctx, c.Control, held.ID, held.Epoch, held.Nonce, own.Definition)
 	if err == nil {
 		err = w.Take(ctx, own, w.State().Cursor)

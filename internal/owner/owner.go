@@ -13,6 +13,7 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/key"
+	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
@@ -180,9 +181,8 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	}
 	if (adopt || again) && !sink.Dropping {
 		// Consequences first: what others wrote meanwhile has to be looked at, entry by entry.
-		_, err := c.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", sink.ID)
-		if err != nil {
-			return Obstacle{}, fmt.Errorf("request re-warm: %w", err)
+		if err := c.Rewarm(ctx, sink.ID, sink.Name, metrics.Adopted); err != nil {
+			return Obstacle{}, err
 		}
 	}
 	value, err := json.Marshal(self)

@@ -18,6 +18,12 @@ const closeTimeout = 2 * time.Second
 // fail: on a connection that hangs they would never end. Errors never contain the
 // password.
 func Open(ctx context.Context, databaseURL, name string, size int) (*pgxpool.Pool, error) {
+	return OpenObserved(ctx, databaseURL, name, size, nil)
+}
+
+// OpenObserved is Open, and has observe called with every error of a connection or a
+// statement.
+func OpenObserved(ctx context.Context, databaseURL, name string, size int, observe func(error)) (*pgxpool.Pool, error) {
 	config, err := ParseURL(databaseURL)
 	if err != nil {
 		return nil, err
@@ -27,7 +33,7 @@ func Open(ctx context.Context, databaseURL, name string, size int) (*pgxpool.Poo
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = name
 	}
-	config.ConnConfig.Tracer = bound{}
+	config.ConnConfig.Tracer = bound{observe: observe}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 10 * time.Second
 	}

@@ -87,6 +87,7 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row
 	defer conn.Release()
 	defer func() {
 		if err != nil {
+			observed(conn.Conn(), err)
 			closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 			defer cancel()
 			_ = conn.Conn().Close(closeCtx)

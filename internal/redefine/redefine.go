@@ -11,6 +11,7 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/fence"
+	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
 )
@@ -99,9 +100,8 @@ func restamp(ctx context.Context, c task.Config, t *target.Target, sink *catalog
 			return err
 		}
 		if lost {
-			_, err := c.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", sink.ID)
-			if err != nil {
-				return fmt.Errorf("request re-warm: %w", err)
+			if err := c.Rewarm(ctx, sink.ID, sink.Name, metrics.Lost); err != nil {
+				return err
 			}
 		}
 	}

@@ -31,6 +31,17 @@ type Options struct {
 	// Redis holds directives as in redis.conf, such as {"maxmemory": "64mb"}.
 	// They override the defaults: no persistence. Ignored by miniredis.
 	Redis map[string]string
+	// RedisTLS gives Redis a second port, for TLS. It takes installed binaries.
+	// Defaults to none.
+	RedisTLS *RedisTLS
+}
+
+// RedisTLS names the PEM files of a server that speaks TLS.
+type RedisTLS struct {
+	// Cert and Key are the server's own.
+	Cert, Key string
+	// CA is who signs its clients; a client without a certificate is refused.
+	CA string
 }
 
 func (o Options) log() *slog.Logger {

@@ -3,6 +3,7 @@ package servers
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"syscall"
@@ -12,6 +13,9 @@ import (
 type Redis struct {
 	instance
 	password string
+	tls      *RedisTLS
+	// tlsPort goes with port, and changes with it.
+	tlsPort, tlsBeside int
 }
 
 // StartRedis starts a server and returns once it answers. ctx bounds the start
@@ -21,8 +25,11 @@ func StartRedis(ctx context.Context, o Options) (*Redis, error) {
 }
 
 func (m machine) startRedis(ctx context.Context, o Options) (*Redis, error) {
-	r := &Redis{instance: instance{product: "redis"}, password: o.Redis["requirepass"]}
+	r := &Redis{instance: instance{product: "redis"}, password: o.Redis["requirepass"], tls: o.RedisTLS}
 	from, prog, err := m.choose(ctx, o.log(), o.Purpose, "redis")
+	if err == nil && r.tls != nil && from != fromBinaries {
+		err = ErrNotOurProcess
+	}
 	if err == nil {
 		switch from {
 		case fromBinaries:
@@ -52,6 +59,9 @@ func (r *Redis) DatabaseURL(n int) string {
 	}
 	return u.String()
 }
+
+// TLSAddr is host:port for TLS.
+func (r *Redis) TLSAddr() string { return net.JoinHostPort(r.host, strconv.Itoa(r.tlsPort)) }
 
 // Kill kills the server with -9. It stays down until Restart; without
 // persistence it then comes back empty.

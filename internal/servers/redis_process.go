@@ -37,9 +37,13 @@ func (r *Redis) run(ctx context.Context, prog program, directives map[string]str
 	r.signals = redisSignals
 	r.command = func(port int) (*exec.Cmd, error) {
 		path := r.dir.join("redis.conf")
-		text := redisConfig(directives, map[string]string{
+		fixed := map[string]string{
 			"bind": "127.0.0.1", "port": strconv.Itoa(port), "dir": `"` + r.dir.path + `"`, "daemonize": "no",
-		})
+		}
+		if err := r.addTLS(port, fixed); err != nil {
+			return nil, err
+		}
+		text := redisConfig(directives, fixed)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return nil, fmt.Errorf("write redis.conf: %w", err)
 		}
@@ -48,6 +52,26 @@ func (r *Redis) run(ctx context.Context, prog program, directives map[string]str
 	r.ready = r.answers
 	if err := r.launch(ctx); err != nil {
 		return errors.Join(err, r.Stop())
+	}
+	return nil
+}
+
+// addTLS adds the directives for the port for TLS.
+func (r *Redis) addTLS(port int, directives map[string]string) error {
+	if r.tls == nil {
+		return nil
+	}
+	// A restart keeps the port; another try of the first start has to find another one.
+	if r.tlsBeside != port {
+		var err error
+		if r.tlsPort, err = freePort(); err != nil {
+			return err
+		}
+		r.tlsBeside = port
+	}
+	directives["tls-port"] = strconv.Itoa(r.tlsPort)
+	for name, path := range map[string]string{"tls-cert-file": r.tls.Cert, "tls-key-file": r.tls.Key, "tls-ca-cert-file": r.tls.CA} {
+		directives[name] = strconv.Quote(path)
 	}
 	return nil
 }

@@ -2,10 +2,10 @@ package target
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,14 +27,30 @@ type Target struct {
 	shared *redis.Client
 	// turn is held by the one lane of this worker that claims its keys.
 	turn sync.Mutex
+	// observe is told of every failed operation.
+	observe func(error)
 }
 
-// Parse reads a redis:// or rediss:// URL. It does not connect.
-func Parse(name, url string) (*Target, error) {
+// Parse reads a redis:// or rediss:// URL. It does not connect. A TLS configuration, for a
+// private CA or a client certificate, may be given with a rediss:// URL; nil takes the
+// system's CAs.
+func Parse(name, url string, encryption *tls.Config) (*Target, error) {
 	opts, err := redis.ParseURL(url)
 	if err != nil {
 		// The error of a URL that cannot be parsed repeats it, password and all.
 		return nil, fmt.Errorf("target %s: its URL cannot be read; it should look like redis://user:password@host:6379/0", name)
+	}
+	if encryption != nil {
+		if opts.TLSConfig == nil {
+			return nil, fmt.Errorf("target %s: there are TLS settings for it, and its URL does not begin with rediss://", name)
+		}
+		merged := encryption.Clone()
+		if merged.ServerName == "" {
+			merged.ServerName = opts.TLSConfig.ServerName
+		}
+		merged.MinVersion = max(merged.MinVersion, opts.TLSConfig.MinVersion)
+		merged.InsecureSkipVerify = merged.InsecureSkipVerify || opts.TLSConfig.InsecureSkipVerify
+		opts.TLSConfig = merged
 	}
 	opts.ClientName = "freshet"
 	opts.DialTimeout = dialTimeout
@@ -47,6 +63,21 @@ func Parse(name, url string) (*Target, error) {
 
 	shared := *opts
 	return &Target{Name: name, opts: opts, shared: redis.NewClient(&shared)}, nil
+}
+
+// Observe has f called with every error of an operation, from many goroutines. It is
+// called before the target is used.
+func (t *Target) Observe(f func(error)) {
+	t.observe = f
+	t.shared.AddHook(observer{f})
+}
+
+// Saw tells the observer of an error that is none of a single operation's, such as a
+// reply inside a transaction.
+func (t *Target) Saw(err error) {
+	if t.observe != nil {
+		t.observe(err)
+	}
 }
 
 // Addr is host:port, for messages.
@@ -91,39 +122,9 @@ func (t *Target) Single() *redis.Client {
 		}
 		return dial(ctx, network, addr)
 	}
-	return redis.NewClient(&opts)
+	client := redis.NewClient(&opts)
+	if t.observe != nil {
+		client.AddHook(observer{t.observe})
+	}
+	return client
 }
-
-// Check connects and makes sure that the server can do what Freshet needs: run MULTI
-// as a transaction, and not be a cluster.
-func (t *Target) Check(ctx context.Context) error {
-	client := t.Single()
-	defer client.Close()
-	conn := client.Conn()
-	defer conn.Close()
-
-	if err := conn.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("target %s (%s): %w", t.Name, t.Addr(), err)
-	}
-	// A server without the section, or without INFO, is not a cluster.
-	if info, err := conn.Info(ctx, "cluster").Result(); err == nil && strings.Contains(info, "cluster_enabled:1") {
-		return fmt.Errorf("target %s (%s): it is a Redis Cluster, which Freshet does not write to yet: use a server with cluster mode disabled (%w)", t.Name, t.Addr(), ErrUnsuitable)
-	}
-
-	// Some proxies accept MULTI and run what follows at once: then the fence would
-	// guard nothing.
-	pipe := conn.Pipeline()
-	multi, inner, exec := pipe.Do(ctx, "multi"), pipe.Do(ctx, "ping"), pipe.Do(ctx, "exec")
-	_, err := pipe.Exec(ctx)
-	if err == nil {
-		queued, _ := inner.Val().(string)
-		replies, ok := exec.Val().([]any)
-		if multi.Err() == nil && queued == "QUEUED" && ok && len(replies) == 1 {
-			return nil
-		}
-	}
-	return fmt.Errorf("target %s (%s): it does not run MULTI … EXEC as a transaction, which Freshet's writes depend on: %w", t.Name, t.Addr(), errors.Join(err, ErrUnsuitable))
-}
-
-// ErrUnsuitable is in the chain of errors that no waiting mends.
-var ErrUnsuitable = errors.New("unsuitable server")

@@ -16,7 +16,7 @@ import (
 
 func parse(t *testing.T, url string) *target.Target {
 	t.Helper()
-	tg, err := target.Parse("default", url)
+	tg, err := target.Parse("default", url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func answerOK(conn net.Conn) {
 func TestParseNeverRepeatsTheURL(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"redis://:hush@host:port", "hush", "http://:hush@host", "redis://:%zzhush@host", "redis://:hush@host/x"} {
-		if _, err := target.Parse("default", url); err == nil || strings.Contains(err.Error(), "hush") {
+		if _, err := target.Parse("default", url, nil); err == nil || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v", url, err)
 		}
 	}

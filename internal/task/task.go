@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/doorbell"
+	"github.com/freshet/freshet/internal/metrics"
 )
 
 // Config is what the tasks of a worker share.
@@ -17,6 +18,7 @@ type Config struct {
 	Control, Read, Bulk *pgxpool.Pool
 	Installation        string
 	Bell                *doorbell.Bell
+	Metrics             *metrics.Metrics
 	Log                 *slog.Logger
 }
 

@@ -104,6 +104,16 @@ func RedisServer(t testing.TB, directives map[string]string) *servers.Redis {
 	return own(t, server, err)
 }
 
+// RedisTLSServer starts a server of the test's own with a second port for TLS, stopped when
+// it ends.
+func RedisTLSServer(t testing.TB, files servers.RedisTLS) *servers.Redis {
+	t.Helper()
+	o := options(nil, nil)
+	o.RedisTLS = &files
+	server, err := servers.StartRedis(t.Context(), o)
+	return own(t, server, err)
+}
+
 // Shutdown stops the shared servers. TestMain calls it after the tests.
 func Shutdown() {
 	for _, err := range []error{postgres.stop(), redisServer.stop()} {
