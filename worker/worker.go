@@ -18,6 +18,7 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/doorbell"
+	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/install"
 	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/lane"
@@ -201,6 +202,7 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 	parts.Go(func() { keeper.Run(partsCtx) })
 	probe := lane.NewProbe()
 	parts.Go(func() { probe.Run(partsCtx) })
+	parts.Go(func() { failing.Retry(partsCtx, w.control, w.config.targetNames(), log) })
 
 	stop := make(chan struct{})
 	runner := &jobs.Runner{

@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/owner"
@@ -100,6 +101,14 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
+	if sink.Failing {
+		return failing.Await(ctx, l.Control, reader, end)
+	}
+	book, err := failing.Open(ctx, l.Control, l.held, l.Log)
+	if err != nil {
+		return err
+	}
+	reader.Suspect(book.Known)
 	incarnation, err := catalog.Incarnation(ctx, l.Control)
 	if err != nil {
 		return err
@@ -121,7 +130,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	p := newPipe(l, reader, writer, own, start)
+	p := newPipe(l, reader, writer, book, own, start)
 	return p.run(ctx, end)
 }
 

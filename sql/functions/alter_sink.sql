@@ -61,6 +61,9 @@ begin
     perform freshet.lock_definitions();
     update freshet.sink s
     set max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
+        -- Whoever changes a sink that fails wants it tried again.
+        state = case s.state when 'failing' then 'active' else s.state end,
+        failing = null,
         revision = s.revision + 1
     where s.id = v_sink.id
     returning * into v_sink;

@@ -45,11 +45,11 @@ begin
     if pg_catalog.to_regrole('freshet_worker') is not null then
         grant usage on schema freshet to freshet_worker;
         grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.sink, freshet.lease,
-            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
-            freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
-        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant update on freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant delete on freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.capture_gap,
+            freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
+        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure to freshet_worker;
+        grant update on freshet.sink, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure to freshet_worker;
+        grant delete on freshet.source, freshet.sink, freshet.lease, freshet.worker, freshet.failure to freshet_worker;
         for v_table in
             select c.oid from pg_catalog.pg_class c
             where c.relnamespace = 'freshet'::pg_catalog.regnamespace and c.relkind = 'r' and c.relname like 'river\_%'
