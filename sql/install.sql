@@ -3108,7 +3108,7 @@ begin
             join freshet.sink s on s.id = f.sink_id
             join freshet.source o on o.id = s.source_id
             where f.next_try <= pg_catalog.clock_timestamp()
-              and f.target = any (targets)
+              and f.target = any (retry_failures.targets)
               and s.state = 'active'
               and o.relid is not null
               and not exists (

@@ -85,7 +85,8 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	l.held.Loaded(sink.Revision)
 	end, release := l.held.Until(stop)
 	defer release()
-	if sink.Paused {
+	// Of the lanes of a sink that fails one tries whether it still does.
+	if sink.Paused || (sink.Failing && l.held.Part != "0") {
 		select {
 		case <-end:
 			return nil
