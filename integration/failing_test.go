@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -233,7 +234,7 @@ func TestFailureIsForgottenOnlyOnceTheEntryIsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback(t.Context())
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
 	if _, err := tx.Exec(t.Context(), "select from freshet.failure for update"); err != nil {
 		t.Fatal(err)
 	}
@@ -293,6 +294,35 @@ func TestFailingRowsDoNotStopABackfill(t *testing.T) {
 	e.exec("update measures set x = 1")
 	e.retry()
 	e.awaitFailing()
+	e.settle()
+	e.inStep("measures:*", measuresPromise)
+}
+
+func TestBackfillNotesFailingEntriesBeforeItRemovesThem(t *testing.T) {
+	e := newEnv(t)
+	e.measure(1000)
+	p, _ := e.worker()
+	e.settle()
+	tx, err := e.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), "lock table freshet.failure in exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	e.unseen("update measures set x = 7 where id = 600")
+	e.exec("select freshet.backfill('measures')")
+	e.await("the worker waits for the book", func() bool { return e.waiting(p) > 0 })
+	if e.entry("measures:600") == "" {
+		t.Fatal("the entry was removed before it was sure to be tried again")
+	}
+	p.kill()
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.worker()
+	e.awaitFailing("measures:600")
 	e.settle()
 	e.inStep("measures:*", measuresPromise)
 }
