@@ -139,7 +139,9 @@ create table freshet.sink (
     max_pending       bigint,
     max_rate          integer,
     state             text not null default 'active'
-        constraint sink_state_is_known check (state in ('active', 'paused', 'dropping')),
+        constraint sink_state_is_known check (state in ('active', 'paused', 'failing', 'dropping')),
+    -- why the state is failing
+    failing           text,
     keep_entries      boolean not null default false,
     -- why nothing can be written for the sink, if so
     broken            text,
@@ -248,6 +250,27 @@ create table freshet.capture_gap (
     code       text not null,
     message    text not null
 );
+
+-- An entry that is absent from a target because making it raises an error. A row is here
+-- before the entry is removed, and goes after the entry that is right was written.
+create table freshet.failure (
+    sink_id    integer not null constraint failure_sink_fkey references freshet.sink (id) on delete cascade,
+    target     text not null,
+    key        text not null collate "C",
+    -- the key columns in the order of the sink's key_attnums
+    tuple      text[] not null,
+    code       text not null,
+    message    text not null,
+    -- when the row was read that raised the error: who read it later knows better
+    read_at    timestamptz not null,
+    first_at   timestamptz not null default clock_timestamp(),
+    tried_at   timestamptz not null default clock_timestamp(),
+    attempts   integer not null default 1,
+    next_try   timestamptz not null,
+    constraint failure_pkey primary key (sink_id, target, key)
+);
+
+create index failure_next_try_idx on freshet.failure (next_try);
 
 revoke all on all tables in schema freshet from public;
 revoke all on all sequences in schema freshet from public;
@@ -838,6 +861,9 @@ begin
         max_lag = case when 'max_lag' = any (reset) then interval '24 hours' else coalesce(alter_sink.max_lag, s.max_lag) end,
         max_pending = case when 'max_pending' = any (reset) then null else coalesce(alter_sink.max_pending, s.max_pending) end,
         max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
+        -- Whoever changes a sink that fails wants it tried again.
+        state = case s.state when 'failing' then 'active' else s.state end,
+        failing = null,
         revision = s.revision + 1
     where s.id = v_sink.id
     returning * into v_sink;
@@ -1387,6 +1413,21 @@ as $$
 $$;
 
 revoke all on function freshet.column_hint(oid) from public;
+
+-- Lets a sink go on that was stopped so. Where somebody else did, nothing happens.
+create or replace function freshet.continue_failing(sink integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    update freshet.sink s
+    set state = 'active', failing = null, revision = s.revision + 1
+    where s.id = continue_failing.sink and s.state = 'failing';
+end
+$$;
+
+revoke all on function freshet.continue_failing(integer) from public;
 
 -- Creates a sink: checks every argument, sets up capture on the source, makes the
 -- lanes and their jobs, and enqueues the first backfill.
@@ -1975,18 +2016,18 @@ begin
     if pg_catalog.to_regrole('freshet_worker') is not null then
         grant usage on schema freshet to freshet_worker;
         grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.segment, freshet.sink, freshet.lease,
-            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.capture_gap,
-            freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
-        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
-        grant update on freshet.segment, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range to freshet_worker;
+            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.capture_gap,
+            freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
+        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure to freshet_worker;
+        grant update on freshet.segment, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure to freshet_worker;
         -- What a sink is made of is not a worker's business either, but for what has to
         -- follow from changes of its source.
         revoke update on freshet.sink, freshet.source from freshet_worker;
-        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, broken, notice)
+        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, broken, notice, state, failing)
             on freshet.sink to freshet_worker;
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
-        grant delete on freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        grant delete on freshet.failure, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c
@@ -3243,8 +3284,8 @@ declare
 begin
     perform freshet.check_owner(v_sink.id);
     update freshet.sink s
-    set state = 'paused', revision = s.revision + 1
-    where s.id = v_sink.id and s.state = 'active';
+    set state = 'paused', failing = null, revision = s.revision + 1
+    where s.id = v_sink.id and s.state in ('active', 'failing');
 end
 $$;
 
@@ -3354,6 +3395,54 @@ end
 $$;
 
 revoke all on function freshet.rebase(integer, oid, jsonb) from public;
+
+-- Notes entries of a lease's sink and target that fail, before they are removed: keys, their
+-- tuples as text[], the SQLSTATE and the message of each, and when the rows were read.
+-- Returns how many entries fail now in all, null if the lease is no longer held under
+-- `epoch`.
+create or replace function freshet.record_failures(
+    lease     bigint,
+    epoch     bigint,
+    read_at   timestamptz,
+    keys      text[],
+    tuples    text[],
+    codes     text[],
+    messages  text[])
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  freshet.lease;
+begin
+    select * into v_lease from freshet.lease l
+    where l.id = record_failures.lease and l.epoch = record_failures.epoch;
+    if not found then
+        return null;
+    end if;
+
+    -- In the order of the keys: a lane and a backfill may note the same ones.
+    insert into freshet.failure as f (sink_id, target, key, tuple, code, message, read_at, next_try)
+    select v_lease.sink_id, v_lease.target, v.key, v.tuple::text[], v.code, pg_catalog.left(v.message, 1000),
+           record_failures.read_at, pg_catalog.clock_timestamp() + freshet.retry_pause(1)
+    from rows from (
+        pg_catalog.unnest(keys), pg_catalog.unnest(tuples), pg_catalog.unnest(codes), pg_catalog.unnest(messages)
+    ) as v (key, tuple, code, message)
+    order by v.key collate "C"
+    on conflict on constraint failure_pkey do update
+    set tuple = excluded.tuple,
+        code = excluded.code,
+        message = excluded.message,
+        read_at = greatest(f.read_at, excluded.read_at),
+        tried_at = pg_catalog.clock_timestamp(),
+        attempts = f.attempts + 1,
+        next_try = pg_catalog.clock_timestamp() + freshet.retry_pause(f.attempts + 1);
+
+    return (select count(*) from freshet.failure f where f.sink_id = v_lease.sink_id and f.target = v_lease.target);
+end
+$$;
+
+revoke all on function freshet.record_failures(bigint, bigint, timestamptz, text[], text[], text[], text[]) from public;
 
 -- Notes that a change could not be captured. Called from inside a failed trigger:
 -- whatever goes wrong here too must not reach the application. The source's owner, as
@@ -3752,7 +3841,7 @@ $$;
 
 revoke all on function freshet.request_sweep(integer, pg_snapshot) from public;
 
--- Lets a paused sink go on from where it stopped.
+-- Lets a sink that is paused or failing go on from where it stopped.
 create or replace function freshet.resume_sink(name text)
 returns void
 language plpgsql
@@ -3763,13 +3852,13 @@ declare
 begin
     perform freshet.check_owner(v_sink.id);
     update freshet.sink s
-    set state = 'active', revision = s.revision + 1
-    where s.id = v_sink.id and s.state = 'paused';
+    set state = 'active', failing = null, revision = s.revision + 1
+    where s.id = v_sink.id and s.state in ('paused', 'failing');
 end
 $$;
 
 comment on function freshet.resume_sink(text)
-is 'Lets a paused sink go on from where it stopped.';
+is 'Lets a sink that is paused or failing go on from where it stopped.';
 revoke all on function freshet.resume_sink(text) from public;
 
 -- Looks whether a sink still makes sense after the columns or indexes of its source have
@@ -3824,6 +3913,77 @@ end
 $$;
 
 revoke all on function freshet.resurvey(integer) from public;
+
+-- Touches failing entries whose time has come, on these targets. Workers call it each
+-- second, so that it depends on none of them. Returns how many it touched.
+--
+-- A lane that is not up to date is let alone: it has enough to do, and its change table
+-- would grow while its target is away. What comes of the touch moves the time of the next
+-- try, or takes the row away; where nothing does, it is touched again after a minute.
+create or replace function freshet.retry_failures(targets text[])
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_due      record;
+    v_touched  bigint := 0;
+begin
+    for v_due in
+        with due as (
+            select f.sink_id, f.target, f.key
+            from freshet.failure f
+            join freshet.sink s on s.id = f.sink_id
+            join freshet.source o on o.id = s.source_id
+            where f.next_try <= pg_catalog.clock_timestamp()
+              and f.target = any (retry_failures.targets)
+              and s.state = 'active'
+              and o.relid is not null
+              and not exists (
+                  select from freshet.lease l
+                  where l.sink_id = f.sink_id and l.target = f.target and l.kind = 'sync'
+                    and coalesce(l.as_of < pg_catalog.clock_timestamp() - interval '1 minute', true))
+            order by f.next_try
+            limit 500
+            for update of f skip locked
+        ), tried as (
+            update freshet.failure f
+            set next_try = pg_catalog.clock_timestamp() + greatest(freshet.retry_pause(f.attempts), interval '1 minute')
+            from due
+            where f.sink_id = due.sink_id and f.target = due.target and f.key = due.key
+            returning f.sink_id, f.tuple
+        )
+        select t.sink_id, pg_catalog.jsonb_agg(distinct pg_catalog.to_jsonb(t.tuple)) as tuples
+        from tried t
+        group by t.sink_id
+    loop
+        begin
+            v_touched := v_touched + freshet.touch_keys(v_due.sink_id, v_due.tuples);
+        exception
+            -- A key column that was retyped may not take the text any more. One sink must not
+            -- keep the others from being tried.
+            when data_exception or syntax_error_or_access_rule_violation then
+                raise warning 'failing entries of sink % cannot be tried again: %', v_due.sink_id, sqlerrm;
+        end;
+    end loop;
+    return v_touched;
+end
+$$;
+
+revoke all on function freshet.retry_failures(text[]) from public;
+
+-- How long an entry waits that has failed so many times: a second, doubling, ten minutes at
+-- most, a quarter more or less so that those that failed together are not tried together.
+create or replace function freshet.retry_pause(attempts integer)
+returns interval
+language sql
+volatile
+set search_path = ''
+as $$
+    select least(600, pg_catalog.power(2, least(attempts, 20) - 1)) * (0.75 + pg_catalog.random() / 2) * interval '1 second'
+$$;
+
+revoke all on function freshet.retry_pause(integer) from public;
 
 -- Wakes whoever sleeps on a source, at commit. A sleeper holds the lock, so a
 -- busy database never pays for a notification; see the trigger in make_capture.
@@ -3999,6 +4159,21 @@ end
 $$;
 
 revoke all on function freshet.stamp_lease(bigint, bigint, integer) from public;
+
+-- Stops a sink because too many of its entries fail. Its cursors stay where they are.
+create or replace function freshet.stop_failing(sink integer, reason text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    update freshet.sink s
+    set state = 'failing', failing = reason, revision = s.revision + 1
+    where s.id = stop_failing.sink and s.state = 'active';
+end
+$$;
+
+revoke all on function freshet.stop_failing(integer, text) from public;
 
 -- Has a worker look for entries of a sink that have no row any more, and remove them.
 create or replace function freshet.sweep(sink text)
@@ -4384,7 +4559,7 @@ revoke all on function freshet.validate_intent(bigint, boolean) from public;
 
 -- The public views. Dropped and made again whole by every migration: a view's
 -- columns cannot be replaced in place.
-drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes;
+drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes;
 
 create view freshet.sinks as
 select s.name as sink,
@@ -4421,7 +4596,7 @@ select s.name as sink,
            when s.state = 'dropping' then s.state
            when s.broken is not null or o.mend_error is not null then 'failing'
            when l.lapsed then 'lapsed'
-           when s.state = 'paused' then s.state
+           when s.state in ('paused', 'failing') then s.state
            when not exists (
                select from freshet.worker w
                where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
@@ -4439,6 +4614,7 @@ select s.name as sink,
        l.holder as worker,
        case when s.broken is not null then s.broken
            when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
+           when s.state = 'failing' then s.failing
            when l.blocked > 0 then pg_catalog.format(
            '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
            'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
@@ -4486,6 +4662,23 @@ group by b.id, s.name;
 
 comment on view freshet.backfills is 'Every backfill, running and past.';
 
+create view freshet.failures as
+select s.name as sink,
+       f.target,
+       f.key,
+       f.message as error,
+       f.code as sqlstate,
+       f.first_at as first_failed_at,
+       f.tried_at as last_tried_at,
+       f.attempts,
+       f.next_try as next_try_at
+from freshet.failure f
+join freshet.sink s on s.id = f.sink_id
+where s.state <> 'dropping';
+
+comment on view freshet.failures
+is 'Entries that are absent because making them raises an error. They are tried again; freshet.refresh does it at once.';
+
 create view freshet.capture_gaps as
 select o.schema_name || '.' || o.table_name as source, g.at, g.operation, g.code, g.message
 from freshet.capture_gap g
@@ -4512,7 +4705,7 @@ where s.state <> 'dropping';
 comment on view freshet.recent_changes
 is 'The newest thousand changes captured for each sink, and whether its lanes have passed them: then they are in Redis.';
 
-revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes from public;
+revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes from public;
 
 -- The transaction ids that are finished in `new` and were not in `old`, as closed
 -- ranges in ascending order. Running transactions are cut out, so that the rows a

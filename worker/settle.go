@@ -15,7 +15,7 @@ const settlePause = 100 * time.Millisecond
 
 // Settle waits until every lane of these targets has applied what was committed before
 // the call, and until no backfill, sweep or purge is left, together with what those
-// touched. Sinks that are paused or blocked are not waited for. Somebody has to work meanwhile.
+// touched. Sinks that are paused, failing or blocked are not waited for. Somebody has to work meanwhile.
 // When ctx ends first, its error says what is still behind.
 func Settle(ctx context.Context, db *pgxpool.Pool, targets []string) error {
 	for {
@@ -41,7 +41,7 @@ func settleOnce(ctx context.Context, db *pgxpool.Pool, targets []string) (worked
 				select l.id, s.name || ' (' || l.kind || ')' as what, l.kind = 'sync' as lane
 				from freshet.lease l
 				join freshet.sink s on s.id = l.sink_id
-				where l.target = any ($1) and l.finished_at is null and s.state <> 'paused' and (s.broken is null or s.state = 'dropping')
+				where l.target = any ($1) and l.finished_at is null and s.state not in ('paused', 'failing') and (s.broken is null or s.state = 'dropping')
 				  and (s.state = 'dropping' or not exists (
 				      select from freshet.lease b where b.sink_id = l.sink_id and b.target = l.target and (b.blocked > 0 or b.blocked_by is not null)))
 				  and (l.kind <> 'sync'

@@ -18,6 +18,7 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/doorbell"
+	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/health"
 	"github.com/freshet/freshet/internal/install"
 	"github.com/freshet/freshet/internal/jobs"
@@ -222,6 +223,7 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 		health.Loop{Name: "the look at the targets", Pulse: &probe.Turns},
 	)
 	parts.Go(func() { probe.Run(partsCtx) })
+	parts.Go(func() { failing.Retry(partsCtx, w.control, w.config.targetNames(), log) })
 
 	stop := make(chan struct{})
 	runner := &jobs.Runner{

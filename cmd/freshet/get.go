@@ -71,10 +71,13 @@ func (c *cli) show(ctx context.Context, db catalog.Querier, t *target.Target, re
 	if _, err := reader.Lookup(ctx, [][]string{tuple}, &e); err != nil {
 		return false, err
 	}
-	row, present := "", false
+	row, present, none := "", false, "none (no row, or the filter rejects it)"
 	if e.Len() > 0 {
 		value, ok := e.Value(0)
 		row, present = string(value), ok
+	}
+	for _, f := range e.Failures() {
+		none = fmt.Sprintf("fails, so it has no entry: %s (%s)", f.Message, f.Code)
 	}
 	entry, err := t.Shared().Get(ctx, key).Result()
 	exists := err == nil
@@ -87,7 +90,7 @@ func (c *cli) show(ctx context.Context, db catalog.Querier, t *target.Target, re
 	}
 
 	fmt.Fprintf(c.stdout, "%s on %s\n", key, t.Name)
-	fmt.Fprintf(c.stdout, "  row:    %s\n", or(present, row, "none (no row, or the filter rejects it)"))
+	fmt.Fprintf(c.stdout, "  row:    %s\n", or(present, row, none))
 	fmt.Fprintf(c.stdout, "  entry:  %s\n", or(exists, entry, "none"))
 	same := present == exists && row == entry
 	fmt.Fprintf(c.stdout, "  they are %s\n", or(same, "the same", "different"))

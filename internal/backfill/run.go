@@ -12,6 +12,7 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/durable"
+	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/metrics"
@@ -70,7 +71,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	r.held.Loaded(sink.Revision)
 	end, release := r.held.Until(stop)
 	defer release()
-	if sink.Paused || sink.Broken != "" {
+	if sink.Paused || sink.Failing || sink.Broken != "" {
 		select {
 		case <-end:
 			return false, nil
@@ -89,6 +90,11 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil {
 		return false, err
 	}
+	book, err := failing.Open(ctx, r.Control, r.held, r.Log)
+	if err != nil {
+		return false, err
+	}
+	reader.Suspect(book.Known)
 	incarnation, err := catalog.Incarnation(ctx, r.Control)
 	if err != nil {
 		return false, err
@@ -111,7 +117,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	w := &walk{pace: newPace(known.rate), r: r, reader: reader, writer: writer, own: own, inRedis: at, durable: durable.New(r.Control, incarnation), count: count}
+	w := &walk{pace: newPace(known.rate), r: r, reader: reader, writer: writer, book: book, own: own, inRedis: at, durable: durable.New(r.Control, incarnation), count: count}
 	return w.run(ctx, end, after)
 }
 
@@ -273,6 +279,7 @@ type walk struct {
 	r       *Range
 	reader  *source.Reader
 	writer  *fence.Writer
+	book    *failing.Book
 	own     fence.Fence
 	inRedis string
 	durable *durable.Waiter
@@ -395,13 +402,17 @@ func (w *walk) apply(ctx context.Context, c *chunk, landed bool) error {
 			return !changed
 		})
 	}
+	// Consequences first: an entry is removed only once it is sure to be tried again.
+	if err := w.book.Note(ctx, c.Rows, c.At, c.entries); err != nil {
+		return err
+	}
 	to := encode(c.Upper)
 	if err := w.writer.Write(ctx, w.own, w.inRedis, to, c.entries); err != nil {
 		return w.r.target.Explain(err, w.reader.Sink().Template.Pattern())
 	}
 	w.count.Rows(c.Rows)
 	w.inRedis = to
-	return nil
+	return w.book.Strike(ctx, c.At, c.entries, false)
 }
 
 // encode is a tuple as the cursor of a range's control key.

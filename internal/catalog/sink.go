@@ -40,6 +40,8 @@ type Sink struct {
 	RowSecurity bool
 	Filter      string
 	Paused      bool
+	// Failing: it was stopped because too many of its entries fail.
+	Failing     bool
 	Dropping    bool
 	KeepEntries bool
 	Shards      int
@@ -91,7 +93,7 @@ func LoadSinkNamed(ctx context.Context, db Querier, name string) (*Sink, error) 
 const sinkQuery = `
 select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
        coalesce(c.oid, 0)::bigint, coalesce(row_security_active(c.oid), false),
-       coalesce(s.filter, ''), s.state = 'paused', s.state = 'dropping', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
+       coalesce(s.filter, ''), s.state = 'paused', s.state = 'failing', s.state = 'dropping', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
        (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
         from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
        s.key_attnums, s.folded_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
@@ -154,7 +156,7 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 	)
 	err := db.QueryRow(ctx, sinkQuery+where, arg).Scan(
 		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity,
-		&s.Filter, &s.Paused, &s.Dropping, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
+		&s.Filter, &s.Paused, &s.Failing, &s.Dropping, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
 		&rawParts, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoSink

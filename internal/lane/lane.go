@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/metrics"
@@ -86,13 +87,35 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	l.held.Loaded(sink.Revision)
 	end, release := l.held.Until(stop)
 	defer release()
-	if sink.Paused || sink.Broken != "" && sink.Table != "" {
+	// Of the lanes of a sink that fails one tries whether it still does.
+	if sink.Paused || (sink.Failing && l.held.Part != "0") || (sink.Broken != "" && sink.Table != "") {
 		select {
 		case <-end:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	var (
+		reader *source.Reader
+		book   *failing.Book
+	)
+	// Of a table that is gone nothing is read.
+	if sink.Table != "" {
+		shard, err := strconv.Atoi(l.held.Part)
+		if err != nil {
+			return fmt.Errorf("shard %q: %w", l.held.Part, err)
+		}
+		if reader, err = source.NewShardReader(l.Read, sink, shard); err != nil {
+			return err
+		}
+		if sink.Failing {
+			return failing.Await(ctx, l.Control, reader, end)
+		}
+		if book, err = failing.Open(ctx, l.Control, l.held, l.Log); err != nil {
+			return err
+		}
+		reader.Suspect(book.Known)
 	}
 	incarnation, err := catalog.Incarnation(ctx, l.Control)
 	if err != nil {
@@ -120,15 +143,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	if sink.Table == "" {
 		return l.clear(ctx, sink, writer, own, start.String(), end)
 	}
-	shard, err := strconv.Atoi(l.held.Part)
-	if err != nil {
-		return fmt.Errorf("shard %q: %w", l.held.Part, err)
-	}
-	reader, err := source.NewShardReader(l.Read, sink, shard)
-	if err != nil {
-		return err
-	}
-	p := newPipe(l, reader, writer, own, start)
+	p := newPipe(l, reader, writer, book, own, start)
 	p.count = count
 	return p.run(ctx, end)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/doorbell"
 	"github.com/freshet/freshet/internal/durable"
+	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/source"
@@ -40,6 +41,7 @@ type pipe struct {
 	lane    *Lane
 	reader  *source.Reader
 	writer  *fence.Writer
+	book    *failing.Book
 	own     fence.Fence
 	durable *durable.Waiter
 	count   *metrics.Lane
@@ -68,9 +70,9 @@ type batch struct {
 	marker bool
 }
 
-func newPipe(l *Lane, r *source.Reader, w *fence.Writer, own fence.Fence, start cursor.Cursor) *pipe {
+func newPipe(l *Lane, r *source.Reader, w *fence.Writer, book *failing.Book, own fence.Fence, start cursor.Cursor) *pipe {
 	p := &pipe{
-		lane: l, reader: r, writer: w, own: own, start: start, inRedis: start.String(), at: start,
+		lane: l, reader: r, writer: w, book: book, own: own, start: start, inRedis: start.String(), at: start,
 		durable: durable.New(l.Control, own.Incarnation),
 		batches: make(chan *batch, depth-1),
 		free:    make(chan *source.Entries, depth),
@@ -257,6 +259,10 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 			return fmt.Errorf("request sweep: %w", err)
 		}
 	}
+	// Likewise: an entry is removed only once it is sure to be tried again.
+	if err := p.book.Note(ctx, b.entries.Len(), b.At, b.entries); err != nil {
+		return err
+	}
 	if err := p.durable.Wait(ctx, b.Insert, b.Flushed); err != nil {
 		return err
 	}
@@ -267,7 +273,8 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	p.count.Batch(b.entries.Len(), p.writer.Deleted())
 	p.inRedis, p.at = to, b.Next
 	p.lane.held.Progress(to, b.Next.Done.String(), b.asOf)
-	return nil
+	// Whatever is tried again comes as a touch, and a backfill may have noted it.
+	return p.book.Strike(ctx, b.At, b.entries, b.Touched)
 }
 
 // windowOf is the snapshot that the batch belongs to.

@@ -73,7 +73,8 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	return true, nil
 }
 
-// Absent returns the tuples whose entries should not be there.
+// Absent returns the tuples whose entries should not be there because there is no row. Those
+// whose rows fail are not among them: the lane that found that out has removed them.
 func Absent(ctx context.Context, reader *source.Reader, keys []string, tuples [][]string) ([][]string, error) {
 	var e source.Entries
 	if _, err := reader.Lookup(ctx, tuples, &e); err != nil {
@@ -81,7 +82,7 @@ func Absent(ctx context.Context, reader *source.Reader, keys []string, tuples []
 	}
 	present := make(map[string]bool, e.Len())
 	for i := range e.Len() {
-		if _, ok := e.Value(i); ok {
+		if _, ok := e.Value(i); ok || e.Failed(i) {
 			present[string(e.Key(i))] = true
 		}
 	}

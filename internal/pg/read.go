@@ -76,7 +76,8 @@ var pinning = Query{SQL: pins}
 // Read runs q in one round trip and calls row for each row with its values in binary
 // form, valid during the call only. Parameters are in text form, nil is null. After
 // an error the connection is closed: it may be inside a failed transaction, or hold
-// a plan from before the table was altered.
+// a plan from before the table was altered. Only a [DataError] leaves it as it was: whoever
+// looks for the row that raises one gets many of them.
 func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row func(values [][]byte) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -86,12 +87,18 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row
 	}
 	defer conn.Release()
 	defer func() {
-		if err != nil {
-			observed(conn.Conn(), err)
-			closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-			defer cancel()
-			_ = conn.Conn().Close(closeCtx)
+		if err == nil {
+			return
 		}
+		observed(conn.Conn(), err)
+		if IsData(err) {
+			if _, rollbackErr := conn.Conn().PgConn().Exec(ctx, "rollback").ReadAll(); rollbackErr == nil {
+				return
+			}
+		}
+		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		_ = conn.Conn().Close(closeCtx)
 	}()
 
 	if err := prepare(ctx, conn.Conn(), q); err != nil {
@@ -154,7 +161,7 @@ func results(pipe *pgconn.Pipeline, row func([][]byte) error) error {
 	for i := range 4 {
 		result, err := pipe.GetResults()
 		if err != nil {
-			return err
+			return raised(i, err)
 		}
 		reader, ok := result.(*pgconn.ResultReader)
 		if !ok {
@@ -169,8 +176,17 @@ func results(pipe *pgconn.Pipeline, row func([][]byte) error) error {
 			}
 		}
 		if _, err := reader.Close(); err != nil {
-			return err
+			return raised(i, err)
 		}
 	}
 	return nil
+}
+
+// raised is an error of the nth statement.
+func raised(n int, err error) error {
+	var pgErr *pgconn.PgError
+	if n == 2 && errors.As(err, &pgErr) && ofData(pgErr.Code) {
+		return &DataError{pgErr}
+	}
+	return err
 }

@@ -3,18 +3,22 @@ package source
 // Entries are rendered entries in one arena: keys with a value to set, and keys
 // that must be absent. Reset keeps the memory for the next batch.
 type Entries struct {
-	arena []byte
-	items []item
+	arena    []byte
+	items    []item
+	failures []Failure
 }
 
 type item struct {
 	key, value, end int
 	present         bool
+	// failed is the place of its failure, counted from 1; 0 if there is none.
+	failed int
 }
 
 // Reset empties e and keeps its memory.
 func (e *Entries) Reset() {
-	e.arena, e.items = e.arena[:0], e.items[:0]
+	clear(e.failures)
+	e.arena, e.items, e.failures = e.arena[:0], e.items[:0], e.failures[:0]
 }
 
 // Len is the number of entries.

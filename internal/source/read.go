@@ -39,6 +39,8 @@ type Batch struct {
 	CaughtUp bool
 	// Truncated: the source was truncated in this batch.
 	Truncated bool
+	// Touched: some of the changes are touches of Freshet's own.
+	Touched bool
 }
 
 // ErrBelowFloor is returned when changes after the cursor are gone from the change table.
@@ -48,9 +50,33 @@ var ErrBelowFloor = errors.New("the change table no longer goes back to the curs
 // state of the tuples they touched into e.
 func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
 	var (
-		b     Batch
+		begin = e.mark()
 		tuple = r.newTuple()
-		seen  bool
+	)
+	b, err := r.claimWith(ctx, r.claim, c, limit, func(values [][]byte) error {
+		return r.appendRow(e, r.changeParts, values, tuple)
+	})
+	if !pg.IsData(err) {
+		return b, err
+	}
+	e.rewind(begin)
+	var touched []named
+	b, err = r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte) error {
+		return r.appendNamed(&touched, r.changeParts, values[1:], tuple)
+	})
+	if err == nil {
+		err = r.isolate(ctx, &b.Meta, touched, e)
+	}
+	if err != nil {
+		return Batch{}, err
+	}
+	return b, nil
+}
+
+func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, limit int, row func(values [][]byte) error) (Batch, error) {
+	var (
+		b    Batch
+		seen bool
 	)
 	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(limit), 10)}
 	if c.Window != nil {
@@ -58,13 +84,13 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 		params[2] = strconv.AppendUint(nil, c.Xid, 10)
 		params[3] = strconv.AppendInt(nil, c.ID, 10)
 	}
-	err := pg.Read(ctx, r.pool, r.claim, params, func(values [][]byte) error {
+	err := pg.Read(ctx, r.pool, q, params, func(values [][]byte) error {
 		if values[0] == nil {
-			return r.appendRow(e, r.changeParts, values[1:], tuple)
+			return row(values[1:])
 		}
 		seen = true
-		fields := strings.SplitN(string(values[0]), "|", 7)
-		if len(fields) != 7 {
+		fields := strings.SplitN(string(values[0]), "|", 8)
+		if len(fields) != 8 {
 			return fmt.Errorf("claim says %q", values[0])
 		}
 		window, err := cursor.ParseSnapshot(fields[0])
@@ -77,17 +103,17 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 		if err := errors.Join(err1, err2, err3); err != nil {
 			return fmt.Errorf("claim says %q: %w", values[0], err)
 		}
-		b.Changes, b.Truncated = changes, fields[4] != "0"
+		b.Changes, b.Truncated, b.Touched = changes, fields[4] != "0", fields[5] != "0"
 		b.CaughtUp = changes < limit
 		if b.CaughtUp {
 			b.Next = cursor.Finished(window)
 		} else {
 			b.Next = c.At(window, xid, id)
 		}
-		if b.Meta, err = parseMeta(fields[6]); err != nil {
+		if b.Meta, err = parseMeta(fields[7]); err != nil {
 			return err
 		}
-		floor, err := cursor.ParseSnapshot(fields[5])
+		floor, err := cursor.ParseSnapshot(fields[6])
 		if err == nil && !c.Done.Covers(floor) {
 			err = ErrBelowFloor
 		}
@@ -119,7 +145,7 @@ func (r *Reader) Chunk(ctx context.Context, after []string, limit int, e *Entrie
 	if after != nil {
 		params[0] = arrayLiteral(after)
 	}
-	return r.rows(ctx, r.chunk, params, e)
+	return r.rows(ctx, r.chunk, r.bareChunk, params, e)
 }
 
 // Sample reads about limit rows from all over the source and renders those that pass
@@ -134,11 +160,36 @@ func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, erro
 	// A little more than asked for, so that the limit decides and not chance.
 	percent := min(100, 120*float64(limit)/float64(max(rows, 1)))
 	params := [][]byte{strconv.AppendFloat(nil, percent, 'f', 6, 64), strconv.AppendInt(nil, int64(limit), 10)}
-	return r.rows(ctx, r.sample, params, e)
+	return r.rows(ctx, r.sample, r.bareSample, params, e)
 }
 
-// rows runs a statement that reads rows of the source.
-func (r *Reader) rows(ctx context.Context, q pg.Query, params [][]byte, e *Entries) (Chunk, error) {
+// rows runs a statement that reads rows of the source, or its bare twin and looks the rows
+// up by their keys where one of them raises an error. Snapshot is then that of the former:
+// what was touched since may have been read newer, and nothing older.
+func (r *Reader) rows(ctx context.Context, q, bare pg.Query, params [][]byte, e *Entries) (Chunk, error) {
+	begin := e.mark()
+	c, err := r.rowsWith(ctx, q, params, func(values, tuple [][]byte) error {
+		return r.appendRow(e, r.parts, values, tuple)
+	})
+	if pg.IsData(err) {
+		e.rewind(begin)
+		var read []named
+		c, err = r.rowsWith(ctx, bare, params, func(values, tuple [][]byte) error {
+			return r.appendNamed(&read, r.parts, values[1:], tuple)
+		})
+		if err == nil {
+			err = r.isolate(ctx, &c.Meta, read, e)
+		}
+	}
+	if err != nil {
+		return Chunk{}, err
+	}
+	// Which rows have no entry is the lanes' affair, unless it is for an error.
+	e.Keep(func(i int) bool { return e.items[i].present || e.items[i].failed > 0 })
+	return c, nil
+}
+
+func (r *Reader) rowsWith(ctx context.Context, q pg.Query, params [][]byte, row func(values, tuple [][]byte) error) (Chunk, error) {
 	var (
 		c     Chunk
 		tuple = r.newTuple()
@@ -162,15 +213,11 @@ func (r *Reader) rows(ctx context.Context, q pg.Query, params [][]byte, e *Entri
 			// unless the null is in the order columns, where nothing comes after it by comparison.
 			return r.renderOrder(keys, last)
 		}
-		before := len(e.items)
-		if err := r.appendRow(e, r.parts, values[1:], tuple); err != nil {
+		if err := row(values[1:], tuple); err != nil {
 			return err
 		}
 		for i := range tuple {
 			last[i] = append(last[i][:0], tuple[i]...)
-		}
-		if len(e.items) > before && !e.items[before].present {
-			e.arena, e.items = e.arena[:e.items[before].key], e.items[:before]
 		}
 		return nil
 	})
@@ -229,8 +276,24 @@ func (r *Reader) Touched(ctx context.Context, since cursor.Snapshot, lower, uppe
 
 // Lookup reads the present rows of these tuples, given in the order of the key
 // columns, and renders them into e: absent where there is no row that passes the
-// filter. Entries come in no particular order.
+// filter, or where making its entry raises an error. Entries come in no particular order.
 func (r *Reader) Lookup(ctx context.Context, tuples [][]string, e *Entries) (Meta, error) {
+	begin := e.mark()
+	meta, err := r.lookUp(ctx, tuples, e)
+	if !pg.IsData(err) {
+		return meta, err
+	}
+	e.rewind(begin)
+	all := make([]named, len(tuples))
+	for i, t := range tuples {
+		all[i] = r.name(t)
+	}
+	meta = Meta{}
+	return meta, r.isolate(ctx, &meta, all, e)
+}
+
+// lookUp is one statement, and fails if one of the tuples does.
+func (r *Reader) lookUp(ctx context.Context, tuples [][]string, e *Entries) (Meta, error) {
 	params := make([][]byte, len(r.parts))
 	column := make([]string, len(tuples))
 	for i := range r.parts {

@@ -25,6 +25,11 @@ type Reader struct {
 	changeParts []keyPart
 
 	claim, chunk, sample, touched, lookup pg.Query
+	// The same, but with the key columns only.
+	bareClaim, bareChunk, bareSample pg.Query
+
+	// suspected tells which keys are likely to fail; nil if nobody knows.
+	suspected func(key string) bool
 }
 
 // NewReader prepares the statements for a sink. The source must exist.
@@ -47,13 +52,17 @@ func NewShardReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int) (*Reader,
 	query := func(sql string) pg.Query {
 		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql}
 	}
-	r.claim = query(s.claim())
-	r.chunk = query(s.chunk())
-	r.sample = query(s.sample())
+	r.claim, r.bareClaim = query(s.claim(false)), query(s.claim(true))
+	r.chunk, r.bareChunk = query(s.chunk(false)), query(s.chunk(true))
+	r.sample, r.bareSample = query(s.sample(false)), query(s.sample(true))
 	r.touched = query(s.touched())
 	r.lookup = query(s.lookup())
 	return r, nil
 }
+
+// Suspect says which keys have failed before. They are looked at one by one where others
+// are looked at together. It must be called before r is used.
+func (r *Reader) Suspect(suspected func(key string) bool) { r.suspected = suspected }
 
 // Sink is the definition that r reads for.
 func (r *Reader) Sink() *catalog.Sink { return r.sink }
@@ -77,6 +86,12 @@ func (r *Reader) appendRow(e *Entries, parts []keyPart, values [][]byte, tuple [
 			e.arena = e.arena[:it.key]
 			return err
 		}
+	}
+	if size := len(e.arena) - it.value; size > MaxValue {
+		e.arena = e.arena[:it.key]
+		e.fail(r.sink.Template.Append(nil, tuple), copied(tuple), codeTooLarge,
+			fmt.Sprintf("the value has %d bytes, and an entry can have %d", size, MaxValue))
+		return nil
 	}
 	it.end, it.present = len(e.arena), present
 	e.items = append(e.items, it)
@@ -111,6 +126,15 @@ func texts(tuple [][]byte, positions []int) []string {
 	out := make([]string, len(positions))
 	for i, p := range positions {
 		out[i] = string(tuple[p])
+	}
+	return out
+}
+
+// copied are the texts of a whole tuple.
+func copied(tuple [][]byte) []string {
+	out := make([]string, len(tuple))
+	for i, text := range tuple {
+		out[i] = string(text)
 	}
 	return out
 }

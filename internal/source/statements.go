@@ -155,11 +155,16 @@ func prefixed(list []string) string {
 
 // claim reads a batch: $1 the snapshot that is done, $2 the window or null, $3 and $4
 // the place inside it, $5 the limit. The first row is meta with the window, the
-// number of changes, the last one's place, whether a truncate is among them, and the floor
-// of the change table: asked for in the statement that reads it, for only that holds off
-// whoever empties a segment.
-func (s statements) claim() string {
+// number of changes, the last one's place, how many truncates and how many touches of
+// Freshet's own are among them, and the floor of the change table: asked for in the
+// statement that reads it, for only that holds off whoever empties a segment. A bare one
+// only lists the tuples.
+func (s statements) claim(bare bool) string {
 	n, width := len(s.r.parts), len(s.r.object.Select("x"))
+	present, looked := "freshet_t.freshet_present", s.looked(s.changeColumn)
+	if bare {
+		width, present, looked = 0, "null", ""
+	}
 	columns := s.each(", ", s.changeColumn)
 	terms := s.each(", ", func(i int) string { return s.term(i, s.changeColumn(i)) + " as " + s.changeColumn(i) })
 	rendered := s.each("", func(i int) string {
@@ -186,17 +191,17 @@ func (s statements) claim() string {
 )
 select freshet_w.win::text || '|' || (select count(*) from freshet_b)
    || '|' || coalesce((select xid || '|' || id from freshet_b order by xid desc, id desc limit 1), '0|0')
-   || '|' || (select count(*) from freshet_b where op = 't')
-   || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || freshet_w.meta as meta, null::boolean%[6]s
+   || '|' || (select count(*) filter (where op = 't') || '|' || count(*) filter (where op = 'r') from freshet_b)
+   || '|' || (select s.floor from freshet.source s where s.id = %[14]d) || '|' || freshet_w.meta as meta, null::boolean%[6]s
 from freshet_w
 union all
-select null, freshet_t.freshet_present%[7]s%[8]s
+select null, %[13]s%[7]s%[8]s
 from freshet_k %[9]s`,
 		columns, s.changes, rendered,
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
 		s.meta(), s.nulls(n+width),
-		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), s.looked(s.changeColumn),
-		terms, s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }), s.ours(), s.r.sink.SourceID)
+		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), looked,
+		terms, s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }), s.ours(), present, s.r.sink.SourceID)
 }
 
 // ours keeps the tuples of the reader's shard. Tuples are hashed as rendered: those that
@@ -244,14 +249,19 @@ func (s statements) bounds(param string) string {
 }
 
 // chunk reads rows in key order: $1 the tuple to go on after or null, $2 the limit.
-// Rows that the filter rejects come too, as not present: the limit is on rows read.
-func (s statements) chunk() string {
-	n, width := len(s.r.parts), len(s.r.object.Select("x"))
+// Rows that the filter rejects come too, as not present: the limit is on rows read. A bare
+// one has neither filter nor values.
+func (s statements) chunk(bare bool) string {
+	filter, values := s.filter, s.r.object.Select(s.alias)
+	if bare {
+		filter, values = "null::boolean", nil
+	}
+	n, width := len(s.r.parts), len(values)
 	own := func(i int) string { return s.alias + "." + s.quoted(s.r.sink.KeyColumns[i].Name) }
 	branch := func(where string) string {
 		return fmt.Sprintf(`(select null, %[1]s%[2]s%[3]s
 from (select * from %[4]s as %[5]s where %[6]s order by %[7]s limit $2::bigint) as %[5]s order by %[7]s)`,
-			s.filter, prefixed(s.keys(s.alias)), prefixed(s.r.object.Select(s.alias)),
+			filter, prefixed(s.keys(s.alias)), prefixed(values),
 			s.table, s.alias, where, s.order(own))
 	}
 	// Two branches of which one is empty, each with a plan that can seek: an OR would
@@ -266,12 +276,16 @@ union all
 }
 
 // sample reads about $1 percent of the rows, at most $2.
-func (s statements) sample() string {
-	n, width := len(s.r.parts), len(s.r.object.Select("x"))
+func (s statements) sample(bare bool) string {
+	filter, values := s.filter, s.r.object.Select(s.alias)
+	if bare {
+		filter, values = "null::boolean", nil
+	}
+	n, width := len(s.r.parts), len(values)
 	return fmt.Sprintf(`select %s as meta, null::boolean%s
 union all
 (select null, %s%s%s from %s as %s tablesample bernoulli ($1::float8) limit $2::bigint)`,
-		s.meta(), s.nulls(n+width), s.filter, prefixed(s.keys(s.alias)), prefixed(s.r.object.Select(s.alias)), s.table, s.alias)
+		s.meta(), s.nulls(n+width), filter, prefixed(s.keys(s.alias)), prefixed(values), s.table, s.alias)
 }
 
 // touched lists the tuples in ($2, $3] that transactions touched which snapshot $1

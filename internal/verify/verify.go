@@ -36,9 +36,10 @@ type Options struct {
 }
 
 // Result counts what was found. Entries are rows that should have an entry; the others
-// are among them, except for Orphaned.
+// are among them, except for Orphaned. Failing are rows that have none because making it
+// raises an error: an entry that is there all the same counts as orphaned.
 type Result struct {
-	Entries, Stale, Missing, Orphaned int
+	Entries, Stale, Missing, Orphaned, Failing int
 	// Lazy: an entry may be absent, for the sink was never warmed whole or its entries
 	// expire; so Missing is not counted.
 	Lazy bool
@@ -51,13 +52,17 @@ func (r Result) Clean() bool { return r.Stale == 0 && r.Missing == 0 && r.Orphan
 func (r Result) Add(o Result) Result {
 	return Result{
 		Entries: r.Entries + o.Entries, Stale: r.Stale + o.Stale, Missing: r.Missing + o.Missing,
-		Orphaned: r.Orphaned + o.Orphaned, Lazy: r.Lazy && o.Lazy,
+		Orphaned: r.Orphaned + o.Orphaned, Failing: r.Failing + o.Failing, Lazy: r.Lazy && o.Lazy,
 	}
 }
 
 // String is the last line of freshet verify.
 func (r Result) String() string {
-	return fmt.Sprintf("in step: %d entries, %d stale, %d missing, %d orphaned", r.Entries, r.Stale, r.Missing, r.Orphaned)
+	text := fmt.Sprintf("in step: %d entries, %d stale, %d missing, %d orphaned", r.Entries, r.Stale, r.Missing, r.Orphaned)
+	if r.Failing > 0 {
+		text += fmt.Sprintf(", %d failing", r.Failing)
+	}
+	return text
 }
 
 // Run compares one sink on one target.
@@ -130,7 +135,9 @@ func (v *verification) rows(ctx context.Context) error {
 }
 
 func (v *verification) compare(ctx context.Context, e *source.Entries) error {
-	v.result.Entries += e.Len()
+	failing := len(e.Failures())
+	v.result.Entries += e.Len() - failing
+	v.result.Failing += failing
 	for from := 0; from < e.Len(); from += chunkRows {
 		keys := make([]string, 0, chunkRows)
 		for i := from; i < min(from+chunkRows, e.Len()); i++ {
@@ -141,8 +148,8 @@ func (v *verification) compare(ctx context.Context, e *source.Entries) error {
 			return err
 		}
 		for i, key := range keys {
-			want, _ := e.Value(from + i)
-			if got := found[i]; got == nil || *got != string(want) {
+			want, present := e.Value(from + i)
+			if got := found[i]; (got != nil) != present || (present && *got != string(want)) {
 				if err := v.suspect(ctx, key); err != nil {
 					return err
 				}

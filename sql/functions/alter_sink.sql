@@ -69,6 +69,9 @@ begin
         max_lag = case when 'max_lag' = any (reset) then interval '24 hours' else coalesce(alter_sink.max_lag, s.max_lag) end,
         max_pending = case when 'max_pending' = any (reset) then null else coalesce(alter_sink.max_pending, s.max_pending) end,
         max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
+        -- Whoever changes a sink that fails wants it tried again.
+        state = case s.state when 'failing' then 'active' else s.state end,
+        failing = null,
         revision = s.revision + 1
     where s.id = v_sink.id
     returning * into v_sink;

@@ -9,8 +9,8 @@ declare
 begin
     perform freshet.check_owner(v_sink.id);
     update freshet.sink s
-    set state = 'paused', revision = s.revision + 1
-    where s.id = v_sink.id and s.state = 'active';
+    set state = 'paused', failing = null, revision = s.revision + 1
+    where s.id = v_sink.id and s.state in ('active', 'failing');
 end
 $$;
 

@@ -1,4 +1,4 @@
--- Lets a paused sink go on from where it stopped.
+-- Lets a sink that is paused or failing go on from where it stopped.
 create or replace function freshet.resume_sink(name text)
 returns void
 language plpgsql
@@ -9,11 +9,11 @@ declare
 begin
     perform freshet.check_owner(v_sink.id);
     update freshet.sink s
-    set state = 'active', revision = s.revision + 1
-    where s.id = v_sink.id and s.state = 'paused';
+    set state = 'active', failing = null, revision = s.revision + 1
+    where s.id = v_sink.id and s.state in ('paused', 'failing');
 end
 $$;
 
 comment on function freshet.resume_sink(text)
-is 'Lets a paused sink go on from where it stopped.';
+is 'Lets a sink that is paused or failing go on from where it stopped.';
 revoke all on function freshet.resume_sink(text) from public;

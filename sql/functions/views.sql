@@ -1,6 +1,6 @@
 -- The public views. Dropped and made again whole by every migration: a view's
 -- columns cannot be replaced in place.
-drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes;
+drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes;
 
 create view freshet.sinks as
 select s.name as sink,
@@ -37,7 +37,7 @@ select s.name as sink,
            when s.state = 'dropping' then s.state
            when s.broken is not null or o.mend_error is not null then 'failing'
            when l.lapsed then 'lapsed'
-           when s.state = 'paused' then s.state
+           when s.state in ('paused', 'failing') then s.state
            when not exists (
                select from freshet.worker w
                where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
@@ -55,6 +55,7 @@ select s.name as sink,
        l.holder as worker,
        case when s.broken is not null then s.broken
            when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
+           when s.state = 'failing' then s.failing
            when l.blocked > 0 then pg_catalog.format(
            '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
            'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
@@ -102,6 +103,23 @@ group by b.id, s.name;
 
 comment on view freshet.backfills is 'Every backfill, running and past.';
 
+create view freshet.failures as
+select s.name as sink,
+       f.target,
+       f.key,
+       f.message as error,
+       f.code as sqlstate,
+       f.first_at as first_failed_at,
+       f.tried_at as last_tried_at,
+       f.attempts,
+       f.next_try as next_try_at
+from freshet.failure f
+join freshet.sink s on s.id = f.sink_id
+where s.state <> 'dropping';
+
+comment on view freshet.failures
+is 'Entries that are absent because making them raises an error. They are tried again; freshet.refresh does it at once.';
+
 create view freshet.capture_gaps as
 select o.schema_name || '.' || o.table_name as source, g.at, g.operation, g.code, g.message
 from freshet.capture_gap g
@@ -128,4 +146,4 @@ where s.state <> 'dropping';
 comment on view freshet.recent_changes
 is 'The newest thousand changes captured for each sink, and whether its lanes have passed them: then they are in Redis.';
 
-revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.capture_gaps, freshet.recent_changes from public;
+revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes from public;

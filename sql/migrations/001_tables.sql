@@ -93,7 +93,9 @@ create table freshet.sink (
     max_pending       bigint,
     max_rate          integer,
     state             text not null default 'active'
-        constraint sink_state_is_known check (state in ('active', 'paused', 'dropping')),
+        constraint sink_state_is_known check (state in ('active', 'paused', 'failing', 'dropping')),
+    -- why the state is failing
+    failing           text,
     keep_entries      boolean not null default false,
     -- why nothing can be written for the sink, if so
     broken            text,
@@ -202,6 +204,27 @@ create table freshet.capture_gap (
     code       text not null,
     message    text not null
 );
+
+-- An entry that is absent from a target because making it raises an error. A row is here
+-- before the entry is removed, and goes after the entry that is right was written.
+create table freshet.failure (
+    sink_id    integer not null constraint failure_sink_fkey references freshet.sink (id) on delete cascade,
+    target     text not null,
+    key        text not null collate "C",
+    -- the key columns in the order of the sink's key_attnums
+    tuple      text[] not null,
+    code       text not null,
+    message    text not null,
+    -- when the row was read that raised the error: who read it later knows better
+    read_at    timestamptz not null,
+    first_at   timestamptz not null default clock_timestamp(),
+    tried_at   timestamptz not null default clock_timestamp(),
+    attempts   integer not null default 1,
+    next_try   timestamptz not null,
+    constraint failure_pkey primary key (sink_id, target, key)
+);
+
+create index failure_next_try_idx on freshet.failure (next_try);
 
 revoke all on all tables in schema freshet from public;
 revoke all on all sequences in schema freshet from public;

@@ -1,0 +1,125 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/freshet/freshet/internal/key"
+	"github.com/freshet/freshet/internal/pg"
+)
+
+// named is a tuple with the key that it renders to.
+type named struct {
+	key   string
+	texts []string
+}
+
+func (r *Reader) name(texts []string) named {
+	parts := make([][]byte, len(texts))
+	for i, text := range texts {
+		parts[i] = []byte(text)
+	}
+	return named{key: string(r.sink.Template.Append(nil, parts)), texts: texts}
+}
+
+// appendNamed appends the tuple of a row's key columns, if an entry can be written under
+// its key. The tuple's texts are left in tuple too.
+func (r *Reader) appendNamed(list *[]named, parts []keyPart, values, tuple [][]byte) error {
+	var rendered []byte
+	if err := r.appendKey(&rendered, parts, values, tuple); err != nil {
+		return err
+	}
+	if key.Writable(rendered) {
+		*list = append(*list, named{key: string(rendered), texts: copied(tuple)})
+	}
+	return nil
+}
+
+// isolate looks up tuples of which at least one raises an error, and appends the others'
+// entries to e and the failures of those that do. What it reads is read later than what
+// meta is of: meta then says how far the WAL has to be flushed for all of it.
+func (r *Reader) isolate(ctx context.Context, meta *Meta, all []named, e *Entries) error {
+	// With no tuple at all, no row is looked at. What fails even so is the statement, for
+	// instance a constant in the filter that is evaluated when the statement is planned.
+	if err := r.lookUpNamed(ctx, meta, nil, e); err != nil {
+		return err
+	}
+	var others []named
+	for _, n := range all {
+		if r.suspected == nil || !r.suspected(n.key) {
+			others = append(others, n)
+			continue
+		}
+		if err := r.split(ctx, meta, []named{n}, e); err != nil {
+			return err
+		}
+	}
+	return r.split(ctx, meta, others, e)
+}
+
+// split looks tuples up together, or, if one of them raises an error, each half by itself.
+func (r *Reader) split(ctx context.Context, meta *Meta, some []named, e *Entries) error {
+	if len(some) == 0 {
+		return nil
+	}
+	begin := e.mark()
+	err := r.lookUpNamed(ctx, meta, some, e)
+	var data *pg.DataError
+	if !errors.As(err, &data) {
+		return err
+	}
+	e.rewind(begin)
+	if len(some) == 1 {
+		e.fail([]byte(some[0].key), some[0].texts, data.Code, data.Message)
+		return nil
+	}
+	half := len(some) / 2
+	if err := r.split(ctx, meta, some[:half], e); err != nil {
+		return err
+	}
+	return r.split(ctx, meta, some[half:], e)
+}
+
+// lookUpNamed looks up tuples, of which each gets an entry in e, present or absent.
+func (r *Reader) lookUpNamed(ctx context.Context, meta *Meta, some []named, e *Entries) error {
+	tuples := make([][]string, len(some))
+	for i, n := range some {
+		tuples[i] = n.texts
+	}
+	begin := e.mark()
+	read, err := r.lookUp(ctx, tuples, e)
+	if err != nil {
+		return err
+	}
+	if err := meta.extend(read); err != nil {
+		return err
+	}
+	if len(e.items)-begin.items == len(some) {
+		return nil
+	}
+	// A tuple whose text is not what its type prints is no row's, and was not answered.
+	answered := make(map[string]bool, len(some))
+	for i := begin.items; i < len(e.items); i++ {
+		answered[string(e.Key(i))] = true
+	}
+	for _, n := range some {
+		if !answered[n.key] {
+			e.absent([]byte(n.key))
+		}
+	}
+	return nil
+}
+
+// extend makes m true of a later read as well. Snapshot and At stay those of the first.
+func (m *Meta) extend(later Meta) error {
+	if m.Incarnation == "" {
+		*m = later
+		return nil
+	}
+	if m.Incarnation != later.Incarnation {
+		return fmt.Errorf("Postgres crashed or was replaced between two reads of one batch (%s, %s)", m.Incarnation, later.Incarnation)
+	}
+	m.Insert, m.Flushed = max(m.Insert, later.Insert), max(m.Flushed, later.Flushed)
+	return nil
+}
