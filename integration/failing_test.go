@@ -380,7 +380,7 @@ func TestOtherErrorsAreTheBatchsAndNoEntrys(t *testing.T) {
 			t.Errorf("%s: %v fail", f.cause, got)
 		}
 		e.exec(f.mend)
-		e.settle()
+		e.mended()
 		e.inStep("measures:*", judgedPromise)
 	}
 }
