@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -9,7 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/failing"
+	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/servers/serverstest"
+	"github.com/freshet/freshet/internal/source"
 )
 
 // measures is a table whose sink cannot be made for rows with x = 7.
@@ -223,8 +228,7 @@ func TestFailureIsForgottenOnlyOnceTheEntryIsWritten(t *testing.T) {
 	resume := e.paused()
 	e.exec("update measures set x = 3 where id = 50")
 	e.await("the write is held", func() bool {
-		return strings.Contains(e.redis.Do(t.Context(), "client", "list").String(), "cmd=exec") ||
-			one[bool](e, "select coalesce(bool_and(lag > interval '2 seconds'), false) from freshet.status")
+		return strings.Contains(e.redis.ClientList(t.Context()).Val(), "flags=xb")
 	})
 	if got := e.failing(); len(got) != 1 || e.entry("measures:50") != "" {
 		t.Fatalf("%v fail, the entry is %q", got, e.entry("measures:50"))
@@ -269,6 +273,58 @@ func (e *env) unseen(sql string) {
 	e.exec(sql)
 	for _, trigger := range triggers {
 		e.exec("alter table measures enable always trigger " + trigger)
+	}
+}
+
+// Whoever read a row later knows better: a lane and a backfill, or two batches of which one
+// is read while the other is written.
+func TestOlderSuccessDoesNotForgetANewerFailure(t *testing.T) {
+	e := newEnv(t)
+	e.measure(10)
+	e.exec("update measures set x = 7 where id = 5")
+	ctx := t.Context()
+	sink, err := catalog.LoadSinkNamed(ctx, e.db, "measures")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := source.NewReader(e.db, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := &lease.Held{Lease: catalog.Lease{ID: one[int64](e, "select id from freshet.lease where kind = 'sync'"), Epoch: 1, SinkID: sink.ID, Target: "default"}}
+	book, err := failing.Open(ctx, e.db, held, e.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() (time.Time, *source.Entries) {
+		var entries source.Entries
+		meta, err := reader.Lookup(ctx, [][]string{{"4"}, {"5"}}, &entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return meta.At, &entries
+	}
+	at, bad := look()
+	if err := book.Note(ctx, bad.Len(), at, bad); err != nil {
+		t.Fatal(err)
+	}
+	e.exec("update measures set x = 1")
+	later, good := look()
+	for _, c := range []struct {
+		at   time.Time
+		want []string
+	}{{at.Add(-time.Microsecond), []string{"measures:5"}}, {later, nil}} {
+		if err := book.Strike(ctx, c.at, good, false); err != nil {
+			t.Fatal(err)
+		}
+		if got := e.failing(); !slices.Equal(got, c.want) {
+			t.Errorf("after an entry that was read at %v was written, %v fail; want %v", c.at, got, c.want)
+		}
+	}
+	// A lease that has passed on has no say.
+	held.Epoch++
+	if err := book.Note(ctx, bad.Len(), at, bad); !errors.Is(err, lease.ErrLost) {
+		t.Errorf("noted under another epoch: %v", err)
 	}
 }
 
