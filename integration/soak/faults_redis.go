@@ -83,12 +83,11 @@ func restartRedisFromOldDump(ctx context.Context, r *run, draw *rand.Rand) (stri
 	}
 	dir, err := r.directory(ctx)
 	if err == nil {
-		err = r.insistRedis(ctx, func(ctx context.Context, c *redis.Client) error {
-			if err := c.ConfigSet(ctx, "dbfilename", old).Err(); err != nil {
-				return err
-			}
-			return c.Save(ctx).Err()
-		})
+		err = r.insistRedis(ctx, func(ctx context.Context, c *redis.Client) error { return c.Save(ctx).Err() })
+	}
+	if err == nil {
+		// Out of the way of a restart with nothing.
+		err = os.Rename(filepath.Join(dir, dump), filepath.Join(dir, old))
 	}
 	release()
 	if err != nil {

@@ -38,7 +38,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	c := config{
 		length: time.Duration(*minutes * float64(time.Minute)), seed: rand.Uint64N(1_000_000_000), workers: *workers,
-		calm: 10 * time.Second, storm: 25 * time.Second, pause: 3 * time.Second, pgbench: true, keep: *keep, lines: stdout,
+		calm: 10 * time.Second, storm: 25 * time.Second, pause: 2 * time.Second, pgbench: true, keep: *keep, lines: stdout,
 	}
 	if *asJSON {
 		c.lines = stderr

@@ -27,6 +27,7 @@ func (r *run) open(ctx context.Context) (err error) {
 		prepared = "20"
 	}
 	quiet := slog.New(slog.DiscardHandler)
+	redis.SetLogger(silence{}) // servers that are away are no news here
 	r.postgres, err = servers.StartPostgres(ctx, servers.Options{Purpose: servers.Test, Log: quiet, Postgres: map[string]string{
 		"max_prepared_transactions": prepared, "deadlock_timeout": "50ms", "wal_writer_delay": "1s", "max_wal_size": "4GB",
 		"log_line_prefix": "%m [%p] %a ", "log_min_error_statement": "panic",
@@ -127,6 +128,10 @@ func pool(ctx context.Context, databaseURL, name string) (*pgxpool.Pool, error) 
 	}
 	return pgxpool.NewWithConfig(ctx, c)
 }
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
 
 // close ends everything that open began, in the reverse order.
 func (r *run) close() error {

@@ -77,7 +77,7 @@ func (r *run) linger(ctx context.Context, round uint64) {
 				return err
 			}
 			defer tx.Rollback(always)
-			if _, err := w.run.exec(always, w.conn, fmt.Sprintf("insert into events (kind, body) values (%d, 'late')", draw.IntN(5))); err != nil {
+			if _, err := w.run.exec(always, w.conn, fmt.Sprintf("insert into orders values (%d, date '2026-01-01' + %d, 7)", 100_000+draw.IntN(1_000_000_000), draw.IntN(90))); err != nil {
 				return err
 			}
 			hold(ctx, time.Duration(1000+draw.IntN(9000))*time.Millisecond)
