@@ -157,8 +157,8 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 
 	// The key names the last chunk that landed. If that is neither the open intent nor
 	// what was validated last, the target has lost what was written: begin again.
-	landed := known.open && was.Exists && was.Cursor == encode(known.upper)
-	lost := r.held.Stamped && !landed && (!was.Exists || was.Cursor != encode(known.position))
+	landed := known.open && was.Exists && was.Cursor == Position(known.upper)
+	lost := r.held.Stamped && !landed && (!was.Exists || was.Cursor != Position(known.position))
 
 	// Fence first: after this, nobody else can let an open intent land.
 	if !r.held.Stamped {
@@ -166,7 +166,7 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 			return nil, "", err
 		}
 		r.held.Stamped = true
-		was.Cursor = encode(nil)
+		was.Cursor = Position(nil)
 	}
 	if lost {
 		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
@@ -177,7 +177,7 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 		if err := r.restart(ctx); err != nil {
 			return nil, "", err
 		}
-		was.Cursor = encode(nil)
+		was.Cursor = Position(nil)
 	}
 	if err := w.Take(ctx, own, was.Cursor); err != nil {
 		return nil, "", fmt.Errorf("take control key: %w", err)
@@ -383,7 +383,7 @@ func (w *walk) apply(ctx context.Context, c *chunk, landed bool) error {
 			return !changed
 		})
 	}
-	to := encode(c.Upper)
+	to := Position(c.Upper)
 	if err := w.writer.Write(ctx, w.own, w.inRedis, to, c.entries); err != nil {
 		return fmt.Errorf("write to target %s: %w", w.r.target.Name, err)
 	}
@@ -391,8 +391,9 @@ func (w *walk) apply(ctx context.Context, c *chunk, landed bool) error {
 	return nil
 }
 
-// encode is a tuple as the cursor of a range's control key.
-func encode(tuple []string) string {
+// Position is a tuple as the cursor of a range's control key, where a finished range
+// leaves its last one.
+func Position(tuple []string) string {
 	if tuple == nil {
 		return "[]"
 	}
