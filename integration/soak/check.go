@@ -57,7 +57,10 @@ func (r *run) quiet(ctx context.Context, what string) error {
 	if found.right() {
 		return nil
 	}
-	r.fail(fmt.Sprintf("%s: %v\n\t%s\n\t%s", what, found, strings.Join(found.samples, "\n\t"), r.status(ctx)))
+	r.fail(fmt.Sprintf("%s: %v", what, found))
+	for _, s := range append(found.samples, r.status(ctx)) {
+		r.say("       %s", s)
+	}
 	// Was it late, or is it for ever?
 	hold(ctx, 15*time.Second)
 	if again, err := r.compare(ctx); err == nil {

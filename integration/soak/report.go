@@ -44,7 +44,7 @@ type report struct {
 }
 
 func newReport(c config) *report {
-	return &report{Seed: c.seed, Faults: make(map[string]int), Refused: make(map[string]int), began: time.Now(), lines: c.lines}
+	return &report{Seed: c.seed, Faults: make(map[string]int), Refused: make(map[string]int), Failures: []string{}, began: time.Now(), lines: c.lines}
 }
 
 // say prints a line with the time since the beginning.
