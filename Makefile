@@ -26,6 +26,14 @@ test-superuser: ## Run the integration tests with one superuser in place of owne
 race: ## Run all tests with the race detector
 	$(GO) test -count=1 -race -timeout 20m ./...
 
+# Of make soak. Without a seed one is drawn; it is printed either way.
+MINUTES ?= 10
+SEED ?=
+
+.PHONY: soak
+soak: ## Write and let faults strike for MINUTES (10) by SEED (random), and compare every entry
+	$(GO) run ./integration/soak -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
+
 .PHONY: build
 build: ## Build bin/freshet
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/freshet ./cmd/freshet

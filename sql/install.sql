@@ -235,7 +235,12 @@ create table freshet.backfill_range (
     intent_snapshot     pg_snapshot,
     intent_incarnation  text,
     intent_rows         bigint not null default 0,
-    finished_at         timestamptz
+    finished_at         timestamptz,
+    -- who finished it: a cursor in the target that sees this transaction was written after
+    -- everything that the range wrote, if it is of the same life of the database. Null once
+    -- a re-warm is to write it all again.
+    finished_xid        xid8,
+    finished_in         text
 );
 
 create index backfill_range_run_id_idx on freshet.backfill_range (run_id);
@@ -1914,9 +1919,12 @@ begin
     end if;
 
     if v_lease.kind = 'backfill' then
-        -- Sink first, then run, like request_rewarm and alter_sink.
-        perform from freshet.sink s where s.id = v_lease.sink_id for no key update;
-        update freshet.backfill_range r set finished_at = pg_catalog.clock_timestamp()
+        -- Sink first, then run, like request_rewarm and alter_sink. Lanes read the sink anew,
+        -- and soon write a cursor that sees this transaction.
+        update freshet.sink s set revision = s.revision + 1 where s.id = v_lease.sink_id;
+        update freshet.backfill_range r
+        set finished_at = pg_catalog.clock_timestamp(), finished_xid = pg_catalog.pg_current_xact_id(),
+            finished_in = freshet.incarnation()
         where r.lease_id = v_lease.id
         returning r.run_id into v_run;
         -- Two ranges that end at once must not each take the other for unfinished.
@@ -3785,6 +3793,11 @@ declare
 begin
     -- One at a time: two lanes of a sink lose their target together.
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
+    -- What earlier ones wrote is written again: nobody need ask any more whether it is there.
+    update freshet.backfill_range r
+    set finished_xid = null
+    from freshet.backfill_run b
+    where b.id = r.run_id and b.sink_id = request_rewarm.sink and r.finished_xid is not null;
     select b.id into v_run
     from freshet.backfill_run b
     where b.sink_id = request_rewarm.sink and b.state in ('queued', 'running')
@@ -3984,6 +3997,30 @@ as $$
 $$;
 
 revoke all on function freshet.retry_pause(integer) from public;
+
+-- Asks for a re-warm and a sweep because a target has lost what the range of this lease
+-- had written. Every lane of the sink finds that out; the first one asks.
+create or replace function freshet.rewarm_lost(lease bigint)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink  integer := (select l.sink_id from freshet.lease l where l.id = rewarm_lost.lease);
+begin
+    perform from freshet.sink s where s.id = v_sink for update;
+    if not exists (
+        select from freshet.backfill_range r where r.lease_id = rewarm_lost.lease and r.finished_xid is not null)
+    then
+        return false;
+    end if;
+    perform freshet.request_rewarm(v_sink);
+    perform freshet.request_sweep(v_sink, pg_catalog.pg_current_snapshot());
+    return true;
+end
+$$;
+
+revoke all on function freshet.rewarm_lost(bigint) from public;
 
 -- Wakes whoever sleeps on a source, at commit. A sleeper holds the lock, so a
 -- busy database never pays for a notification; see the trigger in make_capture.

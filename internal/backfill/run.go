@@ -174,8 +174,8 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 
 	// The key names the last chunk that landed. If that is neither the open intent nor
 	// what was validated last, the target has lost what was written: begin again.
-	landed := known.open && was.Exists && was.Cursor == encode(known.upper)
-	lost := r.held.Stamped && !landed && (!was.Exists || was.Cursor != encode(known.position))
+	landed := known.open && was.Exists && was.Cursor == Position(known.upper)
+	lost := r.held.Stamped && !landed && (!was.Exists || was.Cursor != Position(known.position))
 
 	// Fence first: after this, nobody else can let an open intent land.
 	if !r.held.Stamped {
@@ -183,7 +183,7 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 			return nil, "", err
 		}
 		r.held.Stamped = true
-		was.Cursor = encode(nil)
+		was.Cursor = Position(nil)
 	}
 	if lost {
 		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
@@ -194,7 +194,7 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 		if err := r.restart(ctx); err != nil {
 			return nil, "", err
 		}
-		was.Cursor = encode(nil)
+		was.Cursor = Position(nil)
 	}
 	if err := w.Take(ctx, own, was.Cursor); err != nil {
 		return nil, "", fmt.Errorf("take control key: %w", err)
@@ -406,7 +406,7 @@ func (w *walk) apply(ctx context.Context, c *chunk, landed bool) error {
 	if err := w.book.Note(ctx, c.Rows, c.At, c.entries); err != nil {
 		return err
 	}
-	to := encode(c.Upper)
+	to := Position(c.Upper)
 	if err := w.writer.Write(ctx, w.own, w.inRedis, to, c.entries); err != nil {
 		return w.r.target.Explain(err, w.reader.Sink().Template.Pattern())
 	}
@@ -415,8 +415,9 @@ func (w *walk) apply(ctx context.Context, c *chunk, landed bool) error {
 	return w.book.Strike(ctx, c.At, c.entries, false)
 }
 
-// encode is a tuple as the cursor of a range's control key.
-func encode(tuple []string) string {
+// Position is a tuple as the cursor of a range's control key, where a finished range
+// leaves its last one.
+func Position(tuple []string) string {
 	if tuple == nil {
 		return "[]"
 	}

@@ -301,9 +301,9 @@ func (w *Writer) settle(pipeErr error, r watched) error {
 	return nil
 }
 
-// Read queues the reading of a control key, for Parsed.
-func Read(ctx context.Context, pipe redis.Pipeliner, key string) *redis.SliceCmd {
-	return pipe.HMGet(ctx, key, fieldFence, fieldCursor)
+// Read reads a control key, or queues it where c is a pipeline, for Parsed.
+func Read(ctx context.Context, c redis.Cmdable, key string) *redis.SliceCmd {
+	return c.HMGet(ctx, key, fieldFence, fieldCursor)
 }
 
 // Parsed is what the reply to Read says.

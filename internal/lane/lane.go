@@ -28,6 +28,9 @@ type Lane struct {
 	probe  *Probe
 	target *target.Target
 	held   *lease.Held
+	// unconfirmed is the transaction that finished the latest backfill, until the cursor in
+	// the target sees it; 0: it does, or there is none.
+	unconfirmed uint64
 }
 
 // New makes the lane that a lease of kind sync is for.
@@ -175,7 +178,7 @@ func (l *Lane) clear(ctx context.Context, sink *catalog.Sink, w *fence.Writer, o
 
 // take makes the control key ours and returns the cursor to go on from.
 func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink *catalog.Sink) (cursor.Cursor, error) {
-	state := w.State()
+	state, was := w.State(), w.State()
 	// Asked after the key is watched: whoever takes the lease from here on touches it.
 	if err := catalog.Confirm(ctx, l.Control, l.held.ID, l.held.Epoch, l.held.Nonce, own.Definition); err != nil {
 		return cursor.Cursor{}, err
@@ -213,6 +216,9 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 		return cursor.Cursor{}, err
 	}
 	if start, err = l.aboveFloor(ctx, sink, start); err != nil {
+		return cursor.Cursor{}, err
+	}
+	if l.unconfirmed, err = l.backfilled(ctx, own, was, start); err != nil {
 		return cursor.Cursor{}, err
 	}
 	if err := w.Take(ctx, own, start.String()); err != nil {
@@ -290,6 +296,8 @@ func (l *Lane) stamp(ctx context.Context, definition int32) error {
 		l.held.Stamped = true
 		return nil
 	}
+	// A target that went back to before the key was written may have kept entries of an
+	// earlier sink, whose rows are gone: hence the sweep.
 	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
 	var (
 		copied string
@@ -297,7 +305,7 @@ func (l *Lane) stamp(ctx context.Context, definition int32) error {
 	)
 	err := l.Control.QueryRow(ctx, `
 		select l.cursor, not exists (select from freshet.backfill_run b where b.id = r)
-		from freshet.lease l, freshet.request_rewarm(l.sink_id) r
+		from freshet.lease l, freshet.request_rewarm(l.sink_id) r, freshet.request_sweep(l.sink_id, pg_current_snapshot())
 		where l.id = $1 and l.epoch = $2`, l.held.ID, l.held.Epoch).Scan(&copied, &made)
 	if err != nil {
 		return fmt.Errorf("request re-warm: %w", err)
@@ -327,6 +335,14 @@ func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence
 			return fmt.Errorf("raise epoch: %w", err)
 		}
 		return lease.ErrLost
+	}
+	if other.Definition < own.Definition && l.held.Stamped && !l.held.Recut {
+		// The key was of this definition before. In what it says now, other lanes may have
+		// had some of our tuples, and been further behind.
+		l.Log.Warn("the target went back to before the shards of a sink were changed; warming again", "sink", l.held.SinkID, "target", l.target.Name)
+		if _, err := l.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", l.held.SinkID); err != nil {
+			return fmt.Errorf("request re-warm: %w", err)
+		}
 	}
 	return l.recut(ctx, state)
 }

@@ -230,6 +230,9 @@ func (p *pipe) write(ctx context.Context) error {
 	for b := range p.batches {
 		if b.marker {
 			p.at = b.Next
+			if err := p.confirm(ctx); err != nil {
+				return err
+			}
 			p.lane.held.Progress(p.inRedis, b.Next.Done.String(), b.asOf)
 			p.idle <- struct{}{}
 			continue
@@ -275,6 +278,23 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	p.lane.held.Progress(to, b.Next.Done.String(), b.asOf)
 	// Whatever is tried again comes as a touch, and a backfill may have noted it.
 	return p.book.Strike(ctx, b.At, b.entries, b.Touched)
+}
+
+// confirm writes an idle lane's cursor down once it sees that a backfill is finished:
+// until then only the backfill's own control key tells a target that went back to before
+// it, and that one is not kept for long.
+func (p *pipe) confirm(ctx context.Context) error {
+	if p.lane.unconfirmed == 0 || !p.at.Done.Sees(p.lane.unconfirmed) {
+		return nil
+	}
+	if to := p.at.String(); to != p.inRedis {
+		if err := p.writer.Write(ctx, p.own, p.inRedis, to, nil); err != nil {
+			return fmt.Errorf("write to target %s: %w", p.lane.target.Name, err)
+		}
+		p.inRedis = to
+	}
+	p.lane.unconfirmed = 0
+	return nil
 }
 
 // windowOf is the snapshot that the batch belongs to.

@@ -23,9 +23,12 @@ begin
     end if;
 
     if v_lease.kind = 'backfill' then
-        -- Sink first, then run, like request_rewarm and alter_sink.
-        perform from freshet.sink s where s.id = v_lease.sink_id for no key update;
-        update freshet.backfill_range r set finished_at = pg_catalog.clock_timestamp()
+        -- Sink first, then run, like request_rewarm and alter_sink. Lanes read the sink anew,
+        -- and soon write a cursor that sees this transaction.
+        update freshet.sink s set revision = s.revision + 1 where s.id = v_lease.sink_id;
+        update freshet.backfill_range r
+        set finished_at = pg_catalog.clock_timestamp(), finished_xid = pg_catalog.pg_current_xact_id(),
+            finished_in = freshet.incarnation()
         where r.lease_id = v_lease.id
         returning r.run_id into v_run;
         -- Two ranges that end at once must not each take the other for unfinished.

@@ -11,6 +11,11 @@ declare
 begin
     -- One at a time: two lanes of a sink lose their target together.
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
+    -- What earlier ones wrote is written again: nobody need ask any more whether it is there.
+    update freshet.backfill_range r
+    set finished_xid = null
+    from freshet.backfill_run b
+    where b.id = r.run_id and b.sink_id = request_rewarm.sink and r.finished_xid is not null;
     select b.id into v_run
     from freshet.backfill_run b
     where b.sink_id = request_rewarm.sink and b.state in ('queued', 'running')

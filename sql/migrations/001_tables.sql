@@ -189,7 +189,12 @@ create table freshet.backfill_range (
     intent_snapshot     pg_snapshot,
     intent_incarnation  text,
     intent_rows         bigint not null default 0,
-    finished_at         timestamptz
+    finished_at         timestamptz,
+    -- who finished it: a cursor in the target that sees this transaction was written after
+    -- everything that the range wrote, if it is of the same life of the database. Null once
+    -- a re-warm is to write it all again.
+    finished_xid        xid8,
+    finished_in         text
 );
 
 create index backfill_range_run_id_idx on freshet.backfill_range (run_id);
