@@ -160,9 +160,10 @@ func TestTLSThatCannotWorkIsRefusedByName(t *testing.T) {
 		base, extra map[string]string
 		says        []string
 	}{
-		"unknown CA":           {encrypted, map[string]string{"FRESHET_REDIS_CERT": cert, "FRESHET_REDIS_KEY": key}, []string{"target default", "certificate"}},
-		"other CA":             {encrypted, map[string]string{"FRESHET_REDIS_CA": stranger.file, "FRESHET_REDIS_CERT": cert, "FRESHET_REDIS_KEY": key}, []string{"target default", "certificate"}},
-		"no client":            {encrypted, map[string]string{"FRESHET_REDIS_CA": ca.file}, []string{"target default", "certificate"}},
+		"unknown CA": {encrypted, map[string]string{"FRESHET_REDIS_CERT": cert, "FRESHET_REDIS_KEY": key}, []string{"target default", "certificate"}},
+		"other CA":   {encrypted, map[string]string{"FRESHET_REDIS_CA": stranger.file, "FRESHET_REDIS_CERT": cert, "FRESHET_REDIS_KEY": key}, []string{"target default", "certificate"}},
+		// With TLS 1.3 the server may say why, or only end the connection.
+		"no client":            {encrypted, map[string]string{"FRESHET_REDIS_CA": ca.file}, []string{"target default"}},
 		"no such file":         {encrypted, map[string]string{"FRESHET_REDIS_CA": missing}, []string{"FRESHET_REDIS_CA:", missing}},
 		"no such key":          {encrypted, map[string]string{"FRESHET_REDIS_CERT": cert, "FRESHET_REDIS_KEY": missing}, []string{"FRESHET_REDIS_KEY:", missing}},
 		"not PEM":              {encrypted, map[string]string{"FRESHET_REDIS_CA": key}, []string{"FRESHET_REDIS_CA:", "no certificate in PEM form"}},

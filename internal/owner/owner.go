@@ -157,8 +157,10 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	if twin != "" && !adopt {
 		return Obstacle{By: fmt.Sprintf("the same sink for the target %q, which is the same server,", twin)}, nil
 	}
-	if len(rivals) > 0 && !adopt {
-		return Obstacle{By: rivals[0].who}, nil
+	for _, r := range rivals {
+		if r.who != "" && !adopt {
+			return Obstacle{By: r.who}, nil
+		}
 	}
 	// What a sink has written before is its own, whoever forgot that it is.
 	if !wrote && !adopt {
@@ -216,7 +218,8 @@ func begunBefore(ctx context.Context, c task.Config, tx *redis.Tx, sink int32, p
 	return n > 0, err
 }
 
-// rival is another owner: its field, its owner key, and what to call it.
+// rival is another owner: its field, its owner key, and what to call it; nothing if it is
+// no more.
 type rival struct{ field, key, who string }
 
 // rivals are the other sinks that could write the same keys: those of other installations,
@@ -244,6 +247,15 @@ func rivals(ctx context.Context, c task.Config, sink int32, self owner, fields m
 		if overlap {
 			who := fmt.Sprintf("the sink %q of another installation (%s)", other.Sink, installation)
 			if installation == c.Installation {
+				// An old dump of the target remembers sinks that were dropped since.
+				var there bool
+				if err := c.Control.QueryRow(ctx, "select exists (select from freshet.sink where id = $1)", id).Scan(&there); err != nil {
+					return nil, fmt.Errorf("look for sink %d: %w", id, err)
+				}
+				if !there {
+					found = append(found, rival{field: name, key: fence.OwnerKey(installation, int32(id))})
+					continue
+				}
 				who = fmt.Sprintf("the sink %q, for which this server is the target %q,", other.Sink, other.Target)
 			}
 			found = append(found, rival{name, fence.OwnerKey(installation, int32(id)), who})

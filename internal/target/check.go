@@ -51,7 +51,7 @@ const probed = "freshet:probe"
 // arguments that change nothing: what writes is put into a transaction that never ends.
 var (
 	reading = [][]any{
-		{"watch", probed}, {"unwatch"}, {"hmget", probed, "f"}, {"hexists", probed, "f"}, {"hgetall", probed}, {"exists", probed},
+		{"watch", probed}, {"unwatch"}, {"hmget", probed, "f"}, {"hget", probed, "f"}, {"hgetall", probed}, {"exists", probed},
 		{"get", probed}, {"mget", probed}, {"pttl", probed}, {"scan", "0", "match", probed, "count", "1"},
 	}
 	writing = [][]any{
