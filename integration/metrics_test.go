@@ -237,7 +237,7 @@ func TestErrorsAreCountedByKind(t *testing.T) {
 	const shutDown = `freshet_postgres_errors_total{kind="57"}`
 	e.await("the end of a connection is counted", func() bool {
 		// Statements that are running get the error; there may be none at the moment.
-		if _, err := e.super.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = 'app_worker'"); err != nil {
+		if _, err := e.super.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'freshet%'"); err != nil {
 			t.Fatal(err)
 		}
 		s := e.scrape(w)

@@ -115,7 +115,7 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, lim
 		}
 		floor, err := cursor.ParseSnapshot(fields[6])
 		if err == nil && !c.Done.Covers(floor) {
-			err = ErrBelowFloor
+			err = fmt.Errorf("%w (cursor %s, floor %s)", ErrBelowFloor, c, floor)
 		}
 		return err
 	})
