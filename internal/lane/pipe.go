@@ -274,6 +274,7 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 		return p.lane.target.Explain(err, p.reader.Sink().Template.Pattern())
 	}
 	p.count.Batch(b.entries.Len(), p.writer.Deleted())
+	p.count.Failed(len(b.entries.Failures()))
 	p.inRedis, p.at = to, b.Next
 	p.lane.held.Progress(to, b.Next.Done.String(), b.asOf)
 	// Whatever is tried again comes as a touch, and a backfill may have noted it.
