@@ -317,3 +317,46 @@ func TestOnlyDefinedMetricsAreShown(t *testing.T) {
 		}
 	}
 }
+
+func TestFailedEntriesAreCounted(t *testing.T) {
+	e := newEnv(t)
+	e.exec(measures)
+	e.exec("insert into measures (id, x) select g, case when g <= 3 then 7 else 1 end from generate_series(1, 100) g")
+	e.exec(measuresSink)
+	w, _ := e.startWith(func(*worker.Config) {})
+	e.settle()
+	// What the backfill found, and then what the lane did; both are tried again and counted again.
+	e.awaitSeries(w, `freshet_entries_failed_total{shard="",sink="measures",target="default"}`, func(v float64, ok bool) bool { return ok && v == 3 })
+	e.exec("update measures set x = 7 where id between 4 and 10")
+	e.awaitSeries(w, `freshet_entries_failed_total{shard="0",sink="measures",target="default"}`, atLeast(7))
+	if kind := e.scrape(w)[`freshet_postgres_errors_total{kind="22"}`]; kind < 1 {
+		t.Errorf("divisions by zero counted as %v errors of class 22", kind)
+	}
+}
+
+func TestRewarmForWhatWasNotCapturedIsCounted(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	w, _ := e.startWith(func(*worker.Config) {})
+	e.settle()
+	e.exec("drop table freshet.changes_1 cascade")
+	e.exec("update users set name = 'missed'")
+	e.mended()
+	e.inStep("users:*", usersPromise)
+	// Each is counted under one cause: the lane may find out as well, that its changes are gone.
+	e.await("every re-warm is counted", func() bool {
+		counted := 0.0
+		for series, n := range e.scrape(w) {
+			if strings.HasPrefix(series, "freshet_rewarms_total{") {
+				t.Logf("%s %v", series, n)
+				counted += n
+			}
+		}
+		return counted == float64(e.rewarms())
+	})
+	e.awaitSeries(w, `freshet_rewarms_total{cause="capture",sink="users"}`, atLeast(1))
+	// The change tables are others now.
+	e.awaitSeries(w, `freshet_change_table_bytes{source="public.users"}`, atLeast(1))
+}

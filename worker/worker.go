@@ -215,7 +215,7 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 	keeper := w.keeper
 	parts.Go(func() { bell.Run(partsCtx) })
 	parts.Go(func() { keeper.Run(partsCtx) })
-	parts.Go(func() { upkeep.Run(pg.Patient(partsCtx), w.control, log) })
+	parts.Go(func() { upkeep.Run(pg.Patient(partsCtx), w.control, w.metrics, log) })
 	probe := lane.NewProbe()
 	w.monitor.Watch(
 		health.Loop{Name: "the heartbeat", Pulse: &keeper.Turns},

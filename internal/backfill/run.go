@@ -411,6 +411,7 @@ func (w *walk) apply(ctx context.Context, c *chunk, landed bool) error {
 		return w.r.target.Explain(err, w.reader.Sink().Template.Pattern())
 	}
 	w.count.Rows(c.Rows)
+	w.count.Failed(len(c.entries.Failures()))
 	w.inRedis = to
 	return w.book.Strike(ctx, c.At, c.entries, false)
 }

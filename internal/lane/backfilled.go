@@ -10,6 +10,7 @@ import (
 	"github.com/freshet/freshet/internal/backfill"
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/fence"
+	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/redefine"
 )
 
@@ -56,6 +57,7 @@ func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State,
 		return 0, fmt.Errorf("request re-warm: %w", err)
 	}
 	if asked {
+		l.Metrics.Rewarm(l.held.Sink, metrics.Lost)
 		l.Log.Warn("the target has lost what a backfill wrote; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
 	}
 	return 0, nil

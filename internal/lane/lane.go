@@ -340,8 +340,8 @@ func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence
 		// The key was of this definition before. In what it says now, other lanes may have
 		// had some of our tuples, and been further behind.
 		l.Log.Warn("the target went back to before the shards of a sink were changed; warming again", "sink", l.held.SinkID, "target", l.target.Name)
-		if _, err := l.Control.Exec(ctx, "select freshet.request_rewarm($1), freshet.request_sweep($1, pg_current_snapshot())", l.held.SinkID); err != nil {
-			return fmt.Errorf("request re-warm: %w", err)
+		if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Lost); err != nil {
+			return err
 		}
 	}
 	return l.recut(ctx, state)

@@ -28,7 +28,7 @@ func Definitions() []Definition {
 		{leasesHeld, gauge, []string{"kind"}, "Leases that this worker holds: lanes (sync), backfill ranges, sweeps and purges."},
 		{entriesWritten, counter, ofLane, "Entries that lanes have set."},
 		{entriesDeleted, counter, ofLane, "Entries that lanes have deleted, whether or not they were there."},
-		{entriesFailed, counter, ofLane, "Entries that could not be rendered or written and were removed instead."},
+		{entriesFailed, counter, ofLane, "Entries that failed and were removed instead, each time; without a shard where a backfill found them."},
 		{batches, counter, ofLane, "Batches that lanes have written."},
 		{fencedWrites, counter, ofTarget, "Writes that Redis refused because another writer has the fence."},
 		{backfillRows, counter, ofTarget, "Rows that backfills have read and written."},

@@ -20,6 +20,8 @@ const (
 	Restored Cause = "restored"
 	// Trimmed: the change table does not reach back to the cursor any more.
 	Trimmed Cause = "trimmed"
+	// Captured: changes may not have been captured, or the source changed its shape.
+	Captured Cause = "capture"
 	// Adopted: the keys were taken over from others.
 	Adopted Cause = "adopted"
 )
@@ -108,7 +110,7 @@ func (l *Lane) Fenced() {
 
 // Work counts what one session of a backfill, a sweep or a purge does.
 type Work struct {
-	rows, fenced prometheus.Counter
+	rows, failed, fenced prometheus.Counter
 }
 
 // Work resolves the counters of a sink on a target, once for each session.
@@ -117,7 +119,17 @@ func (m *Metrics) Work(sink, target string) *Work {
 		return nil
 	}
 	m.know(sink)
-	return &Work{rows: m.rows.WithLabelValues(sink, target), fenced: m.fenced.WithLabelValues(sink, target)}
+	return &Work{
+		rows: m.rows.WithLabelValues(sink, target), failed: m.failed.WithLabelValues(sink, target, ""),
+		fenced: m.fenced.WithLabelValues(sink, target),
+	}
+}
+
+// Failed counts entries that could not be rendered or written and were removed instead.
+func (w *Work) Failed(entries int) {
+	if w != nil {
+		w.failed.Add(float64(entries))
+	}
 }
 
 // Rows counts rows that a backfill has read and written.

@@ -108,6 +108,7 @@ func TestNothingIsCountedOnNil(t *testing.T) {
 	m.Lane("users", "default", "0").Failed(1)
 	m.Lane("users", "default", "0").Fenced()
 	m.Work("users", "default").Rows(1)
+	m.Work("users", "default").Failed(1)
 	m.Work("users", "default").Fenced()
 	m.Rewarm("users", metrics.Lost)
 	m.TookOver(1)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/metrics"
 )
 
 const (
@@ -19,12 +21,12 @@ const (
 )
 
 // Run looks until ctx ends.
-func Run(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
+func Run(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var failing bool
 	for n := 0; ; n++ {
-		err := look(ctx, pool, log, n%rotateEvery == 0)
+		err := look(ctx, pool, m, log, n%rotateEvery == 0)
 		if ctx.Err() != nil {
 			return
 		}
@@ -46,7 +48,7 @@ func Run(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 }
 
 // look does one round over all sources. What fails for one is no reason to leave the others.
-func look(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger, rotate bool) error {
+func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, rotate bool) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	rows, err := pool.Query(ctx, "select s.id, freshet.needs_mending(s.id) from freshet.source s where s.relid is not null order by s.id")
@@ -66,8 +68,11 @@ func look(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger, rotate bool
 	}
 	for _, s := range sources {
 		if s.mends {
-			var did *string
-			if mendErr := pool.QueryRow(ctx, "select freshet.mend($1)", s.id).Scan(&did); mendErr != nil {
+			did, rewarmed, mendErr := mend(ctx, pool, s.id)
+			for _, sink := range rewarmed {
+				m.Rewarm(sink, metrics.Captured)
+			}
+			if mendErr != nil {
 				err = fmt.Errorf("mend capture of source %d: %w", s.id, mendErr)
 			} else if did != nil {
 				log.Warn("capture was not as it should be", "source", s.id, "found", *did)
@@ -80,4 +85,21 @@ func look(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger, rotate bool
 		}
 	}
 	return err
+}
+
+// mend returns what was found, and the sinks that are warmed again because of it.
+func mend(ctx context.Context, pool *pgxpool.Pool, source int32) (did *string, rewarmed []string, err error) {
+	var batch pgx.Batch
+	batch.Queue("select freshet.mend($1)", source).QueryRow(func(row pgx.Row) error { return row.Scan(&did) })
+	// In the same transaction: what was asked for before is not counted again.
+	batch.Queue(`
+		select s.name from freshet.backfill_run b join freshet.sink s on s.id = b.sink_id
+		where s.source_id = $1 and b.reason = 'rewarm' and b.created_at >= transaction_timestamp()`, source).Query(func(rows pgx.Rows) error {
+		rewarmed, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err := pool.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, nil, err
+	}
+	return did, rewarmed, nil
 }
