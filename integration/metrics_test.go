@@ -72,8 +72,6 @@ func atLeast(least float64) func(float64, bool) bool {
 	return func(v float64, ok bool) bool { return ok && v >= least }
 }
 
-func missing(_ float64, ok bool) bool { return !ok }
-
 const usersLane = `{shard="0",sink="users",target="default"}`
 
 func TestCountersMoveByWhatWasDone(t *testing.T) {

@@ -2166,6 +2166,30 @@ $$;
 
 revoke all on function freshet.has_changes(integer, pg_snapshot) from public;
 
+-- Whether a segment of a change table has changes that a snapshot does not see. Volatile:
+-- what was committed before the segment was locked has to show.
+create or replace function freshet.has_unseen(source integer, segment integer, seen pg_snapshot)
+returns boolean
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_found  boolean;
+begin
+    execute pg_catalog.format(
+        'select exists (select from only freshet.%I c '
+        'where c.xid >= pg_catalog.pg_snapshot_xmin($1) and not pg_catalog.pg_visible_in_snapshot(c.xid, $1))',
+        'changes_' || source || '_' || segment)
+    into v_found
+    using seen;
+    return v_found;
+end
+$$;
+
+revoke all on function freshet.has_unseen(integer, integer, pg_snapshot) from public;
+
 -- What a worker says once a second, for all its leases in one statement: that it
 -- lives, how far each has come and what went wrong. Returns the leases that it still
 -- holds, each with its sink's revision; the others have a new owner.
@@ -2308,13 +2332,10 @@ create or replace function freshet.keep(source integer, task text, segment integ
 returns boolean
 language plpgsql
 set search_path = ''
-set enable_seqscan = off
-set jit = off
 as $$
 declare
     v_segment   freshet.segment;
     v_relation  text := 'freshet.changes_' || source || '_' || segment;
-    v_left      boolean;
 begin
     if task in ('capture', 'renew', 'rebuild', 'leaves') then
         -- With the change table locked, too, nobody reads it by a plan from before.
@@ -2363,11 +2384,7 @@ begin
         if v_segment.current_since is not null or v_segment.consumed is null then
             return false;
         end if;
-        execute pg_catalog.format(
-            'select exists (select from only %s c where c.xid >= pg_catalog.pg_snapshot_xmin($1) and not pg_catalog.pg_visible_in_snapshot(c.xid, $1))',
-            v_relation)
-        into v_left using v_segment.consumed;
-        if v_left then
+        if freshet.has_unseen(source, segment, v_segment.consumed) then
             update freshet.segment g set consumed_at = null, consumed = null
             where g.source_id = keep.source and g.number = keep.segment;
             return false;
@@ -4058,8 +4075,8 @@ declare
     v_spare    integer;
     v_passed   pg_snapshot;
     v_left     boolean;
-    v_done     boolean;
     v_noted    boolean := false;
+    v_now      jsonb;
 begin
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
         or pg_catalog.to_regclass('freshet.changes_' || source) is null
@@ -4122,8 +4139,9 @@ begin
 
     -- What rotation itself changes in the catalog is no damage.
     if v_noted then
-        update freshet.source s set fingerprint = s.fingerprint || pg_catalog.jsonb_build_object(
-            'function', freshet.fingerprint(s.id) -> 'function', 'changes', freshet.fingerprint(s.id) -> 'changes')
+        v_now := freshet.fingerprint(source);
+        update freshet.source s
+        set fingerprint = s.fingerprint || pg_catalog.jsonb_build_object('function', v_now -> 'function', 'changes', v_now -> 'changes')
         where s.id = rotate.source;
     end if;
 
@@ -4137,14 +4155,9 @@ begin
         if v_segment.consumed_at < pg_catalog.clock_timestamp() - v_set.retention
             and freshet.snapshot_covers(v_passed, v_segment.consumed)
         then
-            execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source)
-            into v_done using v_segment.number;
+            execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source) using v_segment.number;
         elsif v_segment.consumed is null or not freshet.snapshot_covers(v_passed, v_segment.consumed) then
-            execute pg_catalog.format(
-                'select exists (select from only freshet.%I c '
-                'where c.xid >= pg_catalog.pg_snapshot_xmin($1) and not pg_catalog.pg_visible_in_snapshot(c.xid, $1))',
-                'changes_' || source || '_' || v_segment.number)
-            into v_left using v_passed;
+            v_left := freshet.has_unseen(source, v_segment.number, v_passed);
             update freshet.segment g
             set consumed = case when not v_left then v_passed end,
                 consumed_at = case when not v_left then pg_catalog.clock_timestamp() end

@@ -72,12 +72,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	end, release := r.held.Until(stop)
 	defer release()
 	if sink.Paused || sink.Failing || sink.Broken != "" {
-		select {
-		case <-end:
-			return false, nil
-		case <-ctx.Done():
-			return false, ctx.Err()
-		}
+		return false, task.Ended(ctx, end)
 	}
 	// The lanes look at the target first.
 	if begun, err := r.awaitTurn(ctx, end); err != nil || !begun {
@@ -109,16 +104,15 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	writer.OnRefusal(count.Fenced)
 
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: r.held.Epoch, Nonce: r.held.Nonce}
-	after, at, err := r.resume(ctx, writer, own)
+	from, err := r.resume(ctx, writer, own)
 	if err != nil {
 		return false, err
 	}
-	known, err := r.known(ctx)
-	if err != nil {
-		return false, err
+	w := &walk{
+		r: r, reader: reader, writer: writer, book: book, own: own, inRedis: from.inRedis,
+		durable: durable.New(r.Control, incarnation), pace: newPace(from.rate), count: count,
 	}
-	w := &walk{pace: newPace(known.rate), r: r, reader: reader, writer: writer, book: book, own: own, inRedis: at, durable: durable.New(r.Control, incarnation), count: count}
-	return w.run(ctx, end, after)
+	return w.run(ctx, end, from.after)
 }
 
 // turnPause is how often a range looks whether it is its turn.
@@ -146,30 +140,30 @@ func (r *Range) awaitTurn(ctx context.Context, end <-chan struct{}) (bool, error
 		if begun {
 			return true, nil
 		}
-		timer := time.NewTimer(turnPause)
-		select {
-		case <-timer.C:
-		case <-end:
-			timer.Stop()
-			return false, nil
-		case <-ctx.Done():
-			timer.Stop()
-			return false, ctx.Err()
+		if waited, err := task.Pause(ctx, end, turnPause); !waited {
+			return false, err
 		}
 	}
 }
 
-// resume makes the control key ours, closes what an earlier holder left open, and
-// returns the tuple to go on after and the cursor in Redis.
-func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([]string, string, error) {
+// beginning is where and how a session goes on.
+type beginning struct {
+	// after is the tuple to go on after, inRedis the cursor that the control key holds.
+	after   []string
+	inRedis string
+	rate    float64
+}
+
+// resume makes the control key ours and closes what an earlier holder left open.
+func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (beginning, error) {
 	was := w.State()
 	// Asked after the key is watched: whoever takes the lease from here on touches it.
 	if err := catalog.Confirm(ctx, r.Control, r.held.ID, r.held.Epoch, r.held.Nonce, own.Definition); err != nil {
-		return nil, "", err
+		return beginning{}, err
 	}
 	known, err := r.known(ctx)
 	if err != nil {
-		return nil, "", err
+		return beginning{}, err
 	}
 
 	// The key names the last chunk that landed. If that is neither the open intent nor
@@ -180,7 +174,7 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 	// Fence first: after this, nobody else can let an open intent land.
 	if !r.held.Stamped {
 		if err := catalog.Stamp(ctx, r.Control, r.held.ID, r.held.Epoch, own.Definition); err != nil {
-			return nil, "", err
+			return beginning{}, err
 		}
 		r.held.Stamped = true
 		was.Cursor = Position(nil)
@@ -189,26 +183,28 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) ([
 		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
 		// What the open chunk wrote may be there all the same.
 		if err := r.step(ctx, true, nil, nil); err != nil {
-			return nil, "", err
+			return beginning{}, err
 		}
 		if err := r.restart(ctx); err != nil {
-			return nil, "", err
+			return beginning{}, err
 		}
 		was.Cursor = Position(nil)
 	}
 	if err := w.Take(ctx, own, was.Cursor); err != nil {
-		return nil, "", fmt.Errorf("take control key: %w", err)
+		return beginning{}, fmt.Errorf("take control key: %w", err)
 	}
+	from := beginning{inRedis: was.Cursor, rate: known.rate}
 	if lost {
-		return nil, was.Cursor, nil
+		return from, nil
 	}
 	if err := r.step(ctx, landed, nil, nil); err != nil {
-		return nil, "", err
+		return beginning{}, err
 	}
+	from.after = known.position
 	if landed {
-		return known.upper, was.Cursor, nil
+		from.after = known.upper
 	}
-	return known.position, was.Cursor, nil
+	return from, nil
 }
 
 func (r *Range) known(ctx context.Context) (state, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/source"
+	"github.com/freshet/freshet/internal/task"
 )
 
 const (
@@ -25,15 +26,8 @@ const (
 func Await(ctx context.Context, db *pgxpool.Pool, r *source.Reader, end <-chan struct{}) error {
 	pause := minProbe
 	for {
-		timer := time.NewTimer(pause*3/4 + rand.N(pause/2))
-		select {
-		case <-timer.C:
-		case <-end:
-			timer.Stop()
-			return nil
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if waited, err := task.Pause(ctx, end, pause*3/4+rand.N(pause/2)); !waited {
+			return err
 		}
 		mended, err := probe(ctx, db, r)
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/task"
 )
 
 const (
@@ -16,29 +18,8 @@ const (
 // Retry has failing entries on these targets touched when their time has come, until ctx
 // ends. The lane decides what becomes of them.
 func Retry(ctx context.Context, db *pgxpool.Pool, targets []string, log *slog.Logger) {
-	ticker := time.NewTicker(retryEvery)
-	defer ticker.Stop()
-	var failing bool
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		err := retry(ctx, db, targets)
-		if ctx.Err() != nil {
-			return
-		}
-		// One line when it begins and one when it is over.
-		if (err != nil) != failing {
-			failing = err != nil
-			if failing {
-				log.Warn("failing entries are not tried again", "err", err)
-			} else {
-				log.Info("failing entries are tried again")
-			}
-		}
-	}
+	task.Repeat(ctx, retryEvery, log, "failing entries are not tried again", "failing entries are tried again",
+		func(ctx context.Context) error { return retry(ctx, db, targets) })
 }
 
 func retry(ctx context.Context, db *pgxpool.Pool, targets []string) error {

@@ -92,12 +92,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	defer release()
 	// Of the lanes of a sink that fails one tries whether it still does.
 	if sink.Paused || (sink.Failing && l.held.Part != "0") || (sink.Broken != "" && sink.Table != "") {
-		select {
-		case <-end:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return task.Ended(ctx, end)
 	}
 	var (
 		reader *source.Reader
@@ -168,12 +163,7 @@ func (l *Lane) clear(ctx context.Context, sink *catalog.Sink, w *fence.Writer, o
 	if removed > 0 {
 		l.Log.Warn("the table of a sink is gone; its entries were removed", "sink", sink.Name, "target", l.target.Name, "entries", removed)
 	}
-	select {
-	case <-end:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return task.Ended(ctx, end)
 }
 
 // take makes the control key ours and returns the cursor to go on from.
@@ -192,10 +182,10 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	}
 	switch {
 	case !state.Exists, other.Incarnation == redefine.Lost:
-		// Consequences first: that the key is ours from now on, and what has to follow
-		// from its loss, are in Postgres before the key is written.
-		if err := l.stamp(ctx, own.Definition); err != nil {
-			return cursor.Cursor{}, err
+		if l.held.Stamped {
+			if err := l.lost(ctx); err != nil {
+				return cursor.Cursor{}, err
+			}
 		}
 		state.Cursor = l.held.Cursor
 	case other == own:
@@ -205,6 +195,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 			return cursor.Cursor{}, err
 		}
 	}
+	// Consequences first: that the key is ours from now on is in Postgres before it is written.
 	if !l.held.Stamped {
 		if err := catalog.Stamp(ctx, l.Control, l.held.ID, l.held.Epoch, own.Definition); err != nil {
 			return cursor.Cursor{}, err
@@ -273,48 +264,23 @@ func (l *Lane) awaitKeys(ctx context.Context, sink *catalog.Sink, end <-chan str
 		if found.By != "" {
 			pause = rivalPause
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-end:
-			timer.Stop()
-			return false, nil
-		case <-ctx.Done():
-			timer.Stop()
-			return false, ctx.Err()
+		if waited, err := task.Pause(ctx, end, pause); !waited {
+			return false, err
 		}
 	}
 }
 
-// stamp notes that the control key is about to be written. If it had been before, the
-// target has lost it, and likely the entries with it.
-func (l *Lane) stamp(ctx context.Context, definition int32) error {
-	if !l.held.Stamped {
-		if err := catalog.Stamp(ctx, l.Control, l.held.ID, l.held.Epoch, definition); err != nil {
-			return err
-		}
-		l.held.Stamped = true
-		return nil
-	}
-	// A target that went back to before the key was written may have kept entries of an
-	// earlier sink, whose rows are gone: hence the sweep.
+// lost asks for what has to follow when the target has lost the control key, and likely
+// the entries with it, before the key is made again. A target that went back to before the
+// key was written may have kept entries of an earlier sink, whose rows are gone: hence the
+// sweep.
+func (l *Lane) lost(ctx context.Context) error {
 	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
-	var (
-		copied string
-		made   bool
-	)
-	err := l.Control.QueryRow(ctx, `
-		select l.cursor, not exists (select from freshet.backfill_run b where b.id = r)
-		from freshet.lease l, freshet.request_rewarm(l.sink_id) r, freshet.request_sweep(l.sink_id, pg_current_snapshot())
-		where l.id = $1 and l.epoch = $2`, l.held.ID, l.held.Epoch).Scan(&copied, &made)
+	err := l.Control.QueryRow(ctx, "select cursor from freshet.lease where id = $1 and epoch = $2", l.held.ID, l.held.Epoch).Scan(&l.held.Cursor)
 	if err != nil {
-		return fmt.Errorf("request re-warm: %w", err)
+		return fmt.Errorf("read the copy of the cursor: %w", err)
 	}
-	if made {
-		l.Metrics.Rewarm(l.held.Sink, metrics.Lost)
-	}
-	l.held.Cursor = copied
-	return nil
+	return l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Lost)
 }
 
 // succeed judges a fence that is not ours: whether we may replace it, and with which
@@ -354,15 +320,11 @@ func (l *Lane) recut(ctx context.Context, state *fence.State) error {
 		return nil
 	}
 	if l.held.Stamped {
-		have, err := cursor.Parse(state.Cursor)
+		behind, err := redefine.Behind(*state, l.held.Cursor)
 		if err != nil {
 			return err
 		}
-		want, err := cursor.Parse(l.held.Cursor)
-		if err != nil {
-			return err
-		}
-		if !have.Done.Covers(want.Done) {
+		if behind {
 			l.Log.Warn("the target has lost writes while the shards of a sink were changed; warming again", "sink", l.held.SinkID)
 			if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Lost); err != nil {
 				return err

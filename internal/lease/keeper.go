@@ -15,6 +15,7 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/health"
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/task"
 )
 
 // ErrLost is the cause of a held lease's context when another worker has it.
@@ -155,36 +156,19 @@ func (k *Keeper) Give(h *Held) {
 // Run beats until ctx ends. The heart goes on while Postgres is away: leases are lost
 // only when Postgres says so.
 func (k *Keeper) Run(ctx context.Context) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	var failing bool
-	for {
+	task.Repeat(ctx, interval, k.log, "the heartbeat fails", "the heartbeat is back", func(ctx context.Context) error {
 		k.Turns.Beat()
 		err := k.Beat(ctx)
 		if err == nil {
 			err = k.takeOver(ctx)
 		}
-		if ctx.Err() != nil {
-			return
+		if ctx.Err() == nil {
+			k.mu.Lock()
+			k.err = err
+			k.mu.Unlock()
 		}
-		k.mu.Lock()
-		k.err = err
-		k.mu.Unlock()
-		// One line when it begins and one when it is over.
-		if (err != nil) != failing {
-			failing = err != nil
-			if failing {
-				k.log.Warn("the heartbeat fails", "err", err)
-			} else {
-				k.log.Info("the heartbeat is back")
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
+		return err
+	})
 }
 
 // Leave says that the worker is gone, once it holds nothing any more.

@@ -42,15 +42,8 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 		if passed {
 			break
 		}
-		timer := time.NewTimer(passPause)
-		select {
-		case <-timer.C:
-		case <-stop:
-			timer.Stop()
-			return false, nil
-		case <-ctx.Done():
-			timer.Stop()
-			return false, ctx.Err()
+		if waited, err := task.Pause(ctx, stop, passPause); !waited {
+			return false, err
 		}
 	}
 

@@ -88,12 +88,3 @@ func unconverted(ctx context.Context, conn *pgconn.PgConn) error {
 func oneLine(err error) error {
 	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
 }
-
-// Code is the SQLSTATE of err, or "" when it did not come from the server.
-func Code(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		return pgErr.Code
-	}
-	return ""
-}

@@ -95,7 +95,7 @@ func restamp(ctx context.Context, c task.Config, t *target.Target, sink *catalog
 	}
 	if l.kind == catalog.Retired {
 		// Nobody will take this key and see what the target has lost.
-		lost, err := behind(state, l.cursor)
+		lost, err := Behind(state, l.cursor)
 		if err != nil {
 			return err
 		}
@@ -114,9 +114,9 @@ func restamp(ctx context.Context, c task.Config, t *target.Target, sink *catalog
 	return nil
 }
 
-// behind reports whether a control key is missing, or has not come as far as Postgres'
+// Behind reports whether a control key is missing, or has not come as far as Postgres'
 // copy of its cursor.
-func behind(state fence.State, copied string) (bool, error) {
+func Behind(state fence.State, copied string) (bool, error) {
 	if !state.Exists {
 		return true, nil
 	}

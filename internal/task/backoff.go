@@ -32,14 +32,6 @@ func (b *Backoff) Wait(ctx context.Context, stop <-chan struct{}) bool {
 	d := b.next/2 + rand.N(b.next)
 	b.next = min(2*b.next, MaxBackoff)
 	b.tries++
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-stop:
-		return false
-	case <-ctx.Done():
-		return false
-	}
+	waited, _ := Pause(ctx, stop, d) // false says all that is asked
+	return waited
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/task"
 )
 
 const (
@@ -22,29 +23,13 @@ const (
 
 // Run looks until ctx ends.
 func Run(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	var failing bool
-	for n := 0; ; n++ {
-		err := look(ctx, pool, m, log, n%rotateEvery == 0)
-		if ctx.Err() != nil {
-			return
-		}
-		// One line when it begins and one when it is over.
-		if (err != nil) != failing {
-			failing = err != nil
-			if failing {
-				log.Warn("capture cannot be looked after", "err", err)
-			} else {
-				log.Info("capture is looked after again")
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
+	n := 0
+	task.Repeat(ctx, every, log, "capture cannot be looked after", "capture is looked after again",
+		func(ctx context.Context) error {
+			rotate := n%rotateEvery == 0
+			n++
+			return look(ctx, pool, m, log, rotate)
+		})
 }
 
 // look does one round over all sources. What fails for one is no reason to leave the others.

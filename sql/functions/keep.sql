@@ -10,13 +10,10 @@ create or replace function freshet.keep(source integer, task text, segment integ
 returns boolean
 language plpgsql
 set search_path = ''
-set enable_seqscan = off
-set jit = off
 as $$
 declare
     v_segment   freshet.segment;
     v_relation  text := 'freshet.changes_' || source || '_' || segment;
-    v_left      boolean;
 begin
     if task in ('capture', 'renew', 'rebuild', 'leaves') then
         -- With the change table locked, too, nobody reads it by a plan from before.
@@ -65,11 +62,7 @@ begin
         if v_segment.current_since is not null or v_segment.consumed is null then
             return false;
         end if;
-        execute pg_catalog.format(
-            'select exists (select from only %s c where c.xid >= pg_catalog.pg_snapshot_xmin($1) and not pg_catalog.pg_visible_in_snapshot(c.xid, $1))',
-            v_relation)
-        into v_left using v_segment.consumed;
-        if v_left then
+        if freshet.has_unseen(source, segment, v_segment.consumed) then
             update freshet.segment g set consumed_at = null, consumed = null
             where g.source_id = keep.source and g.number = keep.segment;
             return false;

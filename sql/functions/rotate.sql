@@ -15,8 +15,8 @@ declare
     v_spare    integer;
     v_passed   pg_snapshot;
     v_left     boolean;
-    v_done     boolean;
     v_noted    boolean := false;
+    v_now      jsonb;
 begin
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
         or pg_catalog.to_regclass('freshet.changes_' || source) is null
@@ -79,8 +79,9 @@ begin
 
     -- What rotation itself changes in the catalog is no damage.
     if v_noted then
-        update freshet.source s set fingerprint = s.fingerprint || pg_catalog.jsonb_build_object(
-            'function', freshet.fingerprint(s.id) -> 'function', 'changes', freshet.fingerprint(s.id) -> 'changes')
+        v_now := freshet.fingerprint(source);
+        update freshet.source s
+        set fingerprint = s.fingerprint || pg_catalog.jsonb_build_object('function', v_now -> 'function', 'changes', v_now -> 'changes')
         where s.id = rotate.source;
     end if;
 
@@ -94,14 +95,9 @@ begin
         if v_segment.consumed_at < pg_catalog.clock_timestamp() - v_set.retention
             and freshet.snapshot_covers(v_passed, v_segment.consumed)
         then
-            execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source)
-            into v_done using v_segment.number;
+            execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source) using v_segment.number;
         elsif v_segment.consumed is null or not freshet.snapshot_covers(v_passed, v_segment.consumed) then
-            execute pg_catalog.format(
-                'select exists (select from only freshet.%I c '
-                'where c.xid >= pg_catalog.pg_snapshot_xmin($1) and not pg_catalog.pg_visible_in_snapshot(c.xid, $1))',
-                'changes_' || source || '_' || v_segment.number)
-            into v_left using v_passed;
+            v_left := freshet.has_unseen(source, v_segment.number, v_passed);
             update freshet.segment g
             set consumed = case when not v_left then v_passed end,
                 consumed_at = case when not v_left then pg_catalog.clock_timestamp() end
