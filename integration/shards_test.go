@@ -367,6 +367,11 @@ func TestShardsChangeLongAfterTheyChanged(t *testing.T) {
 	if ttl("b1") <= 0 {
 		t.Errorf("the control key of a finished backfill has the time to live %v", ttl("b1"))
 	}
+	e.await("the lanes have written that the backfill was finished", func() bool {
+		return one[bool](e, `select bool_and(pg_visible_in_snapshot(r.finished_xid, split_part(c, ' ', 1)::pg_snapshot))
+			from freshet.backfill_range r, unnest(array[$1, $2]) c`,
+			e.redis.HGet(t.Context(), prefix+"0", "cursor").Val(), e.redis.HGet(t.Context(), prefix+"1", "cursor").Val())
+	})
 	e.redis.Del(t.Context(), prefix+"2", prefix+"3", prefix+"b1") // ten minutes pass
 	e.exec("select freshet.alter_sink('users', shards => 3)")
 	e.exec("update users set name = 'changed'")
