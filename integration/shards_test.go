@@ -446,3 +446,38 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 	done = waits("select freshet.finish_lease(id, epoch) from freshet.lease where kind = 'backfill'")
 	end(tx, done, "select from freshet.backfill_run for update nowait")
 }
+
+// The lanes of a new sink come to its target at the same time. One that has to begin twice
+// because another came in between has lost nothing.
+func TestLaneThatIsRefusedAtItsBeginningHasLostNothing(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table prices (id bigint primary key)")
+	e.exec("insert into prices select g from generate_series(1, 50) g")
+	e.exec("select freshet.create_sink('prices', 'prices', shards => 12)")
+	owner := fmt.Sprintf("freshet:%s:%d:owner", one[string](e, "select id from freshet.installation"), one[int](e, "select id from freshet.sink"))
+	touched := make(chan error, 1)
+	go func() {
+		// Whoever writes the owner key as it is breaks what lanes have watched.
+		var since time.Time
+		for since.IsZero() || time.Since(since) < 500*time.Millisecond {
+			done, err := e.redis.SetXX(t.Context(), owner, "prices", 0).Result()
+			if err != nil {
+				touched <- err
+				return
+			}
+			if done && since.IsZero() {
+				since = time.Now()
+			}
+		}
+		touched <- nil
+	}()
+	e.start()
+	if err := <-touched; err != nil {
+		t.Fatal(err)
+	}
+	e.settle()
+	e.inStep("prices:*", "select 'prices:' || id, to_jsonb(p)::text from prices p")
+	if n := e.rewarms(); n != 0 {
+		t.Errorf("%d re-warms, though nothing was lost", n)
+	}
+}
