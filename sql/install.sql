@@ -1470,6 +1470,7 @@ declare
     v_missing  text;
     v_lease    bigint;
     v_made     boolean := false;
+    v_altered  boolean := false;
 begin
     perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
@@ -1589,6 +1590,7 @@ begin
     select * into v_source from freshet.source s where s.relid = create_sink.source;
     if not found or not v_key <@ v_source.key_attnums then
         perform freshet.lock_source(source);
+        v_altered := v_source.fingerprint is not null and freshet.is_altered(v_source.id);
         insert into freshet.source as s (relid, schema_name, table_name, key_attnums, floor)
         select c.oid, n.nspname, c.relname, v_key, freshet.cursor_now()
         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -1623,9 +1625,10 @@ begin
         perform freshet.enqueue_lease(v_lease);
     end loop;
 
-    -- Only what changes from here on is to be noticed.
+    -- Only what changes from here on is to be noticed. What was altered before, and nobody
+    -- has looked after yet, other sinks of the source may have missed changes by.
     update freshet.source s set fingerprint = freshet.fingerprint(s.id)
-    where s.id = v_source.id and (v_made or s.fingerprint is null);
+    where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
 
     if backfill then
         perform freshet.request_backfill(v_sink, 'create');
@@ -2296,6 +2299,22 @@ as $$
 $$;
 
 revoke all on function freshet.incarnation() from public;
+
+-- Whether what capture of a source relies on is not as it was when that was last looked
+-- after, whoever altered it.
+create or replace function freshet.is_altered(source integer)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return (select s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id)
+            from freshet.source s where s.id = is_altered.source);
+end
+$$;
+
+revoke all on function freshet.is_altered(integer) from public;
 
 -- Whether two values of a column that are equal in SQL are always the same bytes
 -- when rendered. Not so for numeric (1.0 = 1.00), for floats (-0 = 0), citext,
@@ -3143,7 +3162,8 @@ $$;
 
 revoke all on function freshet.mend(integer) from public;
 
--- Whether capture of a source is not what it was when it was last looked after.
+-- Whether capture of a source is to be mended now: something is missing or altered, and it
+-- is not the pause after an attempt.
 create or replace function freshet.needs_mending(source integer)
 returns boolean
 language plpgsql
@@ -3153,7 +3173,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
-            or s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id))
+            or freshet.is_altered(s.id))
     from freshet.source s
     where s.id = needs_mending.source);
 end
@@ -4080,8 +4100,10 @@ declare
 begin
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
         or pg_catalog.to_regclass('freshet.changes_' || source) is null
-        -- What is damaged is mended first, and not covered up.
+        -- What is damaged is mended first, and not covered up: also in the pause before
+        -- that, for what rotation notes of the catalog would then be the damage.
         or freshet.needs_mending(source)
+        or freshet.is_altered(source)
     then
         return;
     end if;
