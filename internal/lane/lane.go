@@ -389,9 +389,14 @@ func (l *Lane) aboveFloor(ctx context.Context, sink *catalog.Sink, c cursor.Curs
 	if c.Done.Covers(floor) {
 		return c, nil
 	}
-	l.Log.Warn("the cursor is older than the change table; warming again", "sink", sink.Name, "target", l.target.Name)
-	if err := l.Rewarm(ctx, sink.ID, sink.Name, metrics.Trimmed); err != nil {
-		return c, err
+	var asked bool
+	err = l.Control.QueryRow(ctx, "select freshet.rewarm_trimmed($1, $2::text::pg_snapshot)", sink.ID, text).Scan(&asked)
+	if err != nil {
+		return c, fmt.Errorf("request re-warm: %w", err)
+	}
+	if asked {
+		l.Metrics.Rewarm(sink.Name, metrics.Trimmed)
+		l.Log.Warn("the cursor is older than the change table; warming again", "sink", sink.Name, "target", l.target.Name)
 	}
 	return cursor.Finished(floor), nil
 }

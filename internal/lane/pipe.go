@@ -58,7 +58,8 @@ type pipe struct {
 	idle chan struct{}
 	// disturbed is told by the probe.
 	disturbed chan struct{}
-	// windowAt is when the snapshot of the window that is being walked was taken.
+	// windowAt is when the snapshot of the window that is being walked was taken; zero if
+	// that was before this session.
 	windowAt time.Time
 }
 
@@ -138,8 +139,9 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		}
 		at = b.Next
 		// Everything up to the window's snapshot is applied with its last batch, not before.
+		// Of a window that an earlier session began nobody knows the moment any more.
 		var asOf *time.Time
-		if b.CaughtUp {
+		if b.CaughtUp && !p.windowAt.IsZero() {
 			moment := p.windowAt
 			asOf = &moment
 		}
