@@ -20,6 +20,11 @@ func (r *run) anyCapture(ctx context.Context, draw *rand.Rand) (*captured, func(
 	list := r.sinks()
 	s := list[draw.IntN(len(list))]
 	release := r.alone("capture of " + s.table())
+	if s.fixed {
+		// Maybe its columns are just being changed.
+		capture, form := release, r.alone("sink "+s.name)
+		release = func() { form(); capture() }
+	}
 	var c captured
 	err := r.ask(ctx, `
 		select o.id, o.segment, o.relid::regclass::text

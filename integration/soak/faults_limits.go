@@ -10,34 +10,47 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// lapseSink pauses a sink until its backlog is let go, or for a while if nobody writes
-// enough for that.
+// backlogs are sources that a statement can make many changes of, with one of their sinks.
+var backlogs = []struct{ sink, statement string }{
+	{"people", "update people set visits = visits + 1"},
+	{"members", "update people set visits = visits + 1"},
+	{"open_orders", "update orders set total = total + 1"},
+	{"prices", "update prices set price = price + 1"},
+	{"events", "update events set body = body || '.' where length(body) < 50"},
+	{"shapes", "update shapes set n = n + 1"},
+	{"catalogue", "update catalogue set n = n + 1"},
+}
+
+// lapseSink pauses a sink until its backlog is let go.
 func lapseSink(ctx context.Context, r *run, draw *rand.Rand) (string, error) {
-	s, release := r.any(draw, r.sinks())
-	defer release()
+	b, away := backlogs[draw.IntN(len(backlogs))], seconds(draw, 0, 8)
+	defer r.alone("sink " + b.sink)()
 	if ctx.Err() != nil {
 		return "", nil
 	}
-	if err := r.insist(ctx, "select freshet.alter_sink($1, max_pending => 20)", s.name); err != nil {
+	if err := r.insist(ctx, "select freshet.alter_sink($1, max_pending => 1000)", b.sink); err != nil {
 		return "", err
 	}
-	if err := r.insist(ctx, "select freshet.pause_sink($1)", s.name); err != nil {
+	if err := r.insist(ctx, "select freshet.pause_sink($1)", b.sink); err != nil {
 		return "", err
 	}
 	var lapsed bool
-	for until := time.Now().Add(15 * time.Second); ctx.Err() == nil && !lapsed && time.Now().Before(until); hold(ctx, 200*time.Millisecond) {
-		if err := r.ask(ctx, "select exists (select from freshet.status where sink = $1 and state = 'lapsed')", []any{s.name}, &lapsed); err != nil {
+	for until := time.Now().Add(20 * time.Second); ctx.Err() == nil && !lapsed && time.Now().Before(until); hold(ctx, time.Second) {
+		if err := r.ensure(ctx, "true", b.statement); err != nil {
+			return "", err
+		}
+		if err := r.ask(ctx, "select exists (select from freshet.status where sink = $1 and state = 'lapsed')", []any{b.sink}, &lapsed); err != nil {
 			return "", err
 		}
 	}
 	if lapsed {
 		r.note(func() { r.Lapsed++ })
-		hold(ctx, seconds(draw, 0, 8)) // change tables are emptied without it
+		hold(ctx, away) // change tables are emptied without it
 	}
-	if err := r.insist(ctx, "select freshet.resume_sink($1)", s.name); err != nil {
+	if err := r.insist(ctx, "select freshet.resume_sink($1)", b.sink); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s paused until its limit (lapsed: %v)", s.name, lapsed), r.insist(ctx, "select freshet.alter_sink($1, reset => '{max_pending}')", s.name)
+	return fmt.Sprintf("%s paused until its limit (lapsed: %v)", b.sink, lapsed), r.insist(ctx, "select freshet.alter_sink($1, reset => '{max_pending}')", b.sink)
 }
 
 // rewarmSlowly makes a sink lose its control keys while re-warms are held back.
