@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -97,6 +98,31 @@ func TestLaneThatIsHandedOverInABacklogDoesNotLapse(t *testing.T) {
 	if n := e.rewarms(); n != 0 {
 		t.Errorf("%d re-warms", n)
 	}
+}
+
+// A backlog may end where a batch does. The lane that then has nothing to do must not keep
+// the change table waiting in the middle of it.
+func TestIdleLaneIsNotLeftInTheMiddleOfABacklog(t *testing.T) {
+	e := newEnv(t)
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 1000) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	stop := e.start()
+	e.settle()
+	stop()
+	// As many as the first batch of a lane takes.
+	e.exec("update counters set version = version + 1 where id <= 250")
+	e.start()
+	e.settle()
+	key := fmt.Sprintf("freshet:%s:%d:0", one[string](e, "select id from freshet.installation"), one[int](e, "select id from freshet.sink"))
+	cursor, err := e.redis.HGet(t.Context(), key, "cursor").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(cursor, " ") {
+		t.Errorf("nothing is left to do, and the cursor is %s", cursor)
+	}
+	e.inStep("counters:*", countersPromise("counters"))
 }
 
 // A transaction that was open when its segment was left, and goes on to write.
