@@ -73,7 +73,7 @@ func (r *run) quiet(ctx context.Context, what string) error {
 // until nothing is left to do.
 func (r *run) settle(ctx context.Context) error {
 	var after time.Time
-	if err := r.super.QueryRow(ctx, "select clock_timestamp()").Scan(&after); err != nil {
+	if err := r.ask(ctx, "select clock_timestamp()", nil, &after); err != nil {
 		return fmt.Errorf("ask for the time: %w", err)
 	}
 	after = after.Add(notice)

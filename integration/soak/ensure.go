@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -45,7 +47,7 @@ func (r *run) ask(ctx context.Context, sql string, args []any, into ...any) erro
 	defer cancel()
 	for {
 		err := r.super.QueryRow(ctx, sql, args...).Scan(into...)
-		if err == nil || !passing(err) {
+		if err == nil || errors.Is(err, pgx.ErrNoRows) || !passing(err) {
 			return err
 		}
 		if hold(ctx, 200*time.Millisecond); ctx.Err() != nil {
