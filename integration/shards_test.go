@@ -367,6 +367,15 @@ func TestShardsChangeLongAfterTheyChanged(t *testing.T) {
 	if ttl("b1") <= 0 {
 		t.Errorf("the control key of a finished backfill has the time to live %v", ttl("b1"))
 	}
+	e.await("the lanes have written down that the backfill is over", func() bool {
+		for _, part := range []string{"0", "1"} {
+			cursor := e.redis.HGet(t.Context(), prefix+part, "cursor").Val()
+			if cursor == "" || !one[bool](e, "select pg_visible_in_snapshot(finished_xid, split_part($1, ' ', 1)::pg_snapshot) from freshet.backfill_range", cursor) {
+				return false
+			}
+		}
+		return true
+	})
 	e.redis.Del(t.Context(), prefix+"2", prefix+"3", prefix+"b1") // ten minutes pass
 	e.exec("select freshet.alter_sink('users', shards => 3)")
 	e.exec("update users set name = 'changed'")
