@@ -34,6 +34,14 @@ SEED ?=
 soak: ## Write and let faults strike for MINUTES (10) by SEED (random), and compare every entry
 	$(GO) run ./integration/soak -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
 
+# Of make bench, such as ONLY=backfill or ARGS="-rounds 9 -json".
+ONLY ?=
+ARGS ?=
+
+.PHONY: bench
+bench: ## Measure beside baselines; ONLY=name,name for some, ARGS=-quick to see that it works
+	$(GO) run ./integration/bench $(if $(ONLY),-only $(ONLY)) $(ARGS)
+
 .PHONY: build
 build: ## Build bin/freshet
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/freshet ./cmd/freshet

@@ -154,8 +154,8 @@ func TestArgumentsOfLaterVersionsAreRefusedByName(t *testing.T) {
 		refusal{"backfill null", "backfill: ", "22023", "select freshet.create_sink('users', 'users', backfill => null)"})
 	e.exec("select freshet.create_sink('there', 'users', key => 'there:${id}')")
 	refusals = append(refusals,
-		refusal{"backfill filter", "filter: ", "0A000", "select freshet.backfill('there', filter => 'id = 1')"},
-		refusal{"backfill rate", "rate: ", "0A000", "select freshet.backfill('there', rate => 10)"},
+		refusal{"backfill filter", "filter: ", "42703", "select freshet.backfill('there', filter => 'nosuch = 1')"},
+		refusal{"backfill rate", "rate: ", "22023", "select freshet.backfill('there', rate => 0)"},
 		refusal{"adopt null", "adopt: ", "22023", "select freshet.create_sink('users', 'users', adopt => null)"},
 		refusal{"alter of the filter", "filter: ", "0A000", "select freshet.alter_sink('there', filter => 'id > 1')"},
 		refusal{"alter of unknown", "sink: ", "42704", "select freshet.alter_sink('nosuch', adopt => true)"},

@@ -292,7 +292,7 @@ func TestOlderSuccessDoesNotForgetANewerFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := &lease.Held{Lease: catalog.Lease{ID: one[int64](e, "select id from freshet.lease where kind = 'sync'"), Epoch: 1, SinkID: sink.ID, Target: "default"}}
-	book, err := failing.Open(ctx, e.db, held, e.logger())
+	book, err := failing.Open(ctx, e.db, new(failing.Gauges), held, e.logger())
 	if err != nil {
 		t.Fatal(err)
 	}

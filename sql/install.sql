@@ -61,7 +61,9 @@ create table freshet.installation (
     -- a reader's statement is over by the time a segment of this age is first written to
     settle_after  interval not null default '1 minute',
     -- where nobody rotates, capture stops at this size of a segment
-    stop_bytes    bigint not null default 1 << 30
+    stop_bytes    bigint not null default 1 << 30,
+    -- a backfill is split into ranges of about so many rows, which workers share
+    range_rows    integer not null default 200000
 );
 
 insert into freshet.installation (id)
@@ -206,14 +208,24 @@ create table freshet.worker (
 create table freshet.backfill_run (
     id              bigint generated always as identity primary key,
     sink_id         integer not null constraint backfill_run_sink_fkey references freshet.sink (id) on delete cascade,
-    reason          text not null,
+    reason          text not null
+        constraint backfill_run_reason_is_known check (reason in ('create', 'user', 'rewarm')),
     state           text not null default 'queued'
-        constraint backfill_run_state_is_known check (state in ('queued', 'running', 'completed', 'cancelled')),
+        constraint backfill_run_state_is_known check (state in ('queued', 'running', 'paused', 'sweeping', 'completed', 'cancelled')),
+    -- which rows; null: all of them
+    filter          text,
+    -- orphans are looked for at the end
+    sweeps          boolean not null default false,
     rows_estimated  bigint not null default 0,
+    -- by ranges that are no more
+    rows_done       bigint not null default 0,
     -- rows a second at most, all ranges together; null: no limit
     rate            integer,
-    -- the first chunk has to be read in a snapshot that covers this one
-    requested       pg_snapshot not null default pg_current_snapshot(),
+    -- until then the rows that ranges have been given leave to read take, at that rate
+    paced_until     timestamptz,
+    -- since then, and with so many rows done by then, has it been running
+    counted_from    timestamptz,
+    counted_rows    bigint not null default 0,
     created_at      timestamptz not null default clock_timestamp(),
     started_at      timestamptz,
     finished_at     timestamptz
@@ -221,12 +233,19 @@ create table freshet.backfill_run (
 
 create index backfill_run_sink_id_idx on freshet.backfill_run (sink_id);
 
--- A key range of a backfill on one target. The intent is what may have been
--- written to the target and is not validated yet: key tuples in
--- (intent_lower, intent_upper] that were read in intent_snapshot.
+-- A key range of a backfill on one target: tuples of the order columns in
+-- (lower, upper], null for no bound. The intent is what may have been written to the
+-- target and is not validated yet: key tuples in (intent_lower, intent_upper] that were
+-- read in intent_snapshot, or later.
 create table freshet.backfill_range (
     lease_id            bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
     run_id              bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
+    lower               text[],
+    upper               text[],
+    -- a chunk has to be read in a snapshot that covers this one
+    requested           pg_snapshot not null default pg_current_snapshot(),
+    -- nobody can work on it for now, and it has no job
+    parked              boolean not null default false,
     -- validated up to and including this tuple; null: nothing yet
     position            text[],
     rows_done           bigint not null default 0,
@@ -762,6 +781,32 @@ $$;
 begin;
 set local check_function_bodies = off;
 
+-- Adds a range to a backfill: its lease, and the job that takes it.
+create or replace function freshet.add_range(run bigint, target text, lower text[], upper text[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  bigint;
+begin
+    insert into freshet.lease (sink_id, kind, target, part, cursor)
+    select b.sink_id, 'backfill', add_range.target,
+           pg_catalog.concat_ws('_', 'b' || run, (
+               select nullif(count(*), 0) from freshet.backfill_range r
+               join freshet.lease l on l.id = r.lease_id
+               where r.run_id = run and l.target = add_range.target)), ''
+    from freshet.backfill_run b
+    where b.id = run
+    returning id into strict v_lease;
+    insert into freshet.backfill_range (lease_id, run_id, lower, upper)
+    values (v_lease, run, add_range.lower, add_range.upper);
+    perform freshet.enqueue_lease(v_lease);
+end
+$$;
+
+revoke all on function freshet.add_range(bigint, text, text[], text[]) from public;
+
 -- Makes sure that the owner of a source can own its capture too: the trigger function
 -- runs with the rights of the source's owner and with nobody else's.
 create or replace function freshet.admit_owner(owner oid)
@@ -875,11 +920,13 @@ begin
     -- A re-warm that runs obeys the new rate from its next chunk on.
     update freshet.backfill_run b
     set rate = v_sink.max_rate
-    where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running');
+    where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running', 'paused');
     if adopt then
         -- In the order of heartbeats, which know leases of many sinks.
         perform from freshet.lease l where l.sink_id = v_sink.id and l.kind = 'sync' order by l.id for update;
         update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync';
+        update freshet.backfill_run b set sweeps = true
+        where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused');
     end if;
     if shards <> v_sink.shards then
         perform freshet.recut(v_sink.id, shards);
@@ -891,26 +938,66 @@ comment on function freshet.alter_sink(text, regclass, text, text[], text, text,
 is 'Changes a sink; what is left out stays as it is.';
 revoke all on function freshet.alter_sink(text, regclass, text, text[], text, text, text, interval, text, text[], integer, text, boolean, boolean, boolean, text, interval, bigint, integer, text[]) from public;
 
--- Writes the entry of every row of a sink's source. Returns the number of the
--- backfill, as in the view backfills.
+-- Writes the entry of every row of a sink's source, or of those that a filter selects, at
+-- no more than `rate` rows a second. Returns the number of the backfill, as in the view
+-- backfills.
 create or replace function freshet.backfill(sink text, filter text default null, rate integer default null)
 returns bigint
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink  freshet.sink;
+    v_sink   freshet.sink;
+    v_relid  oid;
+    v_run    bigint;
 begin
-    perform freshet.refuse_later('filter', filter is not null);
-    perform freshet.refuse_later('rate', rate is not null);
     v_sink := freshet.find_sink(sink);
-    return freshet.request_backfill(v_sink.id, 'user');
+    perform freshet.check_owner(v_sink.id);
+    perform freshet.check_rate('rate', rate);
+    select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
+    if v_relid is null or v_sink.broken is not null then
+        raise exception 'sink: nothing can be written for "%": %', sink, coalesce(v_sink.broken, 'its source is gone')
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    perform freshet.check_filter(v_relid, filter);
+    v_run := freshet.request_backfill(v_sink.id, 'user', filter, rate, filter is null);
+    if (select b.created_at < pg_catalog.transaction_timestamp() from freshet.backfill_run b where b.id = v_run) then
+        raise notice 'backfill % is not at its end yet: what it had written is written again', v_run;
+    end if;
+    return v_run;
 end
 $$;
 
 comment on function freshet.backfill(text, text, integer)
-is 'Writes the entry of every row of the sink''s source. Returns the number of the backfill, as in the view backfills.';
+is 'Writes the entry of every row of the sink''s source, or of those that a filter selects. Returns the number of the backfill, as in the view backfills.';
 revoke all on function freshet.backfill(text, text, integer) from public;
+
+-- Whether the range of this lease may be worked on: 'go'; 'wait', while its lanes have not
+-- written their control keys, which they do when nothing stands in the way of writing;
+-- 'park', when somebody has to do something first; 'end', when its backfill is cancelled.
+create or replace function freshet.backfill_turn(lease bigint)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select case
+        when b.state = 'cancelled' then 'end'
+        when s.state <> 'active' or s.broken is not null or b.state = 'paused' then 'park'
+        when not lanes.stamped then 'wait'
+        else 'go' end
+    from freshet.backfill_range r
+    join freshet.backfill_run b on b.id = r.run_id
+    join freshet.lease l on l.id = r.lease_id
+    join freshet.sink s on s.id = l.sink_id
+    cross join lateral (
+        select coalesce(pg_catalog.bool_and(a.stamped and a.blocked is null and a.blocked_by is null), false) as stamped
+        from freshet.lease a
+        where a.sink_id = l.sink_id and a.target = l.target and a.kind = 'sync') lanes
+    where r.lease_id = backfill_turn.lease
+$$;
+
+revoke all on function freshet.backfill_turn(bigint) from public;
 
 -- The type at the bottom of a domain, or the type itself.
 create or replace function freshet.base_type(type oid)
@@ -949,6 +1036,32 @@ as $$
 $$;
 
 revoke all on function freshet.bound(integer, text[]) from public;
+
+-- Ends a backfill before its end. What it has written stays, and is right; each range's
+-- holder looks a last time at what changed while its last chunk was written.
+create or replace function freshet.cancel_backfill(id bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run  freshet.backfill_run := freshet.find_backfill(id);
+begin
+    update freshet.backfill_run b
+    set state = 'cancelled', finished_at = pg_catalog.clock_timestamp()
+    where b.id = v_run.id;
+    -- What was lost before a re-warm, or never written before the first backfill, is not
+    -- there now.
+    update freshet.sink s
+    set revision = s.revision + 1,
+        coverage = case when v_run.filter is null and v_run.reason <> 'user' then 'lazy' else s.coverage end
+    where s.id = v_run.sink_id;
+    perform freshet.unpark(array[v_run.id]);
+end
+$$;
+
+comment on function freshet.cancel_backfill(bigint) is 'Ends a backfill before its end. What it has written stays.';
+revoke all on function freshet.cancel_backfill(bigint) from public;
 
 -- The text itself if it is what the type would print for it, else null: '7' for an
 -- integer, but not '07', and not 'x'. Under the settings that keys are rendered with.
@@ -1419,6 +1532,28 @@ $$;
 
 revoke all on function freshet.column_hint(oid) from public;
 
+-- Lets a backfill that is paused go on.
+create or replace function freshet.continue_backfill(run bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    update freshet.backfill_run b
+    set state = case when b.started_at is null then 'queued' else 'running' end,
+        counted_from = case when b.started_at is not null then pg_catalog.clock_timestamp() end,
+        counted_rows = b.rows_done + (select coalesce(sum(r.rows_done), 0) from freshet.backfill_range r where r.run_id = b.id)
+    where b.id = continue_backfill.run and b.state = 'paused';
+    if found then
+        update freshet.sink s set revision = s.revision + 1
+        where s.id = (select b.sink_id from freshet.backfill_run b where b.id = continue_backfill.run);
+        perform freshet.unpark(array[continue_backfill.run]);
+    end if;
+end
+$$;
+
+revoke all on function freshet.continue_backfill(bigint) from public;
+
 -- Lets a sink go on that was stopped so. Where somebody else did, nothing happens.
 create or replace function freshet.continue_failing(sink integer)
 returns void
@@ -1631,7 +1766,8 @@ begin
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
 
     if backfill then
-        perform freshet.request_backfill(v_sink, 'create');
+        -- Among keys that are taken over there may be some without a row.
+        perform freshet.request_backfill(v_sink, 'create', sweeps => adopt);
     end if;
 end
 $$;
@@ -1803,7 +1939,8 @@ begin
     update freshet.lease l
     set job_id = freshet.enqueue(
         case when v_lease.kind in ('sync', 'backfill') then v_lease.kind else 'maintain' end,
-        'target_' || v_lease.target,
+        -- As many ranges as a worker has work for, and the rest is there for others.
+        case when v_lease.kind = 'backfill' then 'backfill_' else 'target_' end || v_lease.target,
         pg_catalog.jsonb_build_object('lease', v_lease.id, 'epoch', v_lease.epoch))
     where l.id = v_lease.id;
 end
@@ -1811,21 +1948,119 @@ $$;
 
 revoke all on function freshet.enqueue_lease(bigint) from public;
 
--- How many rows the planner expects in a table. Nothing is counted.
-create or replace function freshet.estimate_rows(source oid)
+-- How many rows the planner expects in a table, or expects a filter to select. Nothing is
+-- counted.
+create or replace function freshet.estimate_rows(source oid, filter text default null)
 returns bigint
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_plan  json;
+    v_class  record;
+    v_plan   json;
 begin
-    execute pg_catalog.format('explain (format json) select from %s', source::pg_catalog.regclass) into v_plan;
+    select n.nspname, c.relname into strict v_class
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = source;
+    perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
+    execute pg_catalog.format(E'explain (format json) select from %I.%I as %2$I where ((\n%3$s\n))',
+        v_class.nspname, v_class.relname, coalesce(filter, 'true'))
+    into v_plan;
     return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::bigint;
 end
 $$;
 
-revoke all on function freshet.estimate_rows(oid) from public;
+revoke all on function freshet.estimate_rows(oid, text) from public;
+
+-- Between which tuples of a sink's order columns the rows are that a filter selects:
+-- (lower, upper]. Asked only where an index answers at once, as for bounds on the key
+-- itself; null otherwise.
+create or replace function freshet.filter_bounds(sink integer, filter text, out lower text[], out upper text[])
+language plpgsql
+set search_path = ''
+set datestyle = 'ISO, YMD'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set bytea_output = 'hex'
+set extra_float_digits = '1'
+set lc_monetary = 'C'
+set array_nulls = on
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_class  record;
+    v_terms  text[];
+    v_point  text;
+    v_from   text;
+    v_sql    text;
+    v_plan   json;
+    v_first  text[];
+begin
+    select n.nspname, c.relname into strict v_class
+    from freshet.sink s
+    join freshet.source o on o.id = s.source_id
+    join pg_catalog.pg_class c on c.oid = o.relid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where s.id = filter_bounds.sink;
+    -- As for the workers: the filter is planned on the way through this setting.
+    perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
+    v_terms := freshet.order_terms(sink, pg_catalog.quote_ident(v_class.relname), false);
+    select pg_catalog.string_agg(pg_catalog.format('(%s)::pg_catalog.text', t), ', '),
+           pg_catalog.format('from %I.%I as %2$I where ', v_class.nspname, v_class.relname)
+               || pg_catalog.string_agg(pg_catalog.format('%s is not null', t), ' and ')
+    into v_point, v_from
+    from pg_catalog.unnest(v_terms) as t;
+
+    v_sql := pg_catalog.format(E'select array[%s] %s and ((\n%s\n)) order by %s limit 1', v_point, v_from, filter,
+        pg_catalog.array_to_string(v_terms, ', '));
+    execute 'explain (format json) ' || v_sql into v_plan;
+    if v_plan::text ~ '"Filter"|"Recheck|"Join' or (v_plan -> 0 -> 'Plan' ->> 'Total Cost')::double precision > 10000 then
+        return;
+    end if;
+    execute v_sql into v_first;
+    if v_first is null then
+        return;
+    end if;
+    execute pg_catalog.format(E'select array[%s] %s and ((\n%s\n)) order by %s desc limit 1', v_point, v_from, filter,
+        pg_catalog.array_to_string(v_terms, ' desc, '))
+    into upper;
+    execute pg_catalog.format('select array[%s] %s and (%s) < (%s) order by %s desc limit 1', v_point, v_from,
+        pg_catalog.array_to_string(v_terms, ', '), freshet.bound(sink, v_first), pg_catalog.array_to_string(v_terms, ' desc, '))
+    into lower;
+end
+$$;
+
+revoke all on function freshet.filter_bounds(integer, text) from public;
+
+-- A backfill by its number, for its sink's owner, locked after its sink. Refuses one that
+-- is over.
+create or replace function freshet.find_backfill(id bigint)
+returns freshet.backfill_run
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run  freshet.backfill_run;
+begin
+    select b.* into v_run from freshet.backfill_run b where b.id = find_backfill.id;
+    if not found then
+        raise exception 'id: there is no backfill %', id
+            using errcode = 'undefined_object', hint = 'The view freshet.backfills lists them.';
+    end if;
+    perform freshet.check_owner(v_run.sink_id);
+    perform from freshet.sink s where s.id = v_run.sink_id for update;
+    select b.* into strict v_run from freshet.backfill_run b where b.id = find_backfill.id for update;
+    if v_run.state in ('sweeping', 'completed', 'cancelled') then
+        raise exception 'id: backfill % has written its last row', id
+            using errcode = 'object_not_in_prerequisite_state',
+                  hint = pg_catalog.format('Its state is %s.', v_run.state);
+    end if;
+    return v_run;
+end
+$$;
+
+revoke all on function freshet.find_backfill(bigint) from public;
 
 -- The sink of that name, or an error that lists the names there are.
 create or replace function freshet.find_sink(name text)
@@ -1897,6 +2132,57 @@ $$;
 
 revoke all on function freshet.fingerprint(integer) from public;
 
+-- Ends a backfill whose ranges are all finished. Who calls it holds the sink and then the
+-- run locked.
+create or replace function freshet.finish_backfill(run bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run  freshet.backfill_run;
+begin
+    update freshet.backfill_run b
+    set state = case when b.sweeps then 'sweeping' else 'completed' end,
+        finished_at = case when not b.sweeps then pg_catalog.clock_timestamp() end
+    where b.id = finish_backfill.run and b.state <> 'cancelled'
+    returning * into v_run;
+    -- Lanes read the sink anew, and soon write a cursor that sees this transaction.
+    update freshet.sink s set revision = s.revision + 1
+    where s.id = (select b.sink_id from freshet.backfill_run b where b.id = finish_backfill.run);
+    if v_run.id is null or v_run.filter is not null then
+        return;
+    end if;
+    update freshet.sink s set coverage = 'full' where s.id = v_run.sink_id;
+    if v_run.sweeps then
+        perform freshet.request_sweep(v_run.sink_id, pg_catalog.pg_current_snapshot());
+    end if;
+
+    -- What earlier ones wrote has been written again; only that they were is remembered, of
+    -- the last hundred.
+    update freshet.backfill_run b
+    set rows_done = b.rows_done + d.rows
+    from (
+        select o.id, sum(r.rows_done) as rows
+        from freshet.backfill_run o join freshet.backfill_range r on r.run_id = o.id
+        where o.sink_id = v_run.sink_id and o.id < v_run.id
+        group by o.id
+        having pg_catalog.bool_and(r.finished_at is not null)) d
+    where b.id = d.id;
+    delete from freshet.lease l
+    using freshet.backfill_range r, freshet.backfill_run o
+    where r.lease_id = l.id and o.id = r.run_id and o.sink_id = v_run.sink_id and o.id < v_run.id
+      and not exists (select from freshet.backfill_range u where u.run_id = o.id and u.finished_at is null);
+    delete from freshet.backfill_run b
+    where b.sink_id = v_run.sink_id and b.state in ('completed', 'cancelled') and b.id < (
+        select min(k.id) from (
+            select o.id from freshet.backfill_run o where o.sink_id = v_run.sink_id order by o.id desc limit 100) k)
+      and not exists (select from freshet.backfill_range r where r.run_id = b.id);
+end
+$$;
+
+revoke all on function freshet.finish_backfill(bigint) from public;
+
 -- Ends the work of a lease for good. The last range of a backfill completes it; the
 -- last purge of a sink removes the sink. False if `epoch` is over.
 create or replace function freshet.finish_lease(lease bigint, epoch bigint)
@@ -1922,20 +2208,29 @@ begin
     end if;
 
     if v_lease.kind = 'backfill' then
-        -- Sink first, then run, like request_rewarm and alter_sink. Lanes read the sink anew,
-        -- and soon write a cursor that sees this transaction.
-        update freshet.sink s set revision = s.revision + 1 where s.id = v_lease.sink_id;
+        -- Sink first, then run, like request_backfill and alter_sink.
+        perform from freshet.sink s where s.id = v_lease.sink_id for update;
         update freshet.backfill_range r
-        set finished_at = pg_catalog.clock_timestamp(), finished_xid = pg_catalog.pg_current_xact_id(),
+        set finished_at = pg_catalog.clock_timestamp(),
+            -- One that was cancelled before it began has written nothing that could be lost.
+            finished_xid = case when v_lease.stamped then pg_catalog.pg_current_xact_id() end,
             finished_in = freshet.incarnation()
         where r.lease_id = v_lease.id
         returning r.run_id into v_run;
         -- Two ranges that end at once must not each take the other for unfinished.
         perform from freshet.backfill_run b where b.id = v_run for update;
         if not exists (select from freshet.backfill_range r where r.run_id = v_run and r.finished_at is null) then
+            perform freshet.finish_backfill(v_run);
+        end if;
+
+    elsif v_lease.kind = 'sweep' then
+        perform from freshet.sink s where s.id = v_lease.sink_id for update;
+        if not exists (
+            select from freshet.lease l
+            where l.sink_id = v_lease.sink_id and l.kind = 'sweep' and l.finished_at is null)
+        then
             update freshet.backfill_run b set state = 'completed', finished_at = pg_catalog.clock_timestamp()
-            where b.id = v_run;
-            update freshet.sink s set coverage = 'full' where s.id = v_lease.sink_id;
+            where b.sink_id = v_lease.sink_id and b.state = 'sweeping';
         end if;
 
     elsif v_lease.kind = 'purge' then
@@ -2038,7 +2333,7 @@ begin
             on freshet.sink to freshet_worker;
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
-        grant delete on freshet.failure, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        grant delete on freshet.backfill_run, freshet.failure, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c
@@ -2055,7 +2350,7 @@ begin
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
               -- Keepers are their makers', and granted by them.
               and p.proname !~ '^keep_[0-9]'
-              and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink',
+              and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink', 'pause_backfill', 'resume_backfill', 'cancel_backfill',
                   'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);
@@ -2338,6 +2633,71 @@ as $$
 $$;
 
 revoke all on function freshet.is_exact(oid, smallint) from public;
+
+-- Has the backfill of everything that a sink is in the middle of write again what it had
+-- written before this moment. Null if there is none. Who calls it holds the sink locked.
+create or replace function freshet.join_backfill(sink integer, reason text, rate integer, sweeps boolean)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run    freshet.backfill_run;
+    v_range  record;
+    v_again  text[];
+begin
+    select * into v_run
+    from freshet.backfill_run b
+    where b.sink_id = join_backfill.sink and b.filter is null and b.state in ('queued', 'running', 'paused')
+    order by b.id desc
+    limit 1;
+    if not found then
+        return null;
+    end if;
+
+    -- Locked like by next_chunk: how far each range has come is known, and what it has read
+    -- and not yet recorded as its next chunk it reads anew.
+    for v_range in
+        select r.*, l.target,
+               r.position is not null or r.intent_snapshot is not null or r.finished_at is not null as begun
+        from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where r.run_id = v_run.id
+        order by r.lease_id
+        for update of r
+    loop
+        update freshet.backfill_range r set requested = pg_catalog.pg_current_snapshot() where r.lease_id = v_range.lease_id;
+        continue when not v_range.begun;
+        v_again := v_range.upper;
+        if v_range.finished_at is null then
+            v_again := case when v_range.intent_snapshot is null then v_range.position else coalesce(v_range.intent_upper, v_range.upper) end;
+        end if;
+        if not exists (
+            select from freshet.backfill_range o join freshet.lease l on l.id = o.lease_id
+            where o.run_id = v_run.id and l.target = v_range.target
+              and o.lower is not distinct from v_range.lower and o.upper is not distinct from v_again
+              and o.position is null and o.intent_snapshot is null and o.finished_at is null)
+        then
+            perform freshet.add_range(v_run.id, v_range.target, v_range.lower, v_again);
+        end if;
+        update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = v_run.id;
+    end loop;
+
+    -- What a user asks for is not slowed down for having been asked for by Freshet before.
+    update freshet.backfill_run b
+    set reason = case when join_backfill.reason = 'user' and b.reason = 'rewarm' then 'user' else b.reason end,
+        rate = case when join_backfill.reason = 'user' and (b.reason = 'rewarm' or join_backfill.rate is not null) then join_backfill.rate else b.rate end,
+        sweeps = b.sweeps or join_backfill.sweeps
+    where b.id = v_run.id;
+    -- Whoever works on it has to know of the rate.
+    update freshet.sink s set revision = s.revision + 1 where s.id = join_backfill.sink;
+    if v_run.state = 'paused' and join_backfill.reason = 'user' then
+        perform freshet.continue_backfill(v_run.id);
+    end if;
+    return v_run.id;
+end
+$$;
+
+revoke all on function freshet.join_backfill(integer, text, integer, boolean) from public;
 
 -- What only the owner of a capture may do, one task at a time:
 --   capture   write the capture anew, with the source locked
@@ -3197,12 +3557,12 @@ revoke all on function freshet.needs_row_triggers(oid) from public;
 
 -- Between two chunks of a backfill range, in one transaction: the chunk that has
 -- been written is validated, and the intent of the next one becomes durable before
--- a byte of it is. Without a snapshot it only validates. False if the lease is no
--- longer held under `epoch`.
+-- a byte of it is. Without a snapshot it only validates. What has landed is as in
+-- validate_intent. False if the lease is no longer held under `epoch`.
 create or replace function freshet.next_chunk(
     lease     bigint,
     epoch     bigint,
-    landed    boolean,
+    landed    text,
     rows_read bigint,
     lower     text[],
     upper     text[],
@@ -3211,6 +3571,8 @@ returns boolean
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_range  freshet.backfill_range;
 begin
     perform from freshet.lease l
     where l.id = next_chunk.lease and l.epoch = next_chunk.epoch
@@ -3218,21 +3580,13 @@ begin
     if not found then
         return false;
     end if;
-
+    -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
+    select * into strict v_range from freshet.backfill_range r where r.lease_id = next_chunk.lease for update;
     perform freshet.validate_intent(lease, landed);
 
-    -- request_rewarm must not take this run for one that has not begun at the same time.
-    perform from freshet.backfill_run b
-    where b.id = (select r.run_id from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.position is null)
-    for update;
-
-    -- The first chunk is the one that says from which moment on everything was read.
-    if snapshot is not null and exists (
-        select from freshet.backfill_range r
-        join freshet.backfill_run b on b.id = r.run_id
-        where r.lease_id = next_chunk.lease and r.position is null
-          and not freshet.snapshot_covers(snapshot, b.requested))
-    then
+    -- Read before the backfill was asked for, or joined. What was written by then is another
+    -- range's to write again.
+    if snapshot is not null and not freshet.snapshot_covers(snapshot, v_range.requested) then
         raise exception 'the backfill was asked for again after this chunk was read'
             using errcode = 'serialization_failure';
     end if;
@@ -3249,7 +3603,71 @@ begin
 end
 $$;
 
-revoke all on function freshet.next_chunk(bigint, bigint, boolean, bigint, text[], text[], pg_snapshot) from public;
+revoke all on function freshet.next_chunk(bigint, bigint, text, bigint, text[], text[], pg_snapshot) from public;
+
+-- The order columns of a sink as SQL terms: of its source's rows, or of the rows of its
+-- change table.
+create or replace function freshet.order_terms(sink integer, alias text, in_changes boolean)
+returns text[]
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.array_agg(
+        case when o.attnum = any (s.folded_attnums) then pg_catalog.format('pg_catalog.lower(%s::pg_catalog.text)', c.term) else c.term end
+        order by o.n)
+    from freshet.sink s
+    join freshet.source r on r.id = s.source_id
+    cross join lateral pg_catalog.unnest(s.order_attnums) with ordinality as o (attnum, n)
+    cross join lateral (
+        select alias || '.' || case when in_changes then 'k' || o.attnum else (
+            select pg_catalog.quote_ident(a.attname) from pg_catalog.pg_attribute a
+            where a.attrelid = r.relid and a.attnum = o.attnum) end as term) c
+    where s.id = order_terms.sink
+$$;
+
+revoke all on function freshet.order_terms(integer, text, boolean) from public;
+
+-- How long the range of this lease has to wait before it reads so many rows, so that all
+-- ranges of its backfill together keep to its rate. Zero without one.
+create or replace function freshet.pace_backfill(lease bigint, rows bigint)
+returns interval
+language sql
+set search_path = ''
+as $$
+    update freshet.backfill_run b
+    set paced_until = greatest(b.paced_until, pg_catalog.clock_timestamp()) + pace_backfill.rows / b.rate::double precision * interval '1 second'
+    from freshet.backfill_range r
+    where r.lease_id = pace_backfill.lease and b.id = r.run_id and b.rate is not null
+    returning greatest(b.paced_until - pace_backfill.rows / b.rate::double precision * interval '1 second' - pg_catalog.clock_timestamp(), interval '0')
+$$;
+
+revoke all on function freshet.pace_backfill(bigint, bigint) from public;
+
+-- Like release_lease, for a range that nobody can work on for now: it gets no job before
+-- that has changed.
+create or replace function freshet.park_lease(lease bigint, epoch bigint)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+    update freshet.lease l
+    set epoch = l.epoch + 1,
+        nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),
+        holder = null,
+        job_id = null,
+        heartbeat_at = pg_catalog.clock_timestamp()
+    where l.id = park_lease.lease and l.epoch = park_lease.epoch;
+    if not found then
+        return false;
+    end if;
+    update freshet.backfill_range r set parked = true where r.lease_id = park_lease.lease;
+    return true;
+end
+$$;
+
+revoke all on function freshet.park_lease(bigint, bigint) from public;
 
 -- Splits a key template into its parts: {"text": …} for literal text, and
 -- {"column": …, "modifiers": […]} for ${column|lower|url}. `$${` is a literal `${`;
@@ -3317,6 +3735,25 @@ end
 $body$;
 
 revoke all on function freshet.parse_key(text) from public;
+
+-- Stops a backfill after the chunk that it is at, until it is resumed.
+create or replace function freshet.pause_backfill(id bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run  freshet.backfill_run := freshet.find_backfill(id);
+begin
+    update freshet.backfill_run b
+    set state = 'paused'
+    where b.id = v_run.id;
+    update freshet.sink s set revision = s.revision + 1 where s.id = v_run.sink_id;
+end
+$$;
+
+comment on function freshet.pause_backfill(bigint) is 'Stops a backfill, within a second, until it is resumed.';
+revoke all on function freshet.pause_backfill(bigint) from public;
 
 -- Stops writing a sink's entries, within a second. Changes are kept until it is resumed.
 create or replace function freshet.pause_sink(name text)
@@ -3781,77 +4218,90 @@ $$;
 
 revoke all on function freshet.renew_incarnation() from public;
 
--- Enqueues a backfill of a sink: a run, and a range with its lease and job for
--- each target.
-create or replace function freshet.request_backfill(sink integer, reason text)
+-- Enqueues a backfill of a sink: a run, and its ranges for each target. There is one
+-- backfill of everything at a time: a second one joins the first, which then writes again
+-- what it had written before this moment.
+create or replace function freshet.request_backfill(
+    sink    integer,
+    reason  text,
+    filter  text default null,
+    rate    integer default null,
+    sweeps  boolean default false)
 returns bigint
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink   freshet.sink;
-    v_run    bigint;
-    v_lease  bigint;
+    v_sink    freshet.sink;
+    v_relid   oid;
+    v_run     bigint;
+    v_rows    bigint;
+    v_bounds  record;
+    v_lower   text[];
+    v_point   text[];
+    v_pieces  integer;
+    v_target  text;
 begin
-    select * into strict v_sink from freshet.sink s where s.id = request_backfill.sink;
+    -- One at a time: two lanes of a sink lose their target together.
+    select * into strict v_sink from freshet.sink s where s.id = request_backfill.sink for update;
+    if request_backfill.reason = 'rewarm' then
+        rate := v_sink.max_rate;
+    end if;
+    if filter is null then
+        v_run := freshet.join_backfill(sink, reason, rate, sweeps);
+        if v_run is not null then
+            return v_run;
+        end if;
+    end if;
 
-    insert into freshet.backfill_run (sink_id, reason, rows_estimated, rate)
-    select v_sink.id, request_backfill.reason, freshet.estimate_rows(s.relid),
-           case when request_backfill.reason = 'rewarm' then v_sink.max_rate end
-    from freshet.source s
-    where s.id = v_sink.source_id
+    select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
+    v_rows := freshet.estimate_rows(v_relid, filter);
+    select null::text[] as lower, null::text[] as upper into v_bounds;
+    if filter is not null then
+        select b.lower, b.upper into v_bounds from freshet.filter_bounds(sink, filter) b;
+        -- Where the filter does not say which keys to look at, all of them are.
+        if v_bounds.upper is null then
+            v_rows := freshet.estimate_rows(v_relid);
+        end if;
+    end if;
+    insert into freshet.backfill_run (sink_id, reason, filter, sweeps, rate, rows_estimated)
+    values (v_sink.id, request_backfill.reason, request_backfill.filter, request_backfill.sweeps, request_backfill.rate,
+            v_rows * pg_catalog.cardinality(v_sink.targets))
     returning id into v_run;
 
-    for v_lease in
-        insert into freshet.lease (sink_id, kind, target, part, cursor)
-        select v_sink.id, 'backfill', t.target, 'b' || v_run, ''
-        from pg_catalog.unnest(v_sink.targets) as t (target)
-        returning id
+    select least(64, pg_catalog.ceil(v_rows::double precision / i.range_rows)) into v_pieces from freshet.installation i;
+    v_lower := v_bounds.lower;
+    for v_point in
+        select p from freshet.split_points(sink, v_pieces, v_bounds.lower, v_bounds.upper) as p
+        union all
+        -- the rest
+        select v_bounds.upper
     loop
-        insert into freshet.backfill_range (lease_id, run_id) values (v_lease, v_run);
-        perform freshet.enqueue_lease(v_lease);
+        foreach v_target in array v_sink.targets loop
+            perform freshet.add_range(v_run, v_target, v_lower, v_point);
+        end loop;
+        v_lower := v_point;
     end loop;
     return v_run;
 end
 $$;
 
-revoke all on function freshet.request_backfill(integer, text) from public;
+revoke all on function freshet.request_backfill(integer, text, text, integer, boolean) from public;
 
--- Enqueues a backfill that Freshet itself asks for, unless one waits that has not
--- begun: that one then reads no row earlier than this moment. Asked again and again
--- while a target is away, it is one backfill.
+-- Enqueues a backfill that Freshet itself asks for. Asked again and again while a target is
+-- away, it is one backfill, which reads no row earlier than when it was last asked for.
 create or replace function freshet.request_rewarm(sink integer)
 returns bigint
 language plpgsql
 set search_path = ''
 as $$
-declare
-    v_run  bigint;
 begin
-    -- One at a time: two lanes of a sink lose their target together.
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
     -- What earlier ones wrote is written again: nobody need ask any more whether it is there.
     update freshet.backfill_range r
     set finished_xid = null
     from freshet.backfill_run b
     where b.id = r.run_id and b.sink_id = request_rewarm.sink and r.finished_xid is not null;
-    select b.id into v_run
-    from freshet.backfill_run b
-    where b.sink_id = request_rewarm.sink and b.state in ('queued', 'running')
-    order by b.id desc
-    limit 1
-    for update;
-    -- Asked in a statement of its own: next_chunk holds the same lock when it begins.
-    if v_run is not null and not exists (
-        select from freshet.backfill_range r
-        where r.run_id = v_run
-          and (r.position is not null or r.intent_snapshot is not null or r.finished_at is not null))
-    then
-        update freshet.backfill_run b
-        set requested = pg_catalog.pg_current_snapshot()
-        where b.id = v_run;
-        return v_run;
-    end if;
     return freshet.request_backfill(request_rewarm.sink, 'rewarm');
 end
 $$;
@@ -3890,6 +4340,21 @@ end
 $$;
 
 revoke all on function freshet.request_sweep(integer, pg_snapshot) from public;
+
+-- Lets a backfill that was paused go on from where it stopped.
+create or replace function freshet.resume_backfill(id bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform freshet.find_backfill(id);
+    perform freshet.continue_backfill(id);
+end
+$$;
+
+comment on function freshet.resume_backfill(bigint) is 'Lets a backfill that was paused go on from where it stopped.';
+revoke all on function freshet.resume_backfill(bigint) from public;
 
 -- Lets a sink that is paused or failing go on from where it stopped.
 create or replace function freshet.resume_sink(name text)
@@ -4245,6 +4710,56 @@ $$;
 
 revoke all on function freshet.snapshot_covers(pg_snapshot, pg_snapshot) from public;
 
+-- Tuples of a sink's order columns that cut what is in (lower, upper] into about `pieces`
+-- ranges with as many rows each, in order. They are drawn from a sample of the source's
+-- blocks, so it does not matter what the key is made of or how it is distributed.
+create or replace function freshet.split_points(sink integer, pieces integer, lower text[], upper text[])
+returns setof text[]
+language plpgsql
+set search_path = ''
+set datestyle = 'ISO, YMD'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set bytea_output = 'hex'
+set extra_float_digits = '1'
+set lc_monetary = 'C'
+set array_nulls = on
+as $$
+declare
+    v_relid    oid;
+    v_blocks   double precision;
+    v_terms    text[] := freshet.order_terms(sink, 't', false);
+    v_texts    text;
+    v_present  text;
+begin
+    if pieces < 2 then
+        return;
+    end if;
+    select o.relid into strict v_relid
+    from freshet.sink s join freshet.source o on o.id = s.source_id
+    where s.id = split_points.sink;
+    select greatest(1, coalesce(sum(pg_catalog.pg_relation_size(c.relid)), 0) / pg_catalog.current_setting('block_size')::integer)
+    into v_blocks
+    from (select v_relid as relid
+          union select p.relid from pg_catalog.pg_partition_tree(v_relid::pg_catalog.regclass) p) c;
+    select pg_catalog.string_agg(pg_catalog.format('(%s)::pg_catalog.text', t), ', '),
+           pg_catalog.string_agg(pg_catalog.format('%s is not null', t), ' and ')
+    into v_texts, v_present
+    from pg_catalog.unnest(v_terms) as t;
+
+    return query execute pg_catalog.format(
+        'select distinct on (c.piece) c.point from ('
+        'select array[%1$s] as point, pg_catalog.ntile($1) over w as piece, pg_catalog.row_number() over w as n '
+        'from %2$s as t tablesample system ($2) where %3$s and %4$s '
+        'window w as (order by %5$s)) c where c.piece > 1 order by c.piece, c.n',
+        v_texts, v_relid::pg_catalog.regclass, v_present, freshet.within(sink, v_terms, lower, upper),
+        pg_catalog.array_to_string(v_terms, ', '))
+    using pieces, least(100, 100 * greatest(300, 20 * pieces) / v_blocks);
+end
+$$;
+
+revoke all on function freshet.split_points(integer, integer, text[], text[]) from public;
+
 -- Notes that a lease's control key is about to be written for the first time, under this
 -- definition of its sink. False if the lease has passed on, or the sink was redefined:
 -- whoever redefines it looks only at the control keys that were noted by then.
@@ -4303,7 +4818,8 @@ comment on function freshet.sweep(text) is 'Removes entries that have no row any
 revoke all on function freshet.sweep(text) from public;
 
 -- Takes every lease of these targets whose holder has been silent for longer than
--- `silence` away from it and enqueues its successor. Returns how many there were.
+-- `silence` away from it and enqueues its successor. Returns how many there were. Ranges
+-- that were parked and can be worked on again are enqueued, too.
 create or replace function freshet.take_over(targets text[], silence interval)
 returns integer
 language plpgsql
@@ -4323,6 +4839,10 @@ begin
         where l.finished_at is null
           and l.target = any (targets)
           and l.heartbeat_at < pg_catalog.clock_timestamp() - silence
+          -- A range waits until it is parked no more, or until a worker has work for its job.
+          and not (l.kind = 'backfill' and l.holder is null and (
+              exists (select from freshet.backfill_range r where r.lease_id = l.id and r.parked)
+              or exists (select from freshet.river_job j where j.id = l.job_id and j.state in ('available', 'scheduled', 'retryable'))))
         order by l.id
         for update skip locked
     loop
@@ -4330,6 +4850,7 @@ begin
             v_taken := v_taken + 1;
         end if;
     end loop;
+    perform freshet.unpark();
     return v_taken;
 end
 $$;
@@ -4487,8 +5008,6 @@ declare
     v_sink     freshet.sink;
     v_relid    oid;
     v_all      text;
-    v_tuple    text;
-    v_bounds   text := 'true';
 begin
     select * into strict v_sink from freshet.sink s where s.id = touch_rows.sink;
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
@@ -4497,24 +5016,12 @@ begin
     cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     join pg_catalog.pg_attribute a on a.attrelid = v_relid and a.attnum = k.attnum
     where s.id = v_sink.source_id;
-    select pg_catalog.string_agg(pg_catalog.format(
-        case when o.attnum = any (v_sink.folded_attnums) then 'pg_catalog.lower(t.%I::pg_catalog.text)' else 't.%I' end,
-        a.attname), ', ' order by o.n)
-    into v_tuple
-    from pg_catalog.unnest(v_sink.order_attnums) with ordinality as o (attnum, n)
-    join pg_catalog.pg_attribute a on a.attrelid = v_relid and a.attnum = o.attnum;
-
-    if lower is not null then
-        v_bounds := pg_catalog.format('(%s) > (%s)', v_tuple, freshet.bound(v_sink.id, lower));
-    end if;
-    if upper is not null then
-        v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, upper));
-    end if;
     -- While the lock is held no policy changes.
     execute pg_catalog.format('lock table %s in access share mode', v_relid::pg_catalog.regclass);
     perform freshet.check_visible(v_relid);
     return freshet.touch(v_sink.source_id,
-        pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass, v_bounds));
+        pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass,
+            freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 't', false), lower, upper)));
 end
 $$;
 
@@ -4576,12 +5083,43 @@ $$;
 
 revoke all on function freshet.unique_index(oid, jsonb) from public;
 
+-- Enqueues the parked ranges that can be worked on again: of these backfills, or of all.
+create or replace function freshet.unpark(runs bigint[] default null)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  bigint;
+begin
+    for v_lease in
+        select l.id
+        from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where r.parked and (runs is null or r.run_id = any (runs)) and freshet.backfill_turn(r.lease_id) in ('go', 'end')
+        order by l.id
+        for update of l skip locked
+    loop
+        update freshet.backfill_range r set parked = false where r.lease_id = v_lease and r.parked;
+        if found then
+            perform freshet.enqueue_lease(v_lease);
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function freshet.unpark(bigint[]) from public;
+
 -- Closes the open intent of a backfill range: tuples within its bounds that were
 -- touched by transactions its snapshot did not see are touched again, so that the
--- lane reads and writes them after the chunk did. The range has then come to the
--- intent's upper bound if the chunk `landed` in the target; one that did not is only
--- forgotten. Nothing happens without an intent.
-create or replace function freshet.validate_intent(lease bigint, landed boolean)
+-- lane reads and writes them after the chunk did. What became of the chunk in the target:
+--
+--   none   it did not land, and is only forgotten
+--   partly it landed in part: the range has not come further
+--   all    the range has come to the intent's upper bound
+--   clean  the same, and the worker has seen since that no tuple in it was touched
+--
+-- Nothing happens without an intent.
+create or replace function freshet.validate_intent(lease bigint, landed text)
 returns void
 language plpgsql
 set search_path = ''
@@ -4595,18 +5133,24 @@ declare
     v_sink       freshet.sink;
     v_all        text;
     v_rendered   text;
-    v_bounds     text := 'true';
-    v_tuple      text;
+    v_bounds     text;
     v_truncated  boolean;
 begin
     select * into strict v_range from freshet.backfill_range r where r.lease_id = validate_intent.lease;
     if v_range.intent_snapshot is null then
         return;
     end if;
-    if not landed then
+    if landed = 'none' then
         update freshet.backfill_range r
         set intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null,
             rows_done = r.rows_done - r.intent_rows, intent_rows = 0
+        where r.lease_id = validate_intent.lease;
+        return;
+    end if;
+    if landed = 'clean' then
+        update freshet.backfill_range r
+        set position = coalesce(r.intent_upper, r.position),
+            intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
         where r.lease_id = validate_intent.lease;
         return;
     end if;
@@ -4620,17 +5164,7 @@ begin
     into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;
-    select pg_catalog.string_agg(
-        case when o.attnum = any (v_sink.folded_attnums) then 'pg_catalog.lower(c.k' || o.attnum || '::pg_catalog.text)'
-            else 'c.k' || o.attnum end, ', ' order by o.n)
-    into v_tuple
-    from pg_catalog.unnest(v_sink.order_attnums) with ordinality as o (attnum, n);
-    if v_range.intent_lower is not null then
-        v_bounds := pg_catalog.format('(%s) > (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_lower));
-    end if;
-    if v_range.intent_upper is not null then
-        v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_upper));
-    end if;
+    v_bounds := freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 'c', true), v_range.intent_lower, v_range.intent_upper);
 
     perform freshet.touch(v_sink.source_id, pg_catalog.format(
         'select %s from (select distinct %s '
@@ -4659,13 +5193,14 @@ begin
     end if;
 
     update freshet.backfill_range r
-    set position = coalesce(v_range.intent_upper, r.position),
+    set position = case when landed = 'all' then coalesce(r.intent_upper, r.position) else r.position end,
+        rows_done = r.rows_done - case when landed = 'all' then 0 else r.intent_rows end,
         intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
     where r.lease_id = validate_intent.lease;
 end
 $$;
 
-revoke all on function freshet.validate_intent(bigint, boolean) from public;
+revoke all on function freshet.validate_intent(bigint, text) from public;
 
 -- The public views. Dropped and made again whole by every migration: a view's
 -- columns cannot be replaced in place.
@@ -4748,7 +5283,7 @@ cross join lateral (
 ) failed
 left join lateral (
     select b.reason from freshet.backfill_run b
-    where b.sink_id = s.id and b.state in ('queued', 'running')
+    where b.sink_id = s.id and b.filter is null and b.state in ('queued', 'running', 'paused')
     order by b.id limit 1
 ) run on true
 where l.kind = 'sync';
@@ -4759,16 +5294,40 @@ create view freshet.backfills as
 select b.id,
        s.name as sink,
        b.reason,
+       b.filter,
        b.state,
-       sum(r.rows_done)::bigint as rows_done,
-       greatest(b.rows_estimated, sum(r.rows_done)::bigint) as rows_estimated,
+       n.done as rows_done,
+       n.estimated as rows_estimated,
+       case when b.state in ('sweeping', 'completed') then 100.0
+           else pg_catalog.round(least(100.0, 100.0 * n.done / greatest(n.estimated, 1)), 1) end as percent,
+       pg_catalog.round(p.rate)::bigint as rows_per_second,
+       case when b.state = 'running' and p.rate > 0
+           then pg_catalog.date_trunc('second', (n.estimated - n.done) / p.rate * interval '1 second') end as eta,
+       b.rate as max_rate,
+       e.last_error,
+       e.last_error_at,
        b.created_at,
        b.started_at,
        b.finished_at
 from freshet.backfill_run b
 join freshet.sink s on s.id = b.sink_id
-left join freshet.backfill_range r on r.run_id = b.id
-group by b.id, s.name;
+cross join lateral (
+    select b.rows_done + coalesce(sum(r.rows_done), 0)::bigint as done, max(r.finished_at) as until
+    from freshet.backfill_range r
+    where r.run_id = b.id) d
+cross join lateral (select d.done, greatest(b.rows_estimated, d.done) as estimated) n
+cross join lateral (
+    select (d.done - b.counted_rows) / nullif(extract(epoch from
+        case when b.state = 'running' then pg_catalog.clock_timestamp() else d.until end - b.counted_from), 0) as rate
+    where b.state in ('running', 'sweeping', 'completed')
+    union all
+    select null where b.state not in ('running', 'sweeping', 'completed')) p
+left join lateral (
+    select l.last_error, l.last_error_at
+    from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+    where r.run_id = b.id and l.last_error is not null
+    order by l.last_error_at desc
+    limit 1) e on true;
 
 comment on view freshet.backfills is 'Every backfill, running and past.';
 
@@ -4863,6 +5422,21 @@ end
 $$;
 
 revoke all on function freshet.window_ranges(pg_snapshot, pg_snapshot) from public;
+
+-- The condition that a tuple of order columns, as of order_terms, is in (lower, upper];
+-- null is no bound.
+create or replace function freshet.within(sink integer, terms text[], lower text[], upper text[])
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.concat_ws(' and ', 'true',
+        case when lower is not null then pg_catalog.format('(%s) > (%s)', pg_catalog.array_to_string(terms, ', '), freshet.bound(sink, lower)) end,
+        case when upper is not null then pg_catalog.format('(%s) <= (%s)', pg_catalog.array_to_string(terms, ', '), freshet.bound(sink, upper)) end)
+$$;
+
+revoke all on function freshet.within(integer, text[], text[], text[]) from public;
 
 set local client_min_messages = notice;
 select freshet.grant_roles();

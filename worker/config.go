@@ -31,8 +31,9 @@ type Config struct {
 	// Defaults to none; [Worker.Handler] serves the same on a server of your own.
 	HTTPAddr string
 
-	// Concurrency bounds how many lanes and backfills read from Postgres at a time, and
-	// so the connections used for reading. Idle lanes do not count.
+	// Concurrency bounds how many lanes read from Postgres at a time, and so the connections
+	// used for reading. Idle lanes do not count. Half as many ranges of backfills, and at
+	// least two, are worked on beside them.
 	//
 	// Defaults to 4.
 	Concurrency int
@@ -93,6 +94,10 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
+
+// ranges is how many ranges of backfills a worker works on at a time, for each target: with
+// two, one is read while the other is written.
+func (c Config) ranges() int { return max(2, c.Concurrency/2) }
 
 func (c Config) targetNames() []string {
 	names := make([]string, 0, len(c.Targets))

@@ -15,7 +15,8 @@ const settlePause = 100 * time.Millisecond
 
 // Settle waits until every lane of these targets has applied what was committed before
 // the call, and until no backfill, sweep or purge is left, together with what those
-// touched. Sinks that are paused, failing or blocked are not waited for. Somebody has to work meanwhile.
+// touched. Sinks that are paused, failing or blocked are not waited for, nor are
+// backfills that are paused. Somebody has to work meanwhile.
 // When ctx ends first, its error says what is still behind.
 func Settle(ctx context.Context, db *pgxpool.Pool, targets []string) error {
 	for {
@@ -44,6 +45,9 @@ func settleOnce(ctx context.Context, db *pgxpool.Pool, targets []string) (worked
 				where l.target = any ($1) and l.finished_at is null and s.state not in ('paused', 'failing') and (s.broken is null or s.state = 'dropping')
 				  and (s.state = 'dropping' or not exists (
 				      select from freshet.lease b where b.sink_id = l.sink_id and b.target = l.target and (b.blocked > 0 or b.blocked_by is not null)))
+				  and not exists (
+				      select from freshet.backfill_range r join freshet.backfill_run b on b.id = r.run_id
+				      where r.lease_id = l.id and b.state = 'paused')
 				  and (l.kind <> 'sync'
 				       or (s.state = 'active' and not coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false)))
 			)

@@ -34,8 +34,6 @@ import (
 const (
 	// controlConnections serve River, heartbeats and the short statements between batches.
 	controlConnections = 6
-	// bulkConnections serve backfills and sweeps.
-	bulkConnections = 2
 
 	// River: jobs are announced by NOTIFY with every insert, so polling is only the net
 	// below; behind a pooler it is all there is.
@@ -102,7 +100,7 @@ func (w *Worker) connect(ctx context.Context) error {
 	if w.read, err = pg.OpenObserved(ctx, w.config.DatabaseURL, "freshet read", w.config.Concurrency, w.metrics.PostgresError); err != nil {
 		return err
 	}
-	if w.bulk, err = pg.OpenObserved(ctx, w.config.DatabaseURL, "freshet bulk", bulkConnections, w.metrics.PostgresError); err != nil {
+	if w.bulk, err = pg.OpenObserved(ctx, w.config.DatabaseURL, "freshet bulk", w.config.ranges()+1, w.metrics.PostgresError); err != nil {
 		return err
 	}
 	version, err := install.Version(ctx, w.control)
@@ -269,6 +267,7 @@ func (w *Worker) riverConfig(workers *river.Workers, pollOnly bool) *river.Confi
 	queues := make(map[string]river.QueueConfig, len(w.targets))
 	for name := range w.targets {
 		queues[jobs.Queue(name)] = river.QueueConfig{MaxWorkers: maxJobs}
+		queues[jobs.BackfillQueue(name)] = river.QueueConfig{MaxWorkers: w.config.ranges()}
 	}
 	poll := fetchPoll
 	if pollOnly {

@@ -152,32 +152,12 @@ func (d *demo) startWorker(ctx context.Context) (stop func() error, err error) {
 // warm shows the first backfills until they are done.
 func (d *demo) warm(ctx context.Context) error {
 	began := time.Now()
-	bar := newProgress(d.stdout, "warming")
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		var (
-			done, total int64
-			running     bool
-		)
-		err := d.db.QueryRow(ctx, `
-			select coalesce(sum(rows_done), 0), coalesce(sum(rows_estimated), 0), coalesce(bool_or(state <> 'completed'), true)
-			from freshet.backfills`).Scan(&done, &total, &running)
-		if err != nil {
-			return fmt.Errorf("watch the backfills: %w", err)
-		}
-		if !running {
-			bar.finish(done)
-			d.say("warmed two sinks, %d rows read in %.1f s", done, time.Since(began).Seconds())
-			return nil
-		}
-		bar.show(done, total)
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	done, err := watchBackfills(ctx, d.db, d.stdout, "warming", nil)
+	if err != nil {
+		return err
 	}
+	d.say("warmed two sinks, %d rows read in %.1f s", done, time.Since(began).Seconds())
+	return nil
 }
 
 func (d *demo) settle(ctx context.Context) error {

@@ -29,6 +29,7 @@ func commands() []command {
 		{"drain", "", "work until nothing is pending, then exit", drain},
 		{"status", "[--json] [--watch]", "show how far every sink has come", status},
 		{"get", "SINK KEY ...", "show rows beside their entries", get},
+		{"backfill", "SINK [--filter CONDITION] [--rate N] [--wait]", "write the entries of all rows again, or of those that a filter selects", backfillCommand},
 		{"tail", "SINK [--seconds N]", "show changes as they are captured", tail},
 		{"verify", "SINK [--sample N] [--repair] [--timeout D]", "compare a sink's table and cache both ways", verifyCommand},
 		{"demo", "[--rows N] [--seconds N] [--keep]", "show it all on private servers", demoCommand},

@@ -48,6 +48,14 @@ func (p *progress) show(done, total int64) {
 		strings.Repeat("#", full), strings.Repeat(".", barWidth-full), share*100, done, rate)
 }
 
+// interrupt leaves the bar as it is, for a line that follows.
+func (p *progress) interrupt() {
+	if p.terminal && !p.last.IsZero() {
+		fmt.Fprintln(p.out)
+	}
+	p.last = time.Time{}
+}
+
 // finish completes the bar.
 func (p *progress) finish(done int64) {
 	if p.terminal {

@@ -2,35 +2,41 @@ package backfill
 
 import (
 	"context"
+	"fmt"
+	"time"
 
-	"golang.org/x/time/rate"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/task"
 )
 
-// pace keeps a range to so many rows a second. Nil has no limit.
+// pace keeps a range, together with the others of its backfill, to so many rows a second;
+// 0 has no limit.
 type pace struct {
-	limiter *rate.Limiter
+	db    *pgxpool.Pool
+	lease int64
+	rate  int
 }
 
-// newPace makes a pace; 0 is no limit.
-func newPace(rowsPerSecond float64) *pace {
-	if rowsPerSecond <= 0 {
-		return nil
-	}
-	return &pace{rate.NewLimiter(rate.Limit(rowsPerSecond), max(1, min(maxChunk, int(rowsPerSecond))))}
-}
-
-// limit is how many rows to read at once: never more than a second's.
-func (p *pace) limit(rows int) int {
-	if p == nil {
+// limit is how many rows to read at once: what takes a quarter of a second.
+func (p pace) limit(rows int) int {
+	if p.rate == 0 {
 		return rows
 	}
-	return min(rows, p.limiter.Burst())
+	return min(rows, max(1, p.rate/4))
 }
 
-// wait waits until so many rows may have been read.
-func (p *pace) wait(ctx context.Context, rows int) error {
-	if p == nil || rows == 0 {
-		return nil
+// wait waits until so many rows may be read. It returns false when stop was closed first.
+func (p pace) wait(ctx context.Context, stop <-chan struct{}, rows int) (bool, error) {
+	if p.rate == 0 {
+		return true, nil
 	}
-	return p.limiter.WaitN(ctx, rows)
+	var d *time.Duration // null: there is no limit any more
+	if err := p.db.QueryRow(ctx, "select freshet.pace_backfill($1, $2)", p.lease, rows).Scan(&d); err != nil {
+		return false, fmt.Errorf("ask for the rate of a backfill: %w", err)
+	}
+	if d == nil || *d <= 0 {
+		return true, nil
+	}
+	return task.Pause(ctx, stop, *d)
 }

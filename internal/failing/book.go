@@ -28,14 +28,14 @@ type Book struct {
 	db    *pgxpool.Pool
 	held  *lease.Held
 	log   *slog.Logger
-	gauge gauge
+	gauge *gauge
 
 	mu    sync.Mutex
 	known map[string]struct{}
 }
 
 // Open reads which entries fail.
-func Open(ctx context.Context, db *pgxpool.Pool, held *lease.Held, log *slog.Logger) (*Book, error) {
+func Open(ctx context.Context, db *pgxpool.Pool, gauges *Gauges, held *lease.Held, log *slog.Logger) (*Book, error) {
 	rows, err := db.Query(ctx, "select key from freshet.failure where sink_id = $1 and target = $2", held.SinkID, held.Target)
 	if err != nil {
 		return nil, fmt.Errorf("read failing entries: %w", err)
@@ -44,7 +44,7 @@ func Open(ctx context.Context, db *pgxpool.Pool, held *lease.Held, log *slog.Log
 	if err != nil {
 		return nil, fmt.Errorf("read failing entries: %w", err)
 	}
-	b := &Book{db: db, held: held, log: log, known: make(map[string]struct{}, len(keys))}
+	b := &Book{db: db, held: held, log: log, gauge: gauges.of(held.SinkID, held.Target), known: make(map[string]struct{}, len(keys))}
 	for _, k := range keys {
 		b.known[k] = struct{}{}
 	}
@@ -128,6 +128,7 @@ func (b *Book) stop(ctx context.Context, what string, last source.Failure) error
 	if _, err := b.db.Exec(ctx, "select freshet.stop_failing($1, $2)", b.held.SinkID, reason); err != nil {
 		return fmt.Errorf("stop the sink: %w", err)
 	}
+	b.gauge.reset()
 	return fmt.Errorf("%w: %s", ErrStopped, reason)
 }
 

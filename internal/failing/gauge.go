@@ -1,6 +1,9 @@
 package failing
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 const (
 	// span is how long entries are counted.
@@ -16,8 +19,35 @@ func tooMany(looked, failed int) bool {
 	return failed > mostFailures && failed > looked/oneIn
 }
 
+// Gauges count what all lanes and ranges of a worker look at, for each sink and target:
+// slices are shorter than what is counted over. The zero value is ready to use.
+type Gauges struct {
+	mu  sync.Mutex
+	all map[gauged]*gauge
+}
+
+type gauged struct {
+	sink   int32
+	target string
+}
+
+func (g *Gauges) of(sink int32, target string) *gauge {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.all == nil {
+		g.all = make(map[gauged]*gauge)
+	}
+	one := g.all[gauged{sink, target}]
+	if one == nil {
+		one = new(gauge)
+		g.all[gauged{sink, target}] = one
+	}
+	return one
+}
+
 // gauge counts the entries of the last minute, second by second.
 type gauge struct {
+	mu      sync.Mutex
 	seconds [span / time.Second]struct {
 		at             int64
 		looked, failed int
@@ -25,6 +55,8 @@ type gauge struct {
 }
 
 func (g *gauge) add(now time.Time, looked, failed int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	s := &g.seconds[now.Unix()%int64(len(g.seconds))]
 	if s.at != now.Unix() {
 		s.at, s.looked, s.failed = now.Unix(), 0, 0
@@ -33,7 +65,16 @@ func (g *gauge) add(now time.Time, looked, failed int) {
 	s.failed += failed
 }
 
+// reset forgets everything: what is counted from now on is of a sink that was mended.
+func (g *gauge) reset() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.seconds[:])
+}
+
 func (g *gauge) sum(now time.Time) (looked, failed int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for _, s := range g.seconds {
 		if now.Unix()-s.at < int64(len(g.seconds)) {
 			looked += s.looked

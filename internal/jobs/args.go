@@ -27,3 +27,7 @@ func (MaintainArgs) Kind() string { return "maintain" }
 
 // Queue is the queue of a target's jobs: a worker takes only those it can do.
 func Queue(target string) string { return "target_" + target }
+
+// BackfillQueue is the queue of a target's ranges: a worker takes only as many as it has
+// hands for, and others have the rest.
+func BackfillQueue(target string) string { return "backfill_" + target }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/freshet/freshet/internal/backfill"
 	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/lane"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/maintain"
@@ -31,6 +32,8 @@ type Runner struct {
 	Slice time.Duration
 	// Stop is closed when the worker is to end: every job hands over at once.
 	Stop <-chan struct{}
+
+	gauges failing.Gauges
 }
 
 // Workers registers the kinds of job with River.
@@ -47,6 +50,10 @@ func (r *Runner) Workers() *river.Workers {
 	}))
 	return workers
 }
+
+// backfillShare makes a slice of a range shorter: others wait in the queue, maybe those of a
+// small sink behind those of a large one.
+const backfillShare = 6
 
 // handOverTimeout bounds the last statement of a slice, which runs even when the job's
 // own context has ended.
@@ -68,7 +75,8 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 	if errors.Is(context.Cause(heldCtx), lease.ErrLost) || isLost(err) {
 		return nil
 	}
-	if err != nil && heldCtx.Err() == nil && !errors.Is(err, task.ErrGone) {
+	parked := errors.Is(err, backfill.ErrParked)
+	if err != nil && heldCtx.Err() == nil && !errors.Is(err, task.ErrGone) && !parked {
 		held.Failed(err)
 	}
 
@@ -78,15 +86,22 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 	if err := r.Keeper.BeatOne(ctx, held); err != nil {
 		r.Log.Debug("last heartbeat of a slice", "err", err)
 	}
-	if err := handOver(ctx, r, job, held, done || errors.Is(err, task.ErrGone)); err != nil {
+	end := "select freshet.release_lease($1, $2)"
+	if parked {
+		end = "select freshet.park_lease($1, $2)"
+	} else if done || errors.Is(err, task.ErrGone) {
+		end = "select freshet.finish_lease($1, $2)"
+	}
+	if err := handOver(ctx, r, job, held, end); err != nil {
 		r.Log.Debug("hand over", "lease", held.ID, "err", err)
 	}
 	return nil
 }
 
-// handOver completes the job, and in the same transaction ends the lease or gives it to
-// its successor. Completion comes first: a unique successor would collide with it.
-func handOver[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], held *lease.Held, done bool) error {
+// handOver completes the job, and in the same transaction runs the statement that ends the
+// lease or gives it to its successor. Completion comes first: a unique successor would
+// collide with it.
+func handOver[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], held *lease.Held, end string) error {
 	return pgx.BeginFunc(ctx, r.Control, func(tx pgx.Tx) error {
 		// A worker that is stopped right here must not keep the lease locked.
 		if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = '3s'"); err != nil {
@@ -95,12 +110,8 @@ func handOver[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A]
 		if _, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job); err != nil {
 			return fmt.Errorf("complete job: %w", err)
 		}
-		statement := "select freshet.release_lease($1, $2)"
-		if done {
-			statement = "select freshet.finish_lease($1, $2)"
-		}
 		var ours bool
-		if err := tx.QueryRow(ctx, statement, held.ID, held.Epoch).Scan(&ours); err != nil {
+		if err := tx.QueryRow(ctx, end, held.ID, held.Epoch).Scan(&ours); err != nil {
 			return err
 		}
 		return nil
@@ -114,14 +125,18 @@ func (r *Runner) run(ctx context.Context, held *lease.Held) (bool, error) {
 	if !ok {
 		return false, fmt.Errorf("this worker has no URL for target %s", held.Target)
 	}
-	stop, release := r.sliceEnd()
+	slice := r.Slice
+	if held.Kind == catalog.Backfill {
+		slice /= backfillShare
+	}
+	stop, release := r.sliceEnd(slice)
 	defer release()
 	switch held.Kind {
 	case catalog.Sync:
-		return false, lane.New(r.Config, r.Probe, t, held).Run(ctx, stop)
+		return false, lane.New(r.Config, r.Probe, &r.gauges, t, held).Run(ctx, stop)
 	case catalog.Backfill:
 		return r.retry(ctx, stop, held, func() (bool, error) {
-			return backfill.New(r.Config, t, held).Session(ctx, stop)
+			return backfill.New(r.Config, &r.gauges, t, held).Session(ctx, stop)
 		})
 	// A sweep or a purge begins anew each time: it takes as long as it takes, and only the
 	// worker's end ends it.
@@ -135,10 +150,10 @@ func (r *Runner) run(ctx context.Context, held *lease.Held) (bool, error) {
 
 // sliceEnd is closed when the worker stops or the slice has had its time. Slices that
 // began together do not end together.
-func (r *Runner) sliceEnd() (<-chan struct{}, func()) {
+func (r *Runner) sliceEnd(slice time.Duration) (<-chan struct{}, func()) {
 	end := make(chan struct{})
 	quit := make(chan struct{})
-	timer := time.NewTimer(r.Slice*3/4 + rand.N(r.Slice/2))
+	timer := time.NewTimer(slice*3/4 + rand.N(slice/2))
 	go func() {
 		defer timer.Stop()
 		select {
@@ -166,7 +181,7 @@ func (r *Runner) retry(ctx context.Context, stop <-chan struct{}, held *lease.He
 		if err == nil && !done && !task.Closed(stop) {
 			continue // the sink was changed
 		}
-		if err == nil || ctx.Err() != nil || errors.Is(err, task.ErrGone) || isLost(err) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, task.ErrGone) || errors.Is(err, backfill.ErrParked) || isLost(err) {
 			return done, err
 		}
 		held.Failed(err)

@@ -2,10 +2,10 @@ package lane
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/backfill"
 	"github.com/freshet/freshet/internal/cursor"
@@ -14,53 +14,76 @@ import (
 	"github.com/freshet/freshet/internal/redefine"
 )
 
-// backfilled judges whether the target still has what the latest backfill wrote. Changes
-// that a target lost are read again from its cursor; rows that a backfill wrote were not
-// changed, and nothing in the cursor tells of them. So either the cursor sees the
-// transaction that finished the backfill, for then it was written later; or the control key
-// of the backfill is there as it was left; or the target went back to before the backfill,
-// which is then asked for again. was is the control key as it was found, start the cursor
-// to go on from. Returns the transaction that a later cursor in the target has to see.
+// backfilled judges whether the target still has what backfills wrote. Changes that a
+// target lost are read again from its cursor; rows that a backfill wrote were not changed,
+// and nothing in the cursor tells of them. So for each range either the cursor sees the
+// transaction that finished it, for then it was written later; or the control key of the
+// range is there as it was left; or the target went back to before its end, and all is asked
+// for again. was is the control key as it was found, start the cursor to go on from. Returns
+// the latest transaction that a later cursor in the target has to see.
 func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State, start cursor.Cursor) (uint64, error) {
-	var (
-		id       int64
-		part     string
-		finished uint64
-		life     *string
-		position []string
-	)
-	err := l.Control.QueryRow(ctx, `
+	rows, err := l.Control.Query(ctx, `
 		select l.id, l.part, r.finished_xid::text::bigint, r.finished_in, r.position
 		from freshet.lease l join freshet.backfill_range r on r.lease_id = l.id
 		where l.sink_id = $1 and l.target = $2 and l.kind = 'backfill' and r.finished_xid is not null
-		order by r.finished_xid desc
-		limit 1`, l.held.SinkID, l.target.Name).Scan(&id, &part, &finished, &life, &position)
-	if errors.Is(err, pgx.ErrNoRows) {
+		order by r.finished_xid desc`, l.held.SinkID, l.target.Name)
+	if err != nil {
+		return 0, fmt.Errorf("read finished ranges: %w", err)
+	}
+	ranges, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (finished, error) {
+		var f finished
+		return f, row.Scan(&f.lease, &f.part, &f.xid, &f.life, &f.position)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read finished ranges: %w", err)
+	}
+	var unseen []finished
+	for _, f := range ranges {
+		sees, err := sawFinish(own, was, start, f.xid, f.life)
+		if err != nil {
+			return 0, err
+		}
+		if !sees {
+			unseen = append(unseen, f)
+		}
+	}
+	if len(unseen) == 0 {
 		return 0, nil
 	}
-	if err != nil {
-		return 0, fmt.Errorf("read the latest backfill: %w", err)
+
+	pipe := l.target.Shared().Pipeline()
+	found := make([]*redis.SliceCmd, len(unseen))
+	for i, f := range unseen {
+		found[i] = fence.Read(ctx, pipe, fence.Key(l.Installation, l.held.SinkID, f.part))
 	}
-	if sees, err := sawFinish(own, was, start, finished, life); err != nil || sees {
-		return 0, err
+	if _, err := pipe.Exec(ctx); err != nil {
+		return 0, fmt.Errorf("target %s: read control keys of a backfill: %w", l.target.Name, err)
 	}
-	fields, err := fence.Read(ctx, l.target.Shared(), fence.Key(l.Installation, l.held.SinkID, part)).Result()
-	if err != nil {
-		return 0, fmt.Errorf("target %s: read control key of a backfill: %w", l.target.Name, err)
+	for i, f := range unseen {
+		if key := fence.Parsed(found[i].Val()); key.Exists && key.Cursor == backfill.Position(f.position) {
+			continue
+		}
+		// Consequences first: the cursor that moves on from here would hide the loss.
+		var asked bool
+		if err := l.Control.QueryRow(ctx, "select freshet.rewarm_lost($1)", f.lease).Scan(&asked); err != nil {
+			return 0, fmt.Errorf("request re-warm: %w", err)
+		}
+		if asked {
+			l.Metrics.Rewarm(l.held.Sink, metrics.Lost)
+			l.Log.Warn("the target has lost what a backfill wrote; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
+		}
+		return 0, nil
 	}
-	if key := fence.Parsed(fields); key.Exists && key.Cursor == backfill.Position(position) {
-		return finished, nil
-	}
-	// Consequences first: the cursor that moves on from here would hide the loss.
-	var asked bool
-	if err := l.Control.QueryRow(ctx, "select freshet.rewarm_lost($1)", id).Scan(&asked); err != nil {
-		return 0, fmt.Errorf("request re-warm: %w", err)
-	}
-	if asked {
-		l.Metrics.Rewarm(l.held.Sink, metrics.Lost)
-		l.Log.Warn("the target has lost what a backfill wrote; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
-	}
-	return 0, nil
+	return unseen[0].xid, nil
+}
+
+// finished is a range of a backfill that is over.
+type finished struct {
+	lease    int64
+	part     string
+	xid      uint64
+	life     *string
+	position []string
 }
 
 // sawFinish reports whether a control key was written after that transaction had finished a

@@ -26,6 +26,7 @@ import (
 type Lane struct {
 	task.Config
 	probe  *Probe
+	gauges *failing.Gauges
 	target *target.Target
 	held   *lease.Held
 	// unconfirmed is the transaction that finished the latest backfill, until the cursor in
@@ -37,8 +38,8 @@ type Lane struct {
 }
 
 // New makes the lane that a lease of kind sync is for.
-func New(c task.Config, probe *Probe, t *target.Target, held *lease.Held) *Lane {
-	return &Lane{Config: c, probe: probe, target: t, held: held}
+func New(c task.Config, probe *Probe, gauges *failing.Gauges, t *target.Target, held *lease.Held) *Lane {
+	return &Lane{Config: c, probe: probe, gauges: gauges, target: t, held: held}
 }
 
 // Run serves until stop is closed (nil), the lease is lost or ctx ends (its cause), or
@@ -113,7 +114,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 		if sink.Failing {
 			return failing.Await(ctx, l.Control, reader, end)
 		}
-		if book, err = failing.Open(ctx, l.Control, l.held, l.Log); err != nil {
+		if book, err = failing.Open(ctx, l.Control, l.gauges, l.held, l.Log); err != nil {
 			return err
 		}
 		reader.Suspect(book.Known)

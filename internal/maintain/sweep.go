@@ -48,8 +48,8 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 
 	swept := 0
-	err = scan.Keys(ctx, c.Control, t, sink, stop, func(keys []string, tuples [][]string) error {
-		gone, err := Absent(ctx, reader, keys, tuples)
+	err = scan.Keys(ctx, c.Control, t, sink, stop, func(_ []string, tuples [][]string) error {
+		gone, err := reader.Absent(ctx, tuples)
 		if err != nil || len(gone) == 0 {
 			return err
 		}
@@ -64,28 +64,6 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 	c.Log.Info("swept", "sink", sink.Name, "target", t.Name, "orphans", swept)
 	return true, nil
-}
-
-// Absent returns the tuples whose entries should not be there because there is no row. Those
-// whose rows fail are not among them: the lane that found that out has removed them.
-func Absent(ctx context.Context, reader *source.Reader, keys []string, tuples [][]string) ([][]string, error) {
-	var e source.Entries
-	if _, err := reader.Lookup(ctx, tuples, &e); err != nil {
-		return nil, err
-	}
-	present := make(map[string]bool, e.Len())
-	for i := range e.Len() {
-		if _, ok := e.Value(i); ok || e.Failed(i) {
-			present[string(e.Key(i))] = true
-		}
-	}
-	var gone [][]string
-	for i, k := range keys {
-		if !present[k] {
-			gone = append(gone, tuples[i])
-		}
-	}
-	return gone, nil
 }
 
 // Touch touches these tuples of a sink.

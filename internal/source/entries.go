@@ -58,3 +58,30 @@ func (a Absent) Key(i int) []byte { return []byte(a[i]) }
 
 // Value returns false for every key.
 func (a Absent) Value(int) ([]byte, bool) { return nil, false }
+
+// Part are entries of e in a row.
+type Part struct {
+	*Entries
+	from, to int
+}
+
+// Part is what follows the first `from` entries: at most so many of them, and more than so
+// many bytes only if one alone has them. It is valid until e changes.
+func (e *Entries) Part(from, entries, bytes int) Part {
+	to := from
+	for size := 0; to < len(e.items) && to-from < entries; to++ {
+		if size += e.items[to].end - e.items[to].key; size > bytes && to > from {
+			break
+		}
+	}
+	return Part{e, from, to}
+}
+
+// Len is the number of entries.
+func (p Part) Len() int { return p.to - p.from }
+
+// Key returns the key of entry i.
+func (p Part) Key(i int) []byte { return p.Entries.Key(p.from + i) }
+
+// Value returns the value of entry i, and false if the entry must be absent.
+func (p Part) Value(i int) ([]byte, bool) { return p.Entries.Value(p.from + i) }

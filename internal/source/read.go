@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -138,13 +139,10 @@ type Chunk struct {
 	Upper []string
 }
 
-// Chunk reads at most limit rows after the tuple `after` (nil: from the beginning) and
-// renders those that pass the filter into e.
-func (r *Reader) Chunk(ctx context.Context, after []string, limit int, e *Entries) (Chunk, error) {
-	params := [][]byte{nil, strconv.AppendInt(nil, int64(limit), 10)}
-	if after != nil {
-		params[0] = arrayLiteral(after)
-	}
+// Chunk reads at most limit rows after the tuple `after` (nil: from the beginning), up to and
+// including the tuple `until` (nil: to the end), and renders those that pass the filter into e.
+func (r *Reader) Chunk(ctx context.Context, after, until []string, limit int, e *Entries) (Chunk, error) {
+	params := [][]byte{arrayParam(after), strconv.AppendInt(nil, int64(limit), 10), arrayParam(until)}
 	return r.rows(ctx, r.chunk, r.bareChunk, params, e)
 }
 
@@ -250,13 +248,7 @@ func (r *Reader) renderOrder(values, tuple [][]byte) error {
 // Touched lists the keys in (lower, upper] that were touched by transactions which
 // since does not see.
 func (r *Reader) Touched(ctx context.Context, since cursor.Snapshot, lower, upper []string) (map[string]struct{}, error) {
-	params := [][]byte{[]byte(since.String()), nil, nil}
-	if lower != nil {
-		params[1] = arrayLiteral(lower)
-	}
-	if upper != nil {
-		params[2] = arrayLiteral(upper)
-	}
+	params := [][]byte{[]byte(since.String()), arrayParam(lower), arrayParam(upper)}
 	keys := make(map[string]struct{})
 	tuple := r.newTuple()
 	var buf []byte
@@ -272,6 +264,78 @@ func (r *Reader) Touched(ctx context.Context, since cursor.Snapshot, lower, uppe
 		return nil, fmt.Errorf("look for touched tuples: %w", err)
 	}
 	return keys, nil
+}
+
+// Untouched reports whether no key in (lower, upper] was touched by a transaction that since
+// does not see, and the source was not truncated, as far as the change table of this
+// incarnation tells.
+func (r *Reader) Untouched(ctx context.Context, incarnation string, since cursor.Snapshot, lower, upper []string) (bool, error) {
+	var clean, seen bool
+	params := [][]byte{[]byte(since.String()), arrayParam(lower), arrayParam(upper)}
+	err := pg.Read(ctx, r.pool, r.untouched, params, func(values [][]byte) error {
+		seen = true
+		fields := strings.SplitN(string(values[0]), "|", 3)
+		if len(fields) != 3 {
+			return fmt.Errorf("it says %q", values[0])
+		}
+		floor, err := cursor.ParseSnapshot(fields[1])
+		clean = fields[0] == "true" && since.Covers(floor) && fields[2] == incarnation
+		return err
+	})
+	if err == nil && !seen {
+		err = errors.New("no reply")
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for what was touched: %w", err)
+	}
+	return clean, nil
+}
+
+// Absent returns which of these tuples, given in the order of the key columns, have no row
+// that passes the filter. Tuples whose rows raise an error count as present.
+func (r *Reader) Absent(ctx context.Context, tuples [][]string) ([][]string, error) {
+	var gone [][]string
+	err := pg.Read(ctx, r.pool, r.absent, r.columns(tuples), func(values [][]byte) error {
+		n := int(binary.BigEndian.Uint64(values[0]))
+		gone = append(gone, tuples[n-1])
+		return nil
+	})
+	if !pg.IsData(err) {
+		if err != nil {
+			return nil, fmt.Errorf("look for absent rows: %w", err)
+		}
+		return gone, nil
+	}
+	var e Entries
+	if _, err := r.Lookup(ctx, tuples, &e); err != nil {
+		return nil, err
+	}
+	there := make(map[string]bool, e.Len())
+	for i := range e.Len() {
+		if _, present := e.Value(i); present || e.Failed(i) {
+			there[string(e.Key(i))] = true
+		}
+	}
+	gone = nil
+	for _, tuple := range tuples {
+		if !there[r.name(tuple).key] {
+			gone = append(gone, tuple)
+		}
+	}
+	return gone, nil
+}
+
+// columns are these tuples as parameters: a text[] for each key column.
+func (r *Reader) columns(tuples [][]string) [][]byte {
+	params := make([][]byte, len(r.parts))
+	column := make([]string, len(tuples))
+	for i := range r.parts {
+		for j, t := range tuples {
+			column[j] = t[i]
+		}
+		params[i] = arrayLiteral(column)
+	}
+	return params
 }
 
 // Lookup reads the present rows of these tuples, given in the order of the key
@@ -294,19 +358,11 @@ func (r *Reader) Lookup(ctx context.Context, tuples [][]string, e *Entries) (Met
 
 // lookUp is one statement, and fails if one of the tuples does.
 func (r *Reader) lookUp(ctx context.Context, tuples [][]string, e *Entries) (Meta, error) {
-	params := make([][]byte, len(r.parts))
-	column := make([]string, len(tuples))
-	for i := range r.parts {
-		for j, t := range tuples {
-			column[j] = t[i]
-		}
-		params[i] = arrayLiteral(column)
-	}
 	var (
 		meta  Meta
 		tuple = r.newTuple()
 	)
-	err := pg.Read(ctx, r.pool, r.lookup, params, func(values [][]byte) error {
+	err := pg.Read(ctx, r.pool, r.lookup, r.columns(tuples), func(values [][]byte) error {
 		if values[0] == nil {
 			if hasNull(values[2 : 2+len(r.parts)]) {
 				return nil

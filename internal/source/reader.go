@@ -16,15 +16,17 @@ import (
 
 // Reader reads for one definition of one sink. It is safe for concurrent use.
 type Reader struct {
-	pool   *pgxpool.Pool
-	sink   *catalog.Sink
-	shard  int
+	pool  *pgxpool.Pool
+	sink  *catalog.Sink
+	shard int
+	// only is a condition that chunks leave rows out by, empty for none.
+	only   string
 	object *render.Object
 	parts  []keyPart
 	// parts of the change table's columns, under their names there
 	changeParts []keyPart
 
-	claim, chunk, sample, touched, lookup pg.Query
+	claim, chunk, sample, touched, untouched, lookup, absent pg.Query
 	// The same, but with the key columns only.
 	bareClaim, bareChunk, bareSample pg.Query
 
@@ -34,15 +36,24 @@ type Reader struct {
 
 // NewReader prepares the statements for a sink. The source must exist.
 func NewReader(pool *pgxpool.Pool, sink *catalog.Sink) (*Reader, error) {
-	return NewShardReader(pool, sink, 0)
+	return newReader(pool, sink, 0, "")
 }
 
 // NewShardReader is a reader whose claims leave out what other shards of the sink are for.
 func NewShardReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int) (*Reader, error) {
+	return newReader(pool, sink, shard, "")
+}
+
+// NewPartReader is a reader whose chunks have only the rows that a filter selects.
+func NewPartReader(pool *pgxpool.Pool, sink *catalog.Sink, filter string) (*Reader, error) {
+	return newReader(pool, sink, 0, filter)
+}
+
+func newReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int, only string) (*Reader, error) {
 	if sink.Table == "" {
 		return nil, fmt.Errorf("sink %s: its source is gone", sink.Name)
 	}
-	r := &Reader{pool: pool, sink: sink, shard: shard, object: render.NewObject(sink.Columns)}
+	r := &Reader{pool: pool, sink: sink, shard: shard, only: only, object: render.NewObject(sink.Columns)}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))
 		r.changeParts = append(r.changeParts, newKeyPart(inChangeTable(k), k.Change))
@@ -56,7 +67,9 @@ func NewShardReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int) (*Reader,
 	r.chunk, r.bareChunk = query(s.chunk(false)), query(s.chunk(true))
 	r.sample, r.bareSample = query(s.sample(false)), query(s.sample(true))
 	r.touched = query(s.touched())
+	r.untouched = query(s.untouched())
 	r.lookup = query(s.lookup())
+	r.absent = query(s.absent())
 	return r, nil
 }
 
@@ -137,6 +150,14 @@ func copied(tuple [][]byte) []string {
 		out[i] = string(text)
 	}
 	return out
+}
+
+// arrayParam is a tuple as a parameter, null for nil.
+func arrayParam(tuple []string) []byte {
+	if tuple == nil {
+		return nil
+	}
+	return arrayLiteral(tuple)
 }
 
 // arrayLiteral is a Postgres text[] in text form.

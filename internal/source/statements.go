@@ -248,31 +248,53 @@ func (s statements) bounds(param string) string {
 	return strings.Join(list, ", ")
 }
 
-// chunk reads rows in key order: $1 the tuple to go on after or null, $2 the limit.
-// Rows that the filter rejects come too, as not present: the limit is on rows read. A bare
-// one has neither filter nor values.
+// chunk reads rows in key order: $1 the tuple to go on after or null, $2 the limit, $3 the
+// tuple to end with or null. Rows that a filter rejects come too, as not present: the limit
+// is on rows read. A bare one has neither filters nor values.
 func (s statements) chunk(bare bool) string {
-	filter, values := s.filter, s.r.object.Select(s.alias)
-	if bare {
-		filter, values = "null::boolean", nil
+	values, filters := s.r.object.Select(s.alias), s.filters()
+	present, looked := "true", ""
+	switch {
+	case bare:
+		present, values = "null::boolean", nil
+	case len(filters) > 0:
+		// What is not selected is not sent either.
+		looked = fmt.Sprintf(" left join lateral (select true as freshet_present%s where %s offset 0) as freshet_t on true",
+			prefixed(numbered(values)), strings.Join(filters, " and "))
+		present, values = "freshet_t.freshet_present", valueNames(len(values))
 	}
-	n, width := len(s.r.parts), len(values)
 	own := func(i int) string { return s.alias + "." + s.quoted(s.r.sink.KeyColumns[i].Name) }
-	branch := func(where string) string {
-		return fmt.Sprintf(`(select null, %[1]s%[2]s%[3]s
-from (select * from %[4]s as %[5]s where %[6]s order by %[7]s limit $2::bigint) as %[5]s order by %[7]s)`,
-			filter, prefixed(s.keys(s.alias)), prefixed(values),
-			s.table, s.alias, where, s.order(own))
+	// Branches of which all but one are empty, each with a plan that can seek: an OR would
+	// read the index from its beginning, or to its end, in every chunk.
+	var branches []string
+	for _, after := range []bool{false, true} {
+		for _, until := range []bool{false, true} {
+			where := []string{s.notNull(own), "$1::text[] is null", "$3::text[] is null"}
+			if after {
+				where[1] = fmt.Sprintf("$1::text[] is not null and (%s) > (%s)", s.order(own), s.bounds("$1"))
+			}
+			if until {
+				where[2] = fmt.Sprintf("$3::text[] is not null and (%s) <= (%s)", s.order(own), s.bounds("$3"))
+			}
+			branches = append(branches, fmt.Sprintf(`union all
+(select null, %[1]s%[2]s%[3]s
+from (select * from %[4]s as %[5]s where %[6]s order by %[7]s limit $2::bigint) as %[5]s%[8]s order by %[7]s)`,
+				present, prefixed(s.keys(s.alias)), prefixed(values), s.table, s.alias, strings.Join(where, " and "), s.order(own), looked))
+		}
 	}
-	// Two branches of which one is empty, each with a plan that can seek: an OR would
-	// read the index from its beginning in every chunk.
-	return fmt.Sprintf(`select %s as meta, null::boolean%s
-union all
-%s
-union all
-%s`, s.meta(), s.nulls(n+width),
-		branch("$1::text[] is null and "+s.notNull(own)),
-		branch(fmt.Sprintf("$1::text[] is not null and (%s) > (%s)", s.order(own), s.bounds("$1"))))
+	return fmt.Sprintf("select %s as meta, null::boolean%s\n%s", s.meta(), s.nulls(len(s.r.parts)+len(values)), strings.Join(branches, "\n"))
+}
+
+// filters are the conditions that a row's entry depends on, and which rows a backfill is for.
+func (s statements) filters() []string {
+	var list []string
+	if s.r.only != "" {
+		list = append(list, "((\n"+s.r.only+"\n)) is true")
+	}
+	if s.r.sink.Filter != "" {
+		list = append(list, s.filter)
+	}
+	return list
 }
 
 // sample reads about $1 percent of the rows, at most $2.
@@ -288,17 +310,37 @@ union all
 		s.meta(), s.nulls(n+width), filter, prefixed(s.keys(s.alias)), prefixed(values), s.table, s.alias)
 }
 
+// since is the rows of the change table in ($2, $3] from transactions that snapshot $1 does
+// not see, under a condition.
+func (s statements) since(condition string) string {
+	column := func(i int) string { return "c." + s.changeColumn(i) }
+	return fmt.Sprintf(`from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r
+cross join lateral (select * from %s c where c.xid >= r.lo and c.xid <= r.hi offset 0) as c
+where %s(c.op <> 't' and %s and ($2::text[] is null or (%s) > (%s)) and ($3::text[] is null or (%s) <= (%s)))`,
+		s.changes, condition, s.each(" and ", func(i int) string { return column(i) + " is not null" }),
+		s.order(column), s.bounds("$2"), s.order(column), s.bounds("$3"))
+}
+
 // touched lists the tuples in ($2, $3] that transactions touched which snapshot $1
 // does not see.
 func (s statements) touched() string {
-	column := func(i int) string { return "c." + s.changeColumn(i) }
-	return fmt.Sprintf(`select %s
-from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r
-cross join lateral (select * from %s c where c.xid >= r.lo and c.xid <= r.hi offset 0) as c
-where c.op <> 't' and %s and ($2::text[] is null or (%s) > (%s)) and ($3::text[] is null or (%s) <= (%s))`,
-		strings.Join(s.changeKeys("c"), ", "), s.changes,
-		s.each(" and ", func(i int) string { return column(i) + " is not null" }),
-		s.order(column), s.bounds("$2"), s.order(column), s.bounds("$3"))
+	return fmt.Sprintf("select %s\n%s", strings.Join(s.changeKeys("c"), ", "), s.since(""))
+}
+
+// untouched says whether there is none of those and no truncation, the floor of the change
+// table and the incarnation.
+func (s statements) untouched() string {
+	return fmt.Sprintf(`select (not exists (select %s))::text || '|' || (select s.floor from freshet.source s where s.id = %d)
+ || '|' || coalesce(freshet.incarnation(), '')`, s.since("c.op = 't' or "), s.r.sink.SourceID)
+}
+
+// absent lists, by their numbers from 1, the tuples without a row that passes the filter; the
+// parameters are those of lookup. It is far cheaper than that.
+func (s statements) absent() string {
+	column := func(i int) string { return fmt.Sprintf("k%d", i) }
+	return fmt.Sprintf(`select freshet_k.freshet_n from (%s) as freshet_k
+where not exists (select from %s as %s where %s and %s offset 0)`,
+		s.given(column, ", u.n as freshet_n"), s.table, s.alias, s.same("freshet_k", column), s.filter)
 }
 
 // lookup reads the rows of given tuples: one text[] parameter for each key column.
@@ -309,9 +351,15 @@ func (s statements) lookup() string {
 	return fmt.Sprintf(`select %[1]s as meta, null::boolean%[2]s
 union all
 select null, freshet_t.freshet_present%[3]s%[4]s
-from (select %[5]s from unnest(%[6]s) as u (%[7]s) offset 0) as freshet_k %[8]s`,
+from (%[5]s) as freshet_k %[6]s`,
 		s.meta(), s.nulls(n+width),
-		prefixed(s.lookupKeys()), prefixed(valueNames(width)),
+		prefixed(s.lookupKeys()), prefixed(valueNames(width)), s.given(column, ""), s.looked(column))
+}
+
+// given are the tuples of the parameters, one text[] for each key column, as terms; and more
+// of what u has.
+func (s statements) given(column func(i int) string, more string) string {
+	return fmt.Sprintf("select %s%s from unnest(%s) with ordinality as u (%s, n) offset 0",
 		s.each(", ", func(i int) string {
 			k := s.r.sink.KeyColumns[i]
 			text := "u." + column(i)
@@ -320,9 +368,9 @@ from (select %[5]s from unnest(%[6]s) as u (%[7]s) offset 0) as freshet_k %[8]s`
 				text = fmt.Sprintf("freshet.canonical(%s, '%s')", text, strings.ReplaceAll(k.SQLType, "'", "''"))
 			}
 			return fmt.Sprintf("%s::%s as %s", text, s.termType(i), column(i))
-		}),
+		}), more,
 		s.each(", ", func(i int) string { return fmt.Sprintf("$%d::text[]", i+1) }),
-		s.each(", ", column), s.looked(column))
+		s.each(", ", column))
 }
 
 func (s statements) lookupKeys() []string {

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/catalog"
-	"github.com/freshet/freshet/internal/maintain"
 	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
@@ -119,7 +118,7 @@ func (v *verification) rows(ctx context.Context) error {
 		if v.options.Sample > 0 {
 			chunk, err = v.reader.Sample(ctx, v.options.Sample, &entries)
 		} else {
-			chunk, err = v.reader.Chunk(ctx, after, chunkRows, &entries)
+			chunk, err = v.reader.Chunk(ctx, after, nil, chunkRows, &entries)
 		}
 		if err != nil {
 			return err
@@ -164,7 +163,7 @@ func (v *verification) keys(ctx context.Context) error {
 	enough := errors.New("enough")
 	seen := 0
 	err := scan.Keys(ctx, v.db, v.target, v.sink, nil, func(keys []string, tuples [][]string) error {
-		gone, err := maintain.Absent(ctx, v.reader, keys, tuples)
+		gone, err := v.reader.Absent(ctx, tuples)
 		if err != nil {
 			return err
 		}

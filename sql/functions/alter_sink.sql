@@ -78,11 +78,13 @@ begin
     -- A re-warm that runs obeys the new rate from its next chunk on.
     update freshet.backfill_run b
     set rate = v_sink.max_rate
-    where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running');
+    where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running', 'paused');
     if adopt then
         -- In the order of heartbeats, which know leases of many sinks.
         perform from freshet.lease l where l.sink_id = v_sink.id and l.kind = 'sync' order by l.id for update;
         update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync';
+        update freshet.backfill_run b set sweeps = true
+        where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused');
     end if;
     if shards <> v_sink.shards then
         perform freshet.recut(v_sink.id, shards);

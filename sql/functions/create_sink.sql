@@ -195,7 +195,8 @@ begin
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
 
     if backfill then
-        perform freshet.request_backfill(v_sink, 'create');
+        -- Among keys that are taken over there may be some without a row.
+        perform freshet.request_backfill(v_sink, 'create', sweeps => adopt);
     end if;
 end
 $$;

@@ -12,7 +12,8 @@ begin
     update freshet.lease l
     set job_id = freshet.enqueue(
         case when v_lease.kind in ('sync', 'backfill') then v_lease.kind else 'maintain' end,
-        'target_' || v_lease.target,
+        -- As many ranges as a worker has work for, and the rest is there for others.
+        case when v_lease.kind = 'backfill' then 'backfill_' else 'target_' end || v_lease.target,
         pg_catalog.jsonb_build_object('lease', v_lease.id, 'epoch', v_lease.epoch))
     where l.id = v_lease.id;
 end

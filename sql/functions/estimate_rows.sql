@@ -1,15 +1,23 @@
--- How many rows the planner expects in a table. Nothing is counted.
-create or replace function freshet.estimate_rows(source oid)
+-- How many rows the planner expects in a table, or expects a filter to select. Nothing is
+-- counted.
+create or replace function freshet.estimate_rows(source oid, filter text default null)
 returns bigint
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_plan  json;
+    v_class  record;
+    v_plan   json;
 begin
-    execute pg_catalog.format('explain (format json) select from %s', source::pg_catalog.regclass) into v_plan;
+    select n.nspname, c.relname into strict v_class
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = source;
+    perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
+    execute pg_catalog.format(E'explain (format json) select from %I.%I as %2$I where ((\n%3$s\n))',
+        v_class.nspname, v_class.relname, coalesce(filter, 'true'))
+    into v_plan;
     return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::bigint;
 end
 $$;
 
-revoke all on function freshet.estimate_rows(oid) from public;
+revoke all on function freshet.estimate_rows(oid, text) from public;

@@ -23,20 +23,29 @@ begin
     end if;
 
     if v_lease.kind = 'backfill' then
-        -- Sink first, then run, like request_rewarm and alter_sink. Lanes read the sink anew,
-        -- and soon write a cursor that sees this transaction.
-        update freshet.sink s set revision = s.revision + 1 where s.id = v_lease.sink_id;
+        -- Sink first, then run, like request_backfill and alter_sink.
+        perform from freshet.sink s where s.id = v_lease.sink_id for update;
         update freshet.backfill_range r
-        set finished_at = pg_catalog.clock_timestamp(), finished_xid = pg_catalog.pg_current_xact_id(),
+        set finished_at = pg_catalog.clock_timestamp(),
+            -- One that was cancelled before it began has written nothing that could be lost.
+            finished_xid = case when v_lease.stamped then pg_catalog.pg_current_xact_id() end,
             finished_in = freshet.incarnation()
         where r.lease_id = v_lease.id
         returning r.run_id into v_run;
         -- Two ranges that end at once must not each take the other for unfinished.
         perform from freshet.backfill_run b where b.id = v_run for update;
         if not exists (select from freshet.backfill_range r where r.run_id = v_run and r.finished_at is null) then
+            perform freshet.finish_backfill(v_run);
+        end if;
+
+    elsif v_lease.kind = 'sweep' then
+        perform from freshet.sink s where s.id = v_lease.sink_id for update;
+        if not exists (
+            select from freshet.lease l
+            where l.sink_id = v_lease.sink_id and l.kind = 'sweep' and l.finished_at is null)
+        then
             update freshet.backfill_run b set state = 'completed', finished_at = pg_catalog.clock_timestamp()
-            where b.id = v_run;
-            update freshet.sink s set coverage = 'full' where s.id = v_lease.sink_id;
+            where b.sink_id = v_lease.sink_id and b.state = 'sweeping';
         end if;
 
     elsif v_lease.kind = 'purge' then

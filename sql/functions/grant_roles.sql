@@ -66,7 +66,7 @@ begin
             on freshet.sink to freshet_worker;
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
-        grant delete on freshet.failure, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        grant delete on freshet.backfill_run, freshet.failure, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c
@@ -83,7 +83,7 @@ begin
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
               -- Keepers are their makers', and granted by them.
               and p.proname !~ '^keep_[0-9]'
-              and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink',
+              and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink', 'pause_backfill', 'resume_backfill', 'cancel_backfill',
                   'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);

@@ -1,11 +1,11 @@
 -- Between two chunks of a backfill range, in one transaction: the chunk that has
 -- been written is validated, and the intent of the next one becomes durable before
--- a byte of it is. Without a snapshot it only validates. False if the lease is no
--- longer held under `epoch`.
+-- a byte of it is. Without a snapshot it only validates. What has landed is as in
+-- validate_intent. False if the lease is no longer held under `epoch`.
 create or replace function freshet.next_chunk(
     lease     bigint,
     epoch     bigint,
-    landed    boolean,
+    landed    text,
     rows_read bigint,
     lower     text[],
     upper     text[],
@@ -14,6 +14,8 @@ returns boolean
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_range  freshet.backfill_range;
 begin
     perform from freshet.lease l
     where l.id = next_chunk.lease and l.epoch = next_chunk.epoch
@@ -21,21 +23,13 @@ begin
     if not found then
         return false;
     end if;
-
+    -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
+    select * into strict v_range from freshet.backfill_range r where r.lease_id = next_chunk.lease for update;
     perform freshet.validate_intent(lease, landed);
 
-    -- request_rewarm must not take this run for one that has not begun at the same time.
-    perform from freshet.backfill_run b
-    where b.id = (select r.run_id from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.position is null)
-    for update;
-
-    -- The first chunk is the one that says from which moment on everything was read.
-    if snapshot is not null and exists (
-        select from freshet.backfill_range r
-        join freshet.backfill_run b on b.id = r.run_id
-        where r.lease_id = next_chunk.lease and r.position is null
-          and not freshet.snapshot_covers(snapshot, b.requested))
-    then
+    -- Read before the backfill was asked for, or joined. What was written by then is another
+    -- range's to write again.
+    if snapshot is not null and not freshet.snapshot_covers(snapshot, v_range.requested) then
         raise exception 'the backfill was asked for again after this chunk was read'
             using errcode = 'serialization_failure';
     end if;
@@ -52,4 +46,4 @@ begin
 end
 $$;
 
-revoke all on function freshet.next_chunk(bigint, bigint, boolean, bigint, text[], text[], pg_snapshot) from public;
+revoke all on function freshet.next_chunk(bigint, bigint, text, bigint, text[], text[], pg_snapshot) from public;

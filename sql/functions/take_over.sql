@@ -1,5 +1,6 @@
 -- Takes every lease of these targets whose holder has been silent for longer than
--- `silence` away from it and enqueues its successor. Returns how many there were.
+-- `silence` away from it and enqueues its successor. Returns how many there were. Ranges
+-- that were parked and can be worked on again are enqueued, too.
 create or replace function freshet.take_over(targets text[], silence interval)
 returns integer
 language plpgsql
@@ -19,6 +20,10 @@ begin
         where l.finished_at is null
           and l.target = any (targets)
           and l.heartbeat_at < pg_catalog.clock_timestamp() - silence
+          -- A range waits until it is parked no more, or until a worker has work for its job.
+          and not (l.kind = 'backfill' and l.holder is null and (
+              exists (select from freshet.backfill_range r where r.lease_id = l.id and r.parked)
+              or exists (select from freshet.river_job j where j.id = l.job_id and j.state in ('available', 'scheduled', 'retryable'))))
         order by l.id
         for update skip locked
     loop
@@ -26,6 +31,7 @@ begin
             v_taken := v_taken + 1;
         end if;
     end loop;
+    perform freshet.unpark();
     return v_taken;
 end
 $$;

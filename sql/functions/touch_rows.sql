@@ -11,8 +11,6 @@ declare
     v_sink     freshet.sink;
     v_relid    oid;
     v_all      text;
-    v_tuple    text;
-    v_bounds   text := 'true';
 begin
     select * into strict v_sink from freshet.sink s where s.id = touch_rows.sink;
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
@@ -21,24 +19,12 @@ begin
     cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     join pg_catalog.pg_attribute a on a.attrelid = v_relid and a.attnum = k.attnum
     where s.id = v_sink.source_id;
-    select pg_catalog.string_agg(pg_catalog.format(
-        case when o.attnum = any (v_sink.folded_attnums) then 'pg_catalog.lower(t.%I::pg_catalog.text)' else 't.%I' end,
-        a.attname), ', ' order by o.n)
-    into v_tuple
-    from pg_catalog.unnest(v_sink.order_attnums) with ordinality as o (attnum, n)
-    join pg_catalog.pg_attribute a on a.attrelid = v_relid and a.attnum = o.attnum;
-
-    if lower is not null then
-        v_bounds := pg_catalog.format('(%s) > (%s)', v_tuple, freshet.bound(v_sink.id, lower));
-    end if;
-    if upper is not null then
-        v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, upper));
-    end if;
     -- While the lock is held no policy changes.
     execute pg_catalog.format('lock table %s in access share mode', v_relid::pg_catalog.regclass);
     perform freshet.check_visible(v_relid);
     return freshet.touch(v_sink.source_id,
-        pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass, v_bounds));
+        pg_catalog.format('select %s from %s t where %s', v_all, v_relid::pg_catalog.regclass,
+            freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 't', false), lower, upper)));
 end
 $$;
 

@@ -1,9 +1,14 @@
 -- Closes the open intent of a backfill range: tuples within its bounds that were
 -- touched by transactions its snapshot did not see are touched again, so that the
--- lane reads and writes them after the chunk did. The range has then come to the
--- intent's upper bound if the chunk `landed` in the target; one that did not is only
--- forgotten. Nothing happens without an intent.
-create or replace function freshet.validate_intent(lease bigint, landed boolean)
+-- lane reads and writes them after the chunk did. What became of the chunk in the target:
+--
+--   none   it did not land, and is only forgotten
+--   partly it landed in part: the range has not come further
+--   all    the range has come to the intent's upper bound
+--   clean  the same, and the worker has seen since that no tuple in it was touched
+--
+-- Nothing happens without an intent.
+create or replace function freshet.validate_intent(lease bigint, landed text)
 returns void
 language plpgsql
 set search_path = ''
@@ -17,18 +22,24 @@ declare
     v_sink       freshet.sink;
     v_all        text;
     v_rendered   text;
-    v_bounds     text := 'true';
-    v_tuple      text;
+    v_bounds     text;
     v_truncated  boolean;
 begin
     select * into strict v_range from freshet.backfill_range r where r.lease_id = validate_intent.lease;
     if v_range.intent_snapshot is null then
         return;
     end if;
-    if not landed then
+    if landed = 'none' then
         update freshet.backfill_range r
         set intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null,
             rows_done = r.rows_done - r.intent_rows, intent_rows = 0
+        where r.lease_id = validate_intent.lease;
+        return;
+    end if;
+    if landed = 'clean' then
+        update freshet.backfill_range r
+        set position = coalesce(r.intent_upper, r.position),
+            intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
         where r.lease_id = validate_intent.lease;
         return;
     end if;
@@ -42,17 +53,7 @@ begin
     into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;
-    select pg_catalog.string_agg(
-        case when o.attnum = any (v_sink.folded_attnums) then 'pg_catalog.lower(c.k' || o.attnum || '::pg_catalog.text)'
-            else 'c.k' || o.attnum end, ', ' order by o.n)
-    into v_tuple
-    from pg_catalog.unnest(v_sink.order_attnums) with ordinality as o (attnum, n);
-    if v_range.intent_lower is not null then
-        v_bounds := pg_catalog.format('(%s) > (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_lower));
-    end if;
-    if v_range.intent_upper is not null then
-        v_bounds := v_bounds || pg_catalog.format(' and (%s) <= (%s)', v_tuple, freshet.bound(v_sink.id, v_range.intent_upper));
-    end if;
+    v_bounds := freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 'c', true), v_range.intent_lower, v_range.intent_upper);
 
     perform freshet.touch(v_sink.source_id, pg_catalog.format(
         'select %s from (select distinct %s '
@@ -81,10 +82,11 @@ begin
     end if;
 
     update freshet.backfill_range r
-    set position = coalesce(v_range.intent_upper, r.position),
+    set position = case when landed = 'all' then coalesce(r.intent_upper, r.position) else r.position end,
+        rows_done = r.rows_done - case when landed = 'all' then 0 else r.intent_rows end,
         intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
     where r.lease_id = validate_intent.lease;
 end
 $$;
 
-revoke all on function freshet.validate_intent(bigint, boolean) from public;
+revoke all on function freshet.validate_intent(bigint, text) from public;

@@ -79,7 +79,7 @@ cross join lateral (
 ) failed
 left join lateral (
     select b.reason from freshet.backfill_run b
-    where b.sink_id = s.id and b.state in ('queued', 'running')
+    where b.sink_id = s.id and b.filter is null and b.state in ('queued', 'running', 'paused')
     order by b.id limit 1
 ) run on true
 where l.kind = 'sync';
@@ -90,16 +90,40 @@ create view freshet.backfills as
 select b.id,
        s.name as sink,
        b.reason,
+       b.filter,
        b.state,
-       sum(r.rows_done)::bigint as rows_done,
-       greatest(b.rows_estimated, sum(r.rows_done)::bigint) as rows_estimated,
+       n.done as rows_done,
+       n.estimated as rows_estimated,
+       case when b.state in ('sweeping', 'completed') then 100.0
+           else pg_catalog.round(least(100.0, 100.0 * n.done / greatest(n.estimated, 1)), 1) end as percent,
+       pg_catalog.round(p.rate)::bigint as rows_per_second,
+       case when b.state = 'running' and p.rate > 0
+           then pg_catalog.date_trunc('second', (n.estimated - n.done) / p.rate * interval '1 second') end as eta,
+       b.rate as max_rate,
+       e.last_error,
+       e.last_error_at,
        b.created_at,
        b.started_at,
        b.finished_at
 from freshet.backfill_run b
 join freshet.sink s on s.id = b.sink_id
-left join freshet.backfill_range r on r.run_id = b.id
-group by b.id, s.name;
+cross join lateral (
+    select b.rows_done + coalesce(sum(r.rows_done), 0)::bigint as done, max(r.finished_at) as until
+    from freshet.backfill_range r
+    where r.run_id = b.id) d
+cross join lateral (select d.done, greatest(b.rows_estimated, d.done) as estimated) n
+cross join lateral (
+    select (d.done - b.counted_rows) / nullif(extract(epoch from
+        case when b.state = 'running' then pg_catalog.clock_timestamp() else d.until end - b.counted_from), 0) as rate
+    where b.state in ('running', 'sweeping', 'completed')
+    union all
+    select null where b.state not in ('running', 'sweeping', 'completed')) p
+left join lateral (
+    select l.last_error, l.last_error_at
+    from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+    where r.run_id = b.id and l.last_error is not null
+    order by l.last_error_at desc
+    limit 1) e on true;
 
 comment on view freshet.backfills is 'Every backfill, running and past.';
 

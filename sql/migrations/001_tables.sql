@@ -15,7 +15,9 @@ create table freshet.installation (
     -- a reader's statement is over by the time a segment of this age is first written to
     settle_after  interval not null default '1 minute',
     -- where nobody rotates, capture stops at this size of a segment
-    stop_bytes    bigint not null default 1 << 30
+    stop_bytes    bigint not null default 1 << 30,
+    -- a backfill is split into ranges of about so many rows, which workers share
+    range_rows    integer not null default 200000
 );
 
 insert into freshet.installation (id)
@@ -160,14 +162,24 @@ create table freshet.worker (
 create table freshet.backfill_run (
     id              bigint generated always as identity primary key,
     sink_id         integer not null constraint backfill_run_sink_fkey references freshet.sink (id) on delete cascade,
-    reason          text not null,
+    reason          text not null
+        constraint backfill_run_reason_is_known check (reason in ('create', 'user', 'rewarm')),
     state           text not null default 'queued'
-        constraint backfill_run_state_is_known check (state in ('queued', 'running', 'completed', 'cancelled')),
+        constraint backfill_run_state_is_known check (state in ('queued', 'running', 'paused', 'sweeping', 'completed', 'cancelled')),
+    -- which rows; null: all of them
+    filter          text,
+    -- orphans are looked for at the end
+    sweeps          boolean not null default false,
     rows_estimated  bigint not null default 0,
+    -- by ranges that are no more
+    rows_done       bigint not null default 0,
     -- rows a second at most, all ranges together; null: no limit
     rate            integer,
-    -- the first chunk has to be read in a snapshot that covers this one
-    requested       pg_snapshot not null default pg_current_snapshot(),
+    -- until then the rows that ranges have been given leave to read take, at that rate
+    paced_until     timestamptz,
+    -- since then, and with so many rows done by then, has it been running
+    counted_from    timestamptz,
+    counted_rows    bigint not null default 0,
     created_at      timestamptz not null default clock_timestamp(),
     started_at      timestamptz,
     finished_at     timestamptz
@@ -175,12 +187,19 @@ create table freshet.backfill_run (
 
 create index backfill_run_sink_id_idx on freshet.backfill_run (sink_id);
 
--- A key range of a backfill on one target. The intent is what may have been
--- written to the target and is not validated yet: key tuples in
--- (intent_lower, intent_upper] that were read in intent_snapshot.
+-- A key range of a backfill on one target: tuples of the order columns in
+-- (lower, upper], null for no bound. The intent is what may have been written to the
+-- target and is not validated yet: key tuples in (intent_lower, intent_upper] that were
+-- read in intent_snapshot, or later.
 create table freshet.backfill_range (
     lease_id            bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
     run_id              bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
+    lower               text[],
+    upper               text[],
+    -- a chunk has to be read in a snapshot that covers this one
+    requested           pg_snapshot not null default pg_current_snapshot(),
+    -- nobody can work on it for now, and it has no job
+    parked              boolean not null default false,
     -- validated up to and including this tuple; null: nothing yet
     position            text[],
     rows_done           bigint not null default 0,

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"math"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// Every benchmark measures something, however small the tables are.
+func TestBenchmarksMeasure(t *testing.T) {
+	for _, program := range []string{"psql", "pgbench", "redis-cli"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("baselines need %s: %v", program, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	s := &stage{rounds: 1, scale: 200, say: t.Logf}
+	seen := make(map[string]bool)
+	err := s.measure(ctx, benchmarks, func(r result) error {
+		if !(r.Value > 0) || math.IsInf(r.Value, 0) || r.Unit == "" || r.Target == "" || seen[r.Name] {
+			t.Errorf("%+v", r)
+		}
+		seen[r.Name] = true
+		if r.Baseline != "" && !(r.BaselineValue > 0 && r.Ratio > 0) {
+			t.Errorf("%s has no baseline: %+v", r.Name, r)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) < len(benchmarks) {
+		t.Errorf("there are only the results %v", seen)
+	}
+}
+
+func TestMediansAndRatios(t *testing.T) {
+	ours, theirs := series{10, 40, 20}, series{5, 10, 20}
+	if m := ours.median(); m != 20 {
+		t.Errorf("the median is %v", m)
+	}
+	if m := (series{1, 2, 3, 10}).median(); m != 2.5 {
+		t.Errorf("the median of four is %v", m)
+	}
+	if r := ours.against(theirs); r != 2 {
+		t.Errorf("the ratio is %v", r)
+	}
+	if !math.IsNaN(series(nil).median()) {
+		t.Error("nothing has a median")
+	}
+	var list []time.Duration
+	for i := range 100 {
+		list = append(list, time.Duration(100-i))
+	}
+	if p50, p99 := quantile(list, 0.5), quantile(list, 0.99); p50 != 51 || p99 != 100 {
+		t.Errorf("quantiles are %v and %v", p50, p99)
+	}
+}
+
+func TestArgumentsThatMeanNothing(t *testing.T) {
+	for _, args := range [][]string{{"-only", "nothing"}, {"-rounds", "-1"}, {"-nosuch"}} {
+		if code := command(t.Context(), args, t.Output(), t.Output()); code != 2 {
+			t.Errorf("%v ended with %d", args, code)
+		}
+	}
+}

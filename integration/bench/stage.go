@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/install"
+	"github.com/freshet/freshet/internal/servers"
+)
+
+// stage is what benchmarks run on: one Postgres that flushes what it commits, one Redis,
+// and worker processes.
+type stage struct {
+	rounds int
+	// scale is by what numbers of rows and times are divided: 1, and more to be quick.
+	scale int
+	say   func(format string, args ...any)
+
+	dir, binary string
+	postgres    *servers.Postgres
+	redis       *servers.Redis
+	databaseURL string
+	db          *pgxpool.Pool
+	cache       *redis.Client
+}
+
+// settings are those of a server for work, not for tests: commits are flushed.
+var settings = map[string]string{
+	"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "512MB", "max_wal_size": "8GB",
+	"checkpoint_timeout": "30min", "max_connections": "100",
+}
+
+// with opens the stage for the time of body.
+func (s *stage) with(ctx context.Context, body func() error) (err error) {
+	defer func() { err = errors.Join(err, s.close()) }()
+	quiet := slog.New(slog.DiscardHandler)
+	if s.postgres, err = servers.StartPostgres(ctx, servers.Options{Purpose: servers.Test, Log: quiet, Postgres: settings}); err != nil {
+		return err
+	}
+	if s.redis, err = servers.StartRedis(ctx, servers.Options{Purpose: servers.Test, Log: quiet}); err != nil {
+		return err
+	}
+	if s.dir, err = os.MkdirTemp("", "freshet-bench-"); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	s.binary = filepath.Join(s.dir, "freshet")
+	build := exec.CommandContext(ctx, "go", "build", "-o", s.binary, "github.com/freshet/freshet/cmd/freshet")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build freshet: %w: %s", err, out)
+	}
+	if s.databaseURL, err = s.postgres.CreateDatabase(ctx, "bench"); err != nil {
+		return err
+	}
+	if s.db, err = pgxpool.New(ctx, s.databaseURL); err != nil {
+		return err
+	}
+	if err := install.Migrate(ctx, s.db, quiet); err != nil {
+		return err
+	}
+	opts, err := redis.ParseURL(s.redis.URL())
+	if err != nil {
+		return err
+	}
+	s.cache = redis.NewClient(opts)
+	return body()
+}
+
+func (s *stage) close() error {
+	var errs []error
+	if s.db != nil {
+		s.db.Close()
+	}
+	if s.cache != nil {
+		errs = append(errs, s.cache.Close())
+	}
+	if s.redis != nil {
+		errs = append(errs, s.redis.Stop())
+	}
+	if s.postgres != nil {
+		errs = append(errs, s.postgres.Stop())
+	}
+	if s.dir != "" {
+		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// rows is n at full scale.
+func (s *stage) rows(n int) int { return n / s.scale }
+
+// exec runs statements of the owner's.
+func (s *stage) exec(ctx context.Context, sql string, args ...any) error {
+	if _, err := s.db.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("%s: %w", sql, err)
+	}
+	return nil
+}
+
+// one reads one value.
+func one[T any](ctx context.Context, s *stage, sql string, args ...any) (T, error) {
+	rows, err := s.db.Query(ctx, sql, args...)
+	if err == nil {
+		var v T
+		if v, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[T]); err == nil {
+			return v, nil
+		}
+	}
+	var none T
+	return none, fmt.Errorf("%s: %w", sql, err)
+}
+
+// await asks until a query says true.
+func (s *stage) await(ctx context.Context, sql string, args ...any) error {
+	for {
+		done, err := one[bool](ctx, s, sql, args...)
+		if err != nil || done {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// environment is that of a freshet command.
+func (s *stage) environment() []string {
+	return []string{"FRESHET_DATABASE_URL=" + s.databaseURL, "FRESHET_REDIS_URL=" + s.redis.URL(), "PATH=" + os.Getenv("PATH")}
+}
+
+// client is a connection to Redis of its own.
+func (s *stage) client() *redis.Client {
+	opts := *s.cache.Options()
+	return redis.NewClient(&opts)
+}
+
+// worker starts a worker process. end stops it in order.
+func (s *stage) worker(ctx context.Context) (pid int, end func() error, err error) {
+	log, err := os.OpenFile(filepath.Join(s.dir, "worker.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, nil, fmt.Errorf("open log of a worker: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(s.binary, "worker")
+	cmd.Env = s.environment()
+	cmd.Stdout, cmd.Stderr = log, log
+	p, err := servers.StartProcess(cmd)
+	if err != nil {
+		return 0, nil, fmt.Errorf("start a worker: %w", err)
+	}
+	end = func() error {
+		p.Signal(os.Interrupt)
+		if !p.Exited(20 * time.Second) {
+			p.Kill()
+			return errors.New("a worker did not stop")
+		}
+		return nil
+	}
+	if err := s.await(ctx, "select exists (select from freshet.worker where heartbeat_at > now() - interval '5 s')"); err != nil {
+		return 0, nil, errors.Join(err, end())
+	}
+	return cmd.Process.Pid, end, nil
+}

@@ -1,0 +1,300 @@
+package backfill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/durable"
+	"github.com/freshet/freshet/internal/failing"
+	"github.com/freshet/freshet/internal/fence"
+	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/redefine"
+	"github.com/freshet/freshet/internal/source"
+	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/task"
+)
+
+// keep is how long the control key of a finished range stays.
+const keep = 10 * time.Minute
+
+// ErrParked is returned when nobody can work on the range until somebody does something
+// else first: its sink or its backfill is paused, say.
+var ErrParked = errors.New("the range has to wait")
+
+// Range works on one range under one lease.
+type Range struct {
+	task.Config
+	gauges *failing.Gauges
+	target *target.Target
+	held   *lease.Held
+}
+
+// New makes the range that a lease of kind backfill is for.
+func New(c task.Config, gauges *failing.Gauges, t *target.Target, held *lease.Held) *Range {
+	return &Range{Config: c, gauges: gauges, target: t, held: held}
+}
+
+// Session works over one connection to Redis. It returns true when the range is done,
+// false when stop was closed or the sink was changed, and ErrParked; whatever else ends it
+// can be tried again.
+func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error) {
+	sink, err := catalog.LoadSink(ctx, r.Control, r.held.SinkID)
+	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
+		return false, task.ErrGone
+	}
+	if err != nil {
+		return false, err
+	}
+	r.held.Loaded(sink.Revision)
+	end, release := r.held.Until(stop)
+	defer release()
+	turn, err := r.awaitTurn(ctx, end)
+	if err != nil || turn == waiting {
+		return false, err
+	}
+	if turn == over && !r.held.Stamped {
+		return true, nil // nothing was written, and nothing ever will be
+	}
+	known, err := r.known(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := redefine.Older(ctx, r.Config, r.target, sink); err != nil {
+		return false, err
+	}
+	reader, err := source.NewPartReader(r.Bulk, sink, known.filter)
+	if err != nil {
+		return false, err
+	}
+	book, err := failing.Open(ctx, r.Control, r.gauges, r.held, r.Log)
+	if err != nil {
+		return false, err
+	}
+	reader.Suspect(book.Known)
+	incarnation, err := catalog.Incarnation(ctx, r.Control)
+	if err != nil {
+		return false, err
+	}
+	writer, err := fence.Open(ctx, r.target, fence.Key(r.Installation, sink.ID, r.held.Part), fence.OwnerKey(r.Installation, sink.ID))
+	if err != nil {
+		return false, fmt.Errorf("target %s: %w", r.target.Name, err)
+	}
+	defer writer.Close()
+	writer.ExpireEntries(sink.Expires)
+	count := r.Metrics.Work(sink.Name, r.target.Name)
+	writer.OnRefusal(count.Fenced)
+
+	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: r.held.Epoch, Nonce: r.held.Nonce}
+	from, err := r.resume(ctx, writer, own)
+	if err != nil {
+		return false, err
+	}
+	if turn == over {
+		return true, retire(ctx, writer, own, from.inRedis, from.position)
+	}
+	w := &walk{
+		r: r, reader: reader, writer: writer, book: book, own: own, beginning: from, upper: known.upper,
+		durable: durable.New(r.Control, incarnation), pace: pace{db: r.Control, lease: r.held.ID, rate: known.rate}, count: count,
+	}
+	return w.run(ctx, end)
+}
+
+// What backfill_turn says.
+const (
+	waiting = "wait"
+	parked  = "park"
+	over    = "end"
+)
+
+const (
+	// turnPause is how often a range looks whether it is its turn, and turnPatience how long
+	// before it leaves its place to another.
+	turnPause    = 50 * time.Millisecond
+	turnPatience = 2 * time.Second
+)
+
+// awaitTurn waits until every lane of the same target has written its control key, which
+// it does when nothing stands in the way of writing. It returns waiting when end was closed.
+func (r *Range) awaitTurn(ctx context.Context, end <-chan struct{}) (string, error) {
+	deadline := time.Now().Add(turnPatience)
+	for {
+		var turn string
+		if err := r.Control.QueryRow(ctx, "select freshet.backfill_turn($1)", r.held.ID).Scan(&turn); err != nil {
+			return "", fmt.Errorf("look whether the range can be worked on: %w", err)
+		}
+		if turn == parked || (turn == waiting && time.Now().After(deadline)) {
+			return "", ErrParked
+		}
+		if turn != waiting {
+			return turn, nil
+		}
+		if waited, err := task.Pause(ctx, end, turnPause); !waited {
+			return waiting, err
+		}
+	}
+}
+
+// state is what Postgres knows of the range.
+type state struct {
+	// filter selects the rows, empty for all; they are in (lower, upper].
+	filter       string
+	lower, upper []string
+	position     []string
+	// intent is the upper bound of the intent that is open, if one is.
+	intent []string
+	open   bool
+	// rate is how many rows a second the backfill may read, 0 without a limit.
+	rate int
+}
+
+func (r *Range) known(ctx context.Context) (state, error) {
+	var s state
+	err := r.Control.QueryRow(ctx, `
+		with begun as (
+			update freshet.backfill_run b
+			set state = 'running', started_at = coalesce(b.started_at, clock_timestamp()), counted_from = clock_timestamp()
+			from freshet.backfill_range r
+			where r.lease_id = $1 and b.id = r.run_id and b.state = 'queued'
+		)
+		select coalesce(b.filter, ''), r.lower, r.upper, r.position, r.intent_upper, r.intent_snapshot is not null, coalesce(b.rate, 0)
+		from freshet.backfill_range r join freshet.backfill_run b on b.id = r.run_id
+		where r.lease_id = $1`,
+		r.held.ID).Scan(&s.filter, &s.lower, &s.upper, &s.position, &s.intent, &s.open, &s.rate)
+	if err != nil {
+		return s, fmt.Errorf("read range: %w", err)
+	}
+	return s, nil
+}
+
+// beginning is where and how a session goes on.
+type beginning struct {
+	// after is the tuple to go on after, nil for the first row of all.
+	after []string
+	// position is the tuple up to which the range is done, as its cursor.
+	position string
+	// inRedis is the cursor that the control key holds.
+	inRedis string
+}
+
+// resume makes the control key ours and closes what an earlier holder left open.
+func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (beginning, error) {
+	was := w.State()
+	// Asked after the key is watched: whoever takes the lease from here on touches it.
+	if err := catalog.Confirm(ctx, r.Control, r.held.ID, r.held.Epoch, r.held.Nonce, own.Definition); err != nil {
+		return beginning{}, err
+	}
+	known, err := r.known(ctx)
+	if err != nil {
+		return beginning{}, err
+	}
+
+	// The key names the last chunk that landed. If that is neither the open intent, whole or
+	// in part, nor what was validated last, the target has lost what was written: begin again.
+	position := Position(known.position)
+	landed := none
+	switch {
+	case known.open && was.Exists && was.Cursor == Position(known.intent):
+		landed = all
+	case known.open && was.Exists && was.Cursor == partOf(position):
+		landed = partly
+	}
+	lost := r.held.Stamped && landed == none &&
+		(!was.Exists || (was.Cursor != position && was.Cursor != partOf(position)))
+
+	// Fence first: after this, nobody else can let an open intent land.
+	if !r.held.Stamped {
+		if err := catalog.Stamp(ctx, r.Control, r.held.ID, r.held.Epoch, own.Definition); err != nil {
+			return beginning{}, err
+		}
+		r.held.Stamped = true
+		was.Cursor = Position(nil)
+	}
+	if lost {
+		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
+		// What the open chunk wrote may be there all the same.
+		if err := r.step(ctx, all, nil, nil); err != nil {
+			return beginning{}, err
+		}
+		if err := r.restart(ctx); err != nil {
+			return beginning{}, err
+		}
+		was.Cursor = Position(nil)
+	}
+	if err := w.Take(ctx, own, was.Cursor); err != nil {
+		return beginning{}, fmt.Errorf("take control key: %w", err)
+	}
+	from := beginning{after: known.lower, position: Position(nil), inRedis: was.Cursor}
+	if lost {
+		return from, nil
+	}
+	if err := r.step(ctx, landed, nil, nil); err != nil {
+		return beginning{}, err
+	}
+	done := known.position
+	if landed == all {
+		done = known.intent
+	}
+	if done != nil {
+		from.after, from.position = done, Position(done)
+	}
+	return from, nil
+}
+
+// retire leaves the control key of a range that is over at its last position, to be looked
+// at by lanes until it expires.
+func retire(ctx context.Context, w *fence.Writer, own fence.Fence, inRedis, position string) error {
+	if inRedis != position {
+		// What came after it was written in part, and nothing is left of it.
+		if err := w.Write(ctx, own, inRedis, position, nil); err != nil {
+			return err
+		}
+	}
+	return w.Retire(ctx, own, position, keep)
+}
+
+// restart forgets how far the range had come.
+func (r *Range) restart(ctx context.Context) error {
+	_, err := r.Control.Exec(ctx, `
+		update freshet.backfill_range
+		set position = null, rows_done = 0, intent_lower = null, intent_upper = null, intent_snapshot = null, intent_rows = 0
+		where lease_id = $1 and exists (select from freshet.lease where id = $1 and epoch = $2)`, r.held.ID, r.held.Epoch)
+	if err != nil {
+		return fmt.Errorf("begin the range again: %w", err)
+	}
+	return nil
+}
+
+// What has become of a chunk, as validate_intent has it.
+const (
+	none   = "none"
+	partly = "partly"
+	all    = "all"
+	clean  = "clean"
+)
+
+// step validates the chunk that was written, of which so much has landed, and makes the
+// intent of the next one durable, in one transaction. next is nil at the end.
+func (r *Range) step(ctx context.Context, landed string, lower []string, next *source.Chunk) error {
+	var (
+		upper    []string
+		snapshot *string
+		rows     int
+		ours     bool
+	)
+	if next != nil {
+		text := next.Snapshot.String()
+		upper, snapshot, rows = next.Upper, &text, next.Rows
+	}
+	err := r.Control.QueryRow(ctx, "select freshet.next_chunk($1, $2, $3, $4, $5, $6, $7::text::pg_snapshot)",
+		r.held.ID, r.held.Epoch, landed, rows, lower, upper, snapshot).Scan(&ours)
+	if err != nil {
+		return fmt.Errorf("record chunk: %w", err)
+	}
+	if !ours {
+		return lease.ErrLost
+	}
+	return nil
+}
