@@ -223,6 +223,8 @@ create table freshet.backfill_run (
     rate            integer,
     -- until then the rows that ranges have been given leave to read take, at that rate
     paced_until     timestamptz,
+    -- every row is written as it is in this snapshot, or later
+    requested       pg_snapshot not null default pg_current_snapshot(),
     -- since then, and with so many rows done by then, has it been running
     counted_from    timestamptz,
     counted_rows    bigint not null default 0,
@@ -2686,7 +2688,8 @@ begin
     update freshet.backfill_run b
     set reason = case when join_backfill.reason = 'user' and b.reason = 'rewarm' then 'user' else b.reason end,
         rate = case when join_backfill.reason = 'user' and (b.reason = 'rewarm' or join_backfill.rate is not null) then join_backfill.rate else b.rate end,
-        sweeps = b.sweeps or join_backfill.sweeps
+        sweeps = b.sweeps or join_backfill.sweeps,
+        requested = pg_catalog.pg_current_snapshot()
     where b.id = v_run.id;
     -- Whoever works on it has to know of the rate.
     update freshet.sink s set revision = s.revision + 1 where s.id = join_backfill.sink;
@@ -4541,7 +4544,7 @@ begin
     perform from freshet.sink s where s.id = rewarm_trimmed.sink for update;
     if not exists (
         select from freshet.backfill_run b
-        where b.sink_id = rewarm_trimmed.sink and b.reason in ('create', 'rewarm') and b.state in ('queued', 'running', 'completed')
+        where b.sink_id = rewarm_trimmed.sink and b.filter is null and b.state in ('queued', 'running', 'sweeping', 'completed')
           and freshet.snapshot_covers(b.requested, rewarm_trimmed.floor))
     then
         perform freshet.request_rewarm(rewarm_trimmed.sink);

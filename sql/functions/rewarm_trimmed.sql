@@ -15,7 +15,7 @@ begin
     perform from freshet.sink s where s.id = rewarm_trimmed.sink for update;
     if not exists (
         select from freshet.backfill_run b
-        where b.sink_id = rewarm_trimmed.sink and b.reason in ('create', 'rewarm') and b.state in ('queued', 'running', 'completed')
+        where b.sink_id = rewarm_trimmed.sink and b.filter is null and b.state in ('queued', 'running', 'sweeping', 'completed')
           and freshet.snapshot_covers(b.requested, rewarm_trimmed.floor))
     then
         perform freshet.request_rewarm(rewarm_trimmed.sink);
