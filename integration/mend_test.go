@@ -72,7 +72,7 @@ func TestBrokenCaptureIsMendedAndWhatItMissedIsFound(t *testing.T) {
 			}
 			e.mended()
 			e.inStep("u:*", promise)
-			if n := e.rewarms(); n < 1 || n > 3 {
+			if n := e.rewarms(); n != 1 {
 				t.Errorf("%d re-warms for one mishap", n)
 			}
 			if gaps := e.gaps(); len(gaps) > 0 {
@@ -278,4 +278,44 @@ func TestDefinitionThatMakesNoSenseAnyMoreStopsItsSink(t *testing.T) {
 	e.await("the index is back", func() bool { return e.stateOf("users") != "failing" })
 	e.mended()
 	e.inStep("users:*", "select 'users:' || id, to_jsonb(u)::text from users u")
+}
+
+// What was broken and is not mended yet stays to be seen, whatever Freshet itself does to
+// capture meanwhile.
+func TestWhatIsToBeMendedIsNotCoveredUp(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		covers func(e *env)
+	}{
+		{"by a rotation in the pause before it is mended", func(e *env) {
+			e.admin().exec("update freshet.source set mend_after = now() + interval '1 hour'")
+			e.exec("update users set name = 'seen by nobody' where id < 50")
+			e.admin().exec("update freshet.segment set created_at = now() - interval '1 hour', current_since = current_since - interval '1 hour'")
+			e.admin().exec("select freshet.rotate(1)")
+			e.admin().exec("update freshet.source set mend_after = null")
+		}},
+		{"by a sink with another key", func(e *env) {
+			e.exec("update users set name = 'seen by nobody' where id < 50")
+			e.exec("select freshet.create_sink('emails', 'users', key => 'email:${email}')")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.hurry()
+			e.exec(usersTable)
+			e.exec("create unique index on users (email)")
+			e.exec("insert into users (id, name, email) select g, 'user', 'u' || g from generate_series(1, 300) g")
+			e.exec("select freshet.create_sink('users', 'users')")
+			stop := e.start()
+			e.settle()
+			e.exec("update users set name = 'seen' where id > 200")
+			e.settle()
+			stop()
+			e.exec("create or replace function freshet.capture_1() returns trigger language plpgsql as 'begin return null; end'")
+			c.covers(e)
+			e.start()
+			e.mended()
+			e.inStep("users:*", usersPromise)
+		})
+	}
 }

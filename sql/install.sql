@@ -223,6 +223,8 @@ create table freshet.backfill_run (
     rate            integer,
     -- until then the rows that ranges have been given leave to read take, at that rate
     paced_until     timestamptz,
+    -- every row is written as it is in this snapshot, or later
+    requested       pg_snapshot not null default pg_current_snapshot(),
     -- since then, and with so many rows done by then, has it been running
     counted_from    timestamptz,
     counted_rows    bigint not null default 0,
@@ -1605,6 +1607,7 @@ declare
     v_missing  text;
     v_lease    bigint;
     v_made     boolean := false;
+    v_altered  boolean := false;
 begin
     perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
@@ -1724,6 +1727,7 @@ begin
     select * into v_source from freshet.source s where s.relid = create_sink.source;
     if not found or not v_key <@ v_source.key_attnums then
         perform freshet.lock_source(source);
+        v_altered := v_source.fingerprint is not null and freshet.is_altered(v_source.id);
         insert into freshet.source as s (relid, schema_name, table_name, key_attnums, floor)
         select c.oid, n.nspname, c.relname, v_key, freshet.cursor_now()
         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -1758,9 +1762,10 @@ begin
         perform freshet.enqueue_lease(v_lease);
     end loop;
 
-    -- Only what changes from here on is to be noticed.
+    -- Only what changes from here on is to be noticed. What was altered before, and nobody
+    -- has looked after yet, other sinks of the source may have missed changes by.
     update freshet.source s set fingerprint = freshet.fingerprint(s.id)
-    where s.id = v_source.id and (v_made or s.fingerprint is null);
+    where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
 
     if backfill then
         -- Among keys that are taken over there may be some without a row.
@@ -2592,6 +2597,22 @@ $$;
 
 revoke all on function freshet.incarnation() from public;
 
+-- Whether what capture of a source relies on is not as it was when that was last looked
+-- after, whoever altered it.
+create or replace function freshet.is_altered(source integer)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return (select s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id)
+            from freshet.source s where s.id = is_altered.source);
+end
+$$;
+
+revoke all on function freshet.is_altered(integer) from public;
+
 -- Whether two values of a column that are equal in SQL are always the same bytes
 -- when rendered. Not so for numeric (1.0 = 1.00), for floats (-0 = 0), citext,
 -- bpchar or a collation that is not deterministic: those are compared as text.
@@ -2667,7 +2688,8 @@ begin
     update freshet.backfill_run b
     set reason = case when join_backfill.reason = 'user' and b.reason = 'rewarm' then 'user' else b.reason end,
         rate = case when join_backfill.reason = 'user' and (b.reason = 'rewarm' or join_backfill.rate is not null) then join_backfill.rate else b.rate end,
-        sweeps = b.sweeps or join_backfill.sweeps
+        sweeps = b.sweeps or join_backfill.sweeps,
+        requested = pg_catalog.pg_current_snapshot()
     where b.id = v_run.id;
     -- Whoever works on it has to know of the rate.
     update freshet.sink s set revision = s.revision + 1 where s.id = join_backfill.sink;
@@ -3503,7 +3525,8 @@ $$;
 
 revoke all on function freshet.mend(integer) from public;
 
--- Whether capture of a source is not what it was when it was last looked after.
+-- Whether capture of a source is to be mended now: something is missing or altered, and it
+-- is not the pause after an attempt.
 create or replace function freshet.needs_mending(source integer)
 returns boolean
 language plpgsql
@@ -3513,7 +3536,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
-            or s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id))
+            or freshet.is_altered(s.id))
     from freshet.source s
     where s.id = needs_mending.source);
 end
@@ -4504,6 +4527,44 @@ $$;
 
 revoke all on function freshet.rewarm_lost(bigint) from public;
 
+-- Asks for what has to follow when a lane can only go on from the floor of the change
+-- table: of changes below it that the lane has not applied nobody knows any more. Rows are
+-- written again by a backfill that was asked for at the floor or later, so one is enough for
+-- all lanes, and for whoever raised the floor because the change table was damaged. What is
+-- gone is found by a sweep that is still to come: one that is over may have been undone by
+-- the loss that brought the lane here. Returns whether a re-warm was asked for.
+create or replace function freshet.rewarm_trimmed(sink integer, floor pg_snapshot)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_asked  boolean := false;
+begin
+    perform from freshet.sink s where s.id = rewarm_trimmed.sink for update;
+    if not exists (
+        select from freshet.backfill_run b
+        where b.sink_id = rewarm_trimmed.sink and b.filter is null and b.state in ('queued', 'running', 'sweeping', 'completed')
+          and freshet.snapshot_covers(b.requested, rewarm_trimmed.floor))
+    then
+        perform freshet.request_rewarm(rewarm_trimmed.sink);
+        v_asked := true;
+    end if;
+    if v_asked or exists (
+        select from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
+        where s.id = rewarm_trimmed.sink and not exists (
+            select from freshet.lease l
+            where l.sink_id = s.id and l.kind = 'sweep' and l.target = t.target and l.finished_at is null and l.holder is null
+              and freshet.snapshot_covers(l.cursor::pg_snapshot, rewarm_trimmed.floor)))
+    then
+        perform freshet.request_sweep(rewarm_trimmed.sink, pg_catalog.pg_current_snapshot());
+    end if;
+    return v_asked;
+end
+$$;
+
+revoke all on function freshet.rewarm_trimmed(integer, pg_snapshot) from public;
+
 -- Wakes whoever sleeps on a source, at commit. A sleeper holds the lock, so a
 -- busy database never pays for a notification; see the trigger in make_capture.
 create or replace function freshet.ring(source integer)
@@ -4545,8 +4606,10 @@ declare
 begin
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
         or pg_catalog.to_regclass('freshet.changes_' || source) is null
-        -- What is damaged is mended first, and not covered up.
+        -- What is damaged is mended first, and not covered up: also in the pause before
+        -- that, for what rotation notes of the catalog would then be the damage.
         or freshet.needs_mending(source)
+        or freshet.is_altered(source)
     then
         return;
     end if;

@@ -14,6 +14,9 @@ import (
 // worker may wait ten seconds before it takes over.
 const grace = 12 * time.Second
 
+// notable is how long an entry may stay behind before a line says so.
+const notable = 8 * time.Second
+
 // canaries is how many rows are written and watched at the same time.
 const canaries = 2
 
@@ -89,6 +92,9 @@ func (c *canary) watch(ctx context.Context, row int) {
 		committed := time.Now()
 		c.await(ctx, row, mark)
 		behind, calm := time.Since(committed).Seconds(), !r.windows.touch(committed, time.Now())
+		if behind > notable.Seconds() {
+			r.say("late   canary:%d was behind for %.1f s", row, behind)
+		}
 		r.note(func() {
 			r.Longest = max(r.Longest, behind)
 			if calm {

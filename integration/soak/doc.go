@@ -6,7 +6,9 @@
 //
 // It owns the schedule and the judgement. It judges by its own SQL and by what Redis
 // holds, never by Freshet's verify, and it must never mend what it finds: all that it
-// does for Freshet is what an operator would do, such as starting a worker again.
+// does for Freshet is what an operator would do, such as starting a worker again. Only time
+// it presses together: change tables rotate within seconds, and each round begins as if
+// the last mishap were long ago.
 //
 // A fault is one function in the table of faults.go.
 package main

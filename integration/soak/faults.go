@@ -45,6 +45,20 @@ var faults = []fault{
 	{"sink-sweep", 2, sweepSink},
 	{"sink-refresh", 1, refreshEntry},
 	{"sink-drop", 3, dropSink},
+	{"sink-lapse", 2, lapseSink},
+	{"sink-rate", 2, rewarmSlowly},
+	{"capture-error", 2, plantError},
+	{"capture-dropped", 2, dropChangeTable},
+	{"capture-segment", 1, dropSegment},
+	{"capture-disabled", 3, disableTriggers},
+	{"capture-function", 1, dropTriggerFunction},
+	{"capture-replica", 2, loadAsReplica},
+	{"schema-column", 4, changeColumns},
+	{"schema-leaf", 4, changeLeaves},
+	{"schema-swap", 2, swapTables},
+	{"schema-gone", 1, dropTable},
+	{"source-truncate", 2, truncateSource},
+	{"entries-fail", 3, failEntries},
 }
 
 func named(kind string) (fault, bool) {

@@ -20,7 +20,7 @@ func killBackend(ctx context.Context, r *run, draw *rand.Rand) (string, error) {
 		return "", nil
 	}
 	var pid int
-	err := r.super.QueryRow(context.WithoutCancel(ctx), "select pid from pg_stat_activity where application_name = $1 order by state = 'active' desc, random() limit 1", whose).Scan(&pid)
+	err := r.ask(ctx, "select pid from pg_stat_activity where application_name = $1 order by state = 'active' desc, random() limit 1", []any{whose}, &pid)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil
 	}
@@ -67,7 +67,8 @@ func terminateBackends(ctx context.Context, r *run, _ *rand.Rand) (string, error
 		return "", nil
 	}
 	var n int
-	err := r.super.QueryRow(context.WithoutCancel(ctx), "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'soak_worker'").Scan(&n)
+	// A crash by kill -9 of a backend may be noticed by Postgres only now.
+	err := r.ask(ctx, "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'soak_worker'", nil, &n)
 	if err != nil {
 		return "", fmt.Errorf("terminate backends: %w", err)
 	}

@@ -34,8 +34,12 @@ type report struct {
 	Settled     float64 `json:"longest_settle_seconds"`
 	// Ended are workers that ended unasked, Adopted sinks that were blocked by keys which
 	// came back with an old dump.
-	Ended    int      `json:"workers_ended"`
-	Adopted  int      `json:"adopted"`
+	Ended   int `json:"workers_ended"`
+	Adopted int `json:"adopted"`
+	// Emptied is how often the floor of a change table was seen to have risen, Lapsed how
+	// many sinks were let go.
+	Emptied  int      `json:"floors_raised"`
+	Lapsed   int      `json:"lapsed"`
 	Failures []string `json:"failures"`
 
 	mu    sync.Mutex
@@ -94,6 +98,7 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "faults: %s\n", counts(r.Faults))
 	fmt.Fprintf(w, "writers: %d commits; refused: %s\n", r.Commits, counts(r.Refused))
 	fmt.Fprintf(w, "workers that ended unasked: %d; sinks told to adopt: %d; gaps: %d\n", r.Ended, r.Adopted, r.Gaps)
+	fmt.Fprintf(w, "change tables seen to be emptied: %d times; sinks that lapsed: %d\n", r.Emptied, r.Lapsed)
 	fmt.Fprintf(w, "longest behind: %.2f s, %.3f s where no fault was near; longest settle %.1f s\n", r.Longest, r.Undisturbed, r.Settled)
 	for _, f := range r.Failures {
 		fmt.Fprintf(w, "WRONG  %s\n", f)

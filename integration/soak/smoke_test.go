@@ -14,7 +14,7 @@ import (
 func smokeConfig(lines *bytes.Buffer) config {
 	return config{
 		length: 6 * time.Second, seed: 1, workers: 2, calm: time.Second, storm: 5 * time.Second, pause: time.Second,
-		kinds: []string{"worker-kill", "redis-flush", "redis-cut", "sink-shards", "postgres-terminate"}, lines: lines,
+		kinds: []string{"worker-kill", "redis-flush", "redis-cut", "sink-shards", "postgres-terminate", "capture-dropped", "schema-leaf"}, lines: lines,
 	}
 }
 

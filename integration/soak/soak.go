@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
@@ -130,6 +131,9 @@ func (r *run) round(ctx context.Context, n uint64, until time.Time, canary *cana
 	}
 	stormCtx, stop := context.WithTimeout(ctx, calm+storm)
 	defer stop()
+	if err := r.forgive(ctx); err != nil {
+		return err
+	}
 
 	var writing sync.WaitGroup
 	for w := range writers {
@@ -137,6 +141,7 @@ func (r *run) round(ctx context.Context, n uint64, until time.Time, canary *cana
 	}
 	writing.Go(func() { r.linger(stormCtx, n) })
 	writing.Go(func() { canary.run(stormCtx) })
+	writing.Go(func() { r.watchFloors(stormCtx) })
 	if r.pgbench {
 		writing.Go(func() { r.runPgbench(stormCtx, n) })
 	}
@@ -146,6 +151,32 @@ func (r *run) round(ctx context.Context, n uint64, until time.Time, canary *cana
 		return err
 	}
 	return r.closeWrites(context.WithoutCancel(ctx))
+}
+
+// forgive lets each round begin as if capture had last been mended long ago. What breaks
+// again and again is mended after ever longer pauses, and here a month's mishaps happen in
+// minutes.
+func (r *run) forgive(ctx context.Context) error {
+	return r.insistOn(ctx, r.super, "update freshet.source set mended_at = mended_at - interval '10 minutes', mend_after = null, mend_tries = 0")
+}
+
+// watchFloors counts change tables that are emptied.
+func (r *run) watchFloors(ctx context.Context) {
+	known := make(map[int]string)
+	for ; ctx.Err() == nil; hold(ctx, time.Second) {
+		rows, _ := r.super.Query(ctx, "select id, floor::text from freshet.source where relid is not null")
+		var (
+			id    int
+			floor string
+		)
+		_, _ = pgx.ForEachRow(rows, []any{&id, &floor}, func() error {
+			if was, there := known[id]; there && was != floor {
+				r.note(func() { r.Emptied++ })
+			}
+			known[id] = floor
+			return nil
+		})
+	}
 }
 
 // alone takes what a fault strikes for itself. The caller lets go with the result.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"strings"
 )
 
 // targets are the databases of the one server, by the name of the target.
@@ -65,6 +66,24 @@ create table hot (id integer primary key, version bigint not null default 0, pad
 insert into hot select g from generate_series(1, 8) g;
 create table canary (id integer primary key, mark bigint not null);
 insert into canary select g, 0 from generate_series(1, 4) g;
+
+-- Those below are changed in their form. Writers name columns that may be away for a moment.
+create table shapes (id bigint primary key, n integer not null default 0, label text not null default 'a', size integer not null default 1,
+	spare_1 text default 's', spare_2 text default 's', spare_3 text default 's', spare_4 text default 's', spare_5 text default 's');
+insert into shapes (id, n) select g, g from generate_series(1, 600) g;
+create table readings (id bigint, slot integer, body text not null default 'x', primary key (id, slot)) partition by list (slot);
+create table readings_0 partition of readings for values in (0);
+create table readings_1 partition of readings for values in (1);
+create table readings_2 partition of readings for values in (2);
+create table readings_3 partition of readings for values in (3);
+insert into readings select g, g % 4 from generate_series(1, 1000) g;
+create table catalogue (id bigint primary key, name text, n integer not null default 0);
+insert into catalogue select g, 'first', g from generate_series(1, 600) g;
+create function steady(n integer) returns integer language plpgsql immutable as 'begin return n; end';
+create table ratios (id bigint primary key, a integer not null, b integer not null, note text);
+insert into ratios select g, g, 1 + g % 5 from generate_series(1, 400) g;
+-- What a capture fault plants in the way of a trigger.
+create function planted() returns trigger language plpgsql as 'begin raise exception ''planted''; end';
 `
 
 // sinks are all of them; those of pgbench only where it runs.
@@ -88,6 +107,16 @@ func (r *run) sinks() []sink {
 			pattern: "session:*", targets: []string{"eu"}, expires: true},
 		{name: "events", create: `'events', key => 'event:${id}', filter => 'kind <> 3', shards => 2`, promise: `select 'event:' || id, to_jsonb(t)::text from events t where kind <> 3`, pattern: "event:*", targets: one},
 		{name: "hot", create: `'hot'`, promise: `select 'hot:' || id, to_jsonb(t)::text from hot t`, pattern: "hot:*", targets: one},
+		// Columns come and go; those that were added later are not shown.
+		{name: "shapes", create: `'shapes', key => 'shape:${id}', shards => 2`,
+			promise: `select 'shape:' || id, (select jsonb_object_agg(key, value) from jsonb_each(to_jsonb(t)) where key not like 'added%')::text from shapes t`,
+			pattern: "shape:*", targets: one, fixed: true},
+		{name: "readings", create: `'readings', key => 'reading:${slot}:${id}'`, promise: `select 'reading:' || slot || ':' || id, to_jsonb(t)::text from readings t`,
+			pattern: "reading:*", targets: one, fixed: true},
+		{name: "catalogue", create: `'catalogue', key => 'article:${id}', columns => '{id,name,n}', targets => '{default,eu}'`,
+			promise: `select 'article:' || id, jsonb_build_object('id', id, 'name', name, 'n', n)::text from catalogue t`, pattern: "article:*", targets: both, fixed: true},
+		{name: "ratios", create: `'ratios', key => 'ratio:${id}', filter => 'steady(a) / b > 3'`,
+			promise: `select 'ratio:' || id, to_jsonb(t)::text from ratios t where steady(a) / b > 3`, pattern: "ratio:*", targets: one},
 		{name: "canary", create: `'canary'`, promise: `select 'canary:' || id, to_jsonb(t)::text from canary t`, pattern: "canary:*", targets: one, fixed: true},
 	}
 	if r.pgbench {
@@ -98,6 +127,9 @@ func (r *run) sinks() []sink {
 	}
 	return list
 }
+
+// table is its source.
+func (s sink) table() string { return strings.Trim(strings.SplitN(s.create, ",", 2)[0], "'") }
 
 // creation is the statement that makes it.
 func (s sink) creation() string {

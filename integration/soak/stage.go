@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
@@ -81,6 +81,9 @@ func (r *run) open(ctx context.Context) (err error) {
 		return fmt.Errorf("ask Postgres: %w", err)
 	}
 	r.Postgres = "Postgres " + version
+	if err := r.hurry(ctx, draw); err != nil {
+		return err
+	}
 	if err := r.makeSources(ctx); err != nil {
 		return err
 	}
@@ -92,6 +95,20 @@ func (r *run) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	return nil
+}
+
+// hurry makes change tables rotate as they do in hours. With the longer retention a cursor
+// that goes back is still above the floor, with the shorter one it often is not.
+func (r *run) hurry(ctx context.Context, draw *rand.Rand) error {
+	retention := []string{"3 s", "25 s"}[draw.IntN(2)]
+	_, err := r.super.Exec(ctx, `
+		update freshet.installation
+		set retention = $1::text::interval, rotate_after = '4 s', settle_after = '3 s', rotate_bytes = 1 << 20`, retention)
+	if err != nil {
+		return fmt.Errorf("hurry rotation: %w", err)
+	}
+	r.say("changes are kept for %s after they were applied", retention)
 	return nil
 }
 
@@ -157,19 +174,4 @@ func (r *run) close() error {
 		errs = append(errs, os.RemoveAll(r.dir))
 	}
 	return errors.Join(errs...)
-}
-
-// insist repeats a statement of the owner's while servers or locks are in its way.
-func (r *run) insist(ctx context.Context, sql string, args ...any) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	for {
-		_, err := r.db.Exec(ctx, sql, args...)
-		if err == nil || !passing(err) {
-			return err
-		}
-		if hold(ctx, 200*time.Millisecond); ctx.Err() != nil {
-			return fmt.Errorf("%s: %w", sql, err)
-		}
-	}
 }

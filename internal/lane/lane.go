@@ -32,6 +32,9 @@ type Lane struct {
 	// unconfirmed is the transaction that finished the latest backfill, until the cursor in
 	// the target sees it; 0: it does, or there is none.
 	unconfirmed uint64
+	// unwritten: the control key was noted to be written for the first time by this lane, and
+	// each attempt since was refused whole. That it is missing is no loss.
+	unwritten bool
 }
 
 // New makes the lane that a lease of kind sync is for.
@@ -183,7 +186,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	}
 	switch {
 	case !state.Exists, other.Incarnation == redefine.Lost:
-		if l.held.Stamped {
+		if l.held.Stamped && !l.unwritten {
 			if err := l.lost(ctx); err != nil {
 				return cursor.Cursor{}, err
 			}
@@ -201,7 +204,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 		if err := catalog.Stamp(ctx, l.Control, l.held.ID, l.held.Epoch, own.Definition); err != nil {
 			return cursor.Cursor{}, err
 		}
-		l.held.Stamped = true
+		l.held.Stamped, l.unwritten = true, true
 	}
 	start, err := cursor.Parse(state.Cursor)
 	if err != nil {
@@ -213,7 +216,11 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	if l.unconfirmed, err = l.backfilled(ctx, own, was, start); err != nil {
 		return cursor.Cursor{}, err
 	}
-	if err := w.Take(ctx, own, start.String()); err != nil {
+	err = w.Take(ctx, own, start.String())
+	// Another lane of the sink that makes the owner key just now refuses it for certain;
+	// after any other error the key may have been written.
+	l.unwritten = l.unwritten && errors.Is(err, fence.ErrFenced)
+	if err != nil {
 		return cursor.Cursor{}, fmt.Errorf("take control key: %w", err)
 	}
 	if l.held.Recut {
@@ -383,9 +390,14 @@ func (l *Lane) aboveFloor(ctx context.Context, sink *catalog.Sink, c cursor.Curs
 	if c.Done.Covers(floor) {
 		return c, nil
 	}
-	l.Log.Warn("the cursor is older than the change table; warming again", "sink", sink.Name, "target", l.target.Name)
-	if err := l.Rewarm(ctx, sink.ID, sink.Name, metrics.Trimmed); err != nil {
-		return c, err
+	var asked bool
+	err = l.Control.QueryRow(ctx, "select freshet.rewarm_trimmed($1, $2::text::pg_snapshot)", sink.ID, text).Scan(&asked)
+	if err != nil {
+		return c, fmt.Errorf("request re-warm: %w", err)
+	}
+	if asked {
+		l.Metrics.Rewarm(sink.Name, metrics.Trimmed)
+		l.Log.Warn("the cursor is older than the change table; warming again", "sink", sink.Name, "target", l.target.Name)
 	}
 	return cursor.Finished(floor), nil
 }

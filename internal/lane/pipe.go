@@ -51,6 +51,8 @@ type pipe struct {
 	inRedis string
 	// at is the cursor that is fully applied, in Redis or because nothing was to do.
 	at cursor.Cursor
+	// within: the cursor in Redis is in the middle of a window.
+	within bool
 
 	batches chan *batch
 	free    chan *source.Entries
@@ -58,7 +60,8 @@ type pipe struct {
 	idle chan struct{}
 	// disturbed is told by the probe.
 	disturbed chan struct{}
-	// windowAt is when the snapshot of the window that is being walked was taken.
+	// windowAt is when the snapshot of the window that is being walked was taken; zero if
+	// that was before this session.
 	windowAt time.Time
 }
 
@@ -72,7 +75,7 @@ type batch struct {
 
 func newPipe(l *Lane, r *source.Reader, w *fence.Writer, book *failing.Book, own fence.Fence, start cursor.Cursor) *pipe {
 	p := &pipe{
-		lane: l, reader: r, writer: w, book: book, own: own, start: start, inRedis: start.String(), at: start,
+		lane: l, reader: r, writer: w, book: book, own: own, start: start, inRedis: start.String(), at: start, within: start.Window != nil,
 		durable: durable.New(l.Control, own.Incarnation),
 		batches: make(chan *batch, depth-1),
 		free:    make(chan *source.Entries, depth),
@@ -138,8 +141,9 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		}
 		at = b.Next
 		// Everything up to the window's snapshot is applied with its last batch, not before.
+		// Of a window that an earlier session began nobody knows the moment any more.
 		var asOf *time.Time
-		if b.CaughtUp {
+		if b.CaughtUp && !p.windowAt.IsZero() {
 			moment := p.windowAt
 			asOf = &moment
 		}
@@ -275,17 +279,20 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	}
 	p.count.Batch(b.entries.Len(), p.writer.Deleted())
 	p.count.Failed(len(b.entries.Failures()))
-	p.inRedis, p.at = to, b.Next
+	p.inRedis, p.at, p.within = to, b.Next, b.Next.Window != nil
 	p.lane.held.Progress(to, b.Next.Done.String(), b.asOf)
 	// Whatever is tried again comes as a touch, and a backfill may have noted it.
 	return p.book.Strike(ctx, b.At, b.entries, b.Touched)
 }
 
-// confirm writes an idle lane's cursor down once it sees that a backfill is finished:
-// until then only the backfill's own control key tells a target that went back to before
-// it, and that one is not kept for long.
+// confirm writes an idle lane's cursor down where it says more than that nothing was to do.
+// Once it sees that a backfill is finished: until then only the backfill's own control key
+// tells a target that went back to before it, and that one is not kept for long. And where
+// the last batch ended with its window, but could not know: what counts for the change
+// table is where the window before it ended.
 func (p *pipe) confirm(ctx context.Context) error {
-	if p.lane.unconfirmed == 0 || !p.at.Done.Sees(p.lane.unconfirmed) {
+	finished := p.lane.unconfirmed != 0 && p.at.Done.Sees(p.lane.unconfirmed)
+	if !finished && !p.within {
 		return nil
 	}
 	if to := p.at.String(); to != p.inRedis {
@@ -294,7 +301,10 @@ func (p *pipe) confirm(ctx context.Context) error {
 		}
 		p.inRedis = to
 	}
-	p.lane.unconfirmed = 0
+	p.within = false
+	if finished {
+		p.lane.unconfirmed = 0
+	}
 	return nil
 }
 

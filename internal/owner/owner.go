@@ -128,7 +128,8 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 		}
 		if other.Target == t.Name {
 			// Only the key is missing: evicted, or deleted by hand.
-			return Obstacle{}, tx.Set(ctx, ownKey, sink.Name, 0).Err()
+			// Not written over if another lane was faster: that would break what others watch.
+			return Obstacle{}, tx.SetNX(ctx, ownKey, sink.Name, 0).Err()
 		}
 		twin = other.Target
 	}

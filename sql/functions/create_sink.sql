@@ -34,6 +34,7 @@ declare
     v_missing  text;
     v_lease    bigint;
     v_made     boolean := false;
+    v_altered  boolean := false;
 begin
     perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
@@ -153,6 +154,7 @@ begin
     select * into v_source from freshet.source s where s.relid = create_sink.source;
     if not found or not v_key <@ v_source.key_attnums then
         perform freshet.lock_source(source);
+        v_altered := v_source.fingerprint is not null and freshet.is_altered(v_source.id);
         insert into freshet.source as s (relid, schema_name, table_name, key_attnums, floor)
         select c.oid, n.nspname, c.relname, v_key, freshet.cursor_now()
         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -187,9 +189,10 @@ begin
         perform freshet.enqueue_lease(v_lease);
     end loop;
 
-    -- Only what changes from here on is to be noticed.
+    -- Only what changes from here on is to be noticed. What was altered before, and nobody
+    -- has looked after yet, other sinks of the source may have missed changes by.
     update freshet.source s set fingerprint = freshet.fingerprint(s.id)
-    where s.id = v_source.id and (v_made or s.fingerprint is null);
+    where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
 
     if backfill then
         -- Among keys that are taken over there may be some without a row.

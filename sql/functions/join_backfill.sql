@@ -50,7 +50,8 @@ begin
     update freshet.backfill_run b
     set reason = case when join_backfill.reason = 'user' and b.reason = 'rewarm' then 'user' else b.reason end,
         rate = case when join_backfill.reason = 'user' and (b.reason = 'rewarm' or join_backfill.rate is not null) then join_backfill.rate else b.rate end,
-        sweeps = b.sweeps or join_backfill.sweeps
+        sweeps = b.sweeps or join_backfill.sweeps,
+        requested = pg_catalog.pg_current_snapshot()
     where b.id = v_run.id;
     -- Whoever works on it has to know of the rate.
     update freshet.sink s set revision = s.revision + 1 where s.id = join_backfill.sink;

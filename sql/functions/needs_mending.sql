@@ -1,4 +1,5 @@
--- Whether capture of a source is not what it was when it was last looked after.
+-- Whether capture of a source is to be mended now: something is missing or altered, and it
+-- is not the pause after an attempt.
 create or replace function freshet.needs_mending(source integer)
 returns boolean
 language plpgsql
@@ -8,7 +9,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
-            or s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id))
+            or freshet.is_altered(s.id))
     from freshet.source s
     where s.id = needs_mending.source);
 end

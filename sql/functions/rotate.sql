@@ -20,8 +20,10 @@ declare
 begin
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
         or pg_catalog.to_regclass('freshet.changes_' || source) is null
-        -- What is damaged is mended first, and not covered up.
+        -- What is damaged is mended first, and not covered up: also in the pause before
+        -- that, for what rotation notes of the catalog would then be the damage.
         or freshet.needs_mending(source)
+        or freshet.is_altered(source)
     then
         return;
     end if;

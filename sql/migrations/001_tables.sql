@@ -177,6 +177,8 @@ create table freshet.backfill_run (
     rate            integer,
     -- until then the rows that ranges have been given leave to read take, at that rate
     paced_until     timestamptz,
+    -- every row is written as it is in this snapshot, or later
+    requested       pg_snapshot not null default pg_current_snapshot(),
     -- since then, and with so many rows done by then, has it been running
     counted_from    timestamptz,
     counted_rows    bigint not null default 0,
