@@ -191,7 +191,7 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 		was.Cursor = Position(nil)
 	}
 	if err := w.Take(ctx, own, was.Cursor); err != nil {
-		return beginning{}, fmt.Errorf("take control key: %w", err)
+		return beginning{}, fmt.Errorf("target %s: take control key: %w", r.target.Name, err)
 	}
 	from := beginning{inRedis: was.Cursor, rate: known.rate}
 	if lost {

@@ -213,7 +213,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 		return cursor.Cursor{}, err
 	}
 	if err := w.Take(ctx, own, start.String()); err != nil {
-		return cursor.Cursor{}, fmt.Errorf("take control key: %w", err)
+		return cursor.Cursor{}, fmt.Errorf("target %s: take control key: %w", l.target.Name, err)
 	}
 	if l.held.Recut {
 		if _, err := l.Control.Exec(ctx, "update freshet.lease set recut = false where id = $1 and epoch = $2", l.held.ID, l.held.Epoch); err != nil {
