@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/internal/catalog"
@@ -16,6 +17,7 @@ import (
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/owner"
 	"github.com/freshet/freshet/internal/redefine"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
@@ -52,6 +54,7 @@ type state struct {
 	// upper and open describe the intent that is open, if any.
 	upper []string
 	open  bool
+	rows  int
 	// rate is this range's share of the rows a second that the backfill may read, 0
 	// without a limit.
 	rate float64
@@ -78,9 +81,6 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if begun, err := r.awaitTurn(ctx, end); err != nil || !begun {
 		return false, err
 	}
-	if err := redefine.Older(ctx, r.Config, r.target, sink); err != nil {
-		return false, err
-	}
 	reader, err := source.NewReader(r.Bulk, sink)
 	if err != nil {
 		return false, err
@@ -91,6 +91,21 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	}
 	reader.Suspect(book.Known)
 	incarnation, err := catalog.Incarnation(ctx, r.Control)
+	if err != nil {
+		return false, err
+	}
+	if err := redefine.Older(ctx, r.Config, r.target, sink, incarnation); err != nil {
+		return false, err
+	}
+	// A target can evict what says whose the keys are, while the lanes sleep.
+	found, err := owner.Claim(ctx, r.Config, r.target, sink, incarnation)
+	if err != nil {
+		return false, err
+	}
+	if found != (owner.Obstacle{}) {
+		return false, fmt.Errorf("target %s: %w", r.target.Name, fence.ErrUnowned)
+	}
+	life, err := r.target.Life(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -106,6 +121,9 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: r.held.Epoch, Nonce: r.held.Nonce}
 	from, err := r.resume(ctx, writer, own)
 	if err != nil {
+		return false, err
+	}
+	if err := catalog.NoteLife(ctx, r.Control, &r.held.Lease, life.Note(incarnation)); err != nil {
 		return false, err
 	}
 	w := &walk{
@@ -179,7 +197,23 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 		r.held.Stamped = true
 		was.Cursor = Position(nil)
 	}
-	if lost {
+	evicted := false
+	if lost && !was.Exists {
+		is, err := r.target.Life(ctx)
+		if err != nil {
+			return beginning{}, err
+		}
+		evicted = is.Evicted(r.held.Life, own.Incarnation)
+	}
+	switch {
+	case evicted:
+		// What was validated last is there, or evicted as well. Whether the open chunk landed
+		// nobody knows: it is validated and written again.
+		if err := r.rewrite(ctx, known); err != nil {
+			return beginning{}, err
+		}
+		was.Cursor = Position(known.position)
+	case lost:
 		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
 		// What the open chunk wrote may be there all the same.
 		if err := r.step(ctx, true, nil, nil); err != nil {
@@ -194,6 +228,10 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 		return beginning{}, fmt.Errorf("target %s: take control key: %w", r.target.Name, err)
 	}
 	from := beginning{inRedis: was.Cursor, rate: known.rate}
+	if evicted {
+		from.after = known.position
+		return from, nil
+	}
 	if lost {
 		return from, nil
 	}
@@ -216,15 +254,36 @@ func (r *Range) known(ctx context.Context) (state, error) {
 			from freshet.backfill_range r
 			where r.lease_id = $1 and b.id = r.run_id and b.state = 'queued'
 		)
-		select r.position, r.intent_upper, r.intent_snapshot is not null,
+		select r.position, r.intent_upper, r.intent_snapshot is not null, r.intent_rows,
 		       coalesce(b.rate::float8 / (select count(*) from freshet.backfill_range o where o.run_id = b.id and o.finished_at is null), 0)
 		from freshet.backfill_range r join freshet.backfill_run b on b.id = r.run_id
 		where r.lease_id = $1`,
-		r.held.ID).Scan(&s.position, &s.upper, &s.open, &s.rate)
+		r.held.ID).Scan(&s.position, &s.upper, &s.open, &s.rows, &s.rate)
 	if err != nil {
 		return s, fmt.Errorf("read range: %w", err)
 	}
 	return s, nil
+}
+
+// rewrite validates the open chunk as one that landed, and goes back to before it.
+func (r *Range) rewrite(ctx context.Context, known state) error {
+	var ours bool
+	// One round trip and one transaction: half of it would skip the chunk.
+	var batch pgx.Batch
+	batch.Queue("select freshet.next_chunk($1, $2, true, 0, null, null, null)", r.held.ID, r.held.Epoch).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&ours)
+	})
+	batch.Queue(`
+		update freshet.backfill_range set position = $3, rows_done = rows_done - $4
+		where lease_id = $1 and exists (select from freshet.lease where id = $1 and epoch = $2)`,
+		r.held.ID, r.held.Epoch, known.position, known.rows)
+	if err := r.Control.SendBatch(ctx, &batch).Close(); err != nil {
+		return fmt.Errorf("write a chunk again: %w", err)
+	}
+	if !ours {
+		return lease.ErrLost
+	}
+	return nil
 }
 
 // restart forgets how far the range had come.

@@ -28,13 +28,14 @@ func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State,
 		finished uint64
 		life     *string
 		position []string
+		noted    *string
 	)
 	err := l.Control.QueryRow(ctx, `
-		select l.id, l.part, r.finished_xid::text::bigint, r.finished_in, r.position
+		select l.id, l.part, r.finished_xid::text::bigint, r.finished_in, r.position, l.life
 		from freshet.lease l join freshet.backfill_range r on r.lease_id = l.id
 		where l.sink_id = $1 and l.target = $2 and l.kind = 'backfill' and r.finished_xid is not null
 		order by r.finished_xid desc
-		limit 1`, l.held.SinkID, l.target.Name).Scan(&id, &part, &finished, &life, &position)
+		limit 1`, l.held.SinkID, l.target.Name).Scan(&id, &part, &finished, &life, &position, &noted)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil
 	}
@@ -48,8 +49,18 @@ func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State,
 	if err != nil {
 		return 0, fmt.Errorf("target %s: read control key of a backfill: %w", l.target.Name, err)
 	}
-	if key := fence.Parsed(fields); key.Exists && key.Cursor == backfill.Position(position) {
+	key := fence.Parsed(fields)
+	if key.Exists && key.Cursor == backfill.Position(position) {
 		return finished, nil
+	}
+	if !key.Exists {
+		is, err := l.target.Life(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if is.Evicted(noted, own.Incarnation) {
+			return 0, nil
+		}
 	}
 	// Consequences first: the cursor that moves on from here would hide the loss.
 	var asked bool
