@@ -11,6 +11,7 @@ import (
 	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/owner"
 	"github.com/freshet/freshet/internal/redefine"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
@@ -62,9 +63,6 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	if err := redefine.Older(ctx, r.Config, r.target, sink); err != nil {
-		return false, err
-	}
 	reader, err := source.NewPartReader(r.Bulk, sink, known.filter)
 	if err != nil {
 		return false, err
@@ -75,6 +73,22 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	}
 	reader.Suspect(book.Known)
 	incarnation, err := catalog.Incarnation(ctx, r.Control)
+	if err != nil {
+		return false, err
+	}
+	if err := redefine.Older(ctx, r.Config, r.target, sink, incarnation); err != nil {
+		return false, err
+	}
+	// A target can evict what says whose the keys are, while the lanes sleep.
+	found, err := owner.Claim(ctx, r.Config, r.target, sink, incarnation)
+	if err != nil {
+		return false, err
+	}
+	if found != (owner.Obstacle{}) {
+		return false, fmt.Errorf("target %s: %w", r.target.Name, fence.ErrUnowned)
+	}
+	// Read before the key is: what comes to pass in between is another life.
+	life, err := r.target.Life(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -90,6 +104,9 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: r.held.Epoch, Nonce: r.held.Nonce}
 	from, err := r.resume(ctx, writer, own)
 	if err != nil {
+		return false, err
+	}
+	if err := catalog.NoteLife(ctx, r.Control, &r.held.Lease, life.Note(incarnation)); err != nil {
 		return false, err
 	}
 	if turn == over {
@@ -212,6 +229,17 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 		r.held.Stamped = true
 		was.Cursor = Position(nil)
 	}
+	if lost && !was.Exists {
+		is, err := r.target.Life(ctx)
+		if err != nil {
+			return beginning{}, err
+		}
+		if is.Evicted(r.held.Life, own.Incarnation) {
+			// What was validated last is there, or evicted as well. Whether the open chunk
+			// landed nobody knows: it is validated and written again.
+			lost, landed, was.Cursor = false, partly, position
+		}
+	}
 	if lost {
 		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
 		// What the open chunk wrote may be there all the same.
@@ -224,7 +252,7 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 		was.Cursor = Position(nil)
 	}
 	if err := w.Take(ctx, own, was.Cursor); err != nil {
-		return beginning{}, fmt.Errorf("take control key: %w", err)
+		return beginning{}, fmt.Errorf("target %s: take control key: %w", r.target.Name, err)
 	}
 	from := beginning{after: known.lower, position: Position(nil), inRedis: was.Cursor}
 	if lost {

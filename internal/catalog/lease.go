@@ -40,6 +40,9 @@ type Lease struct {
 	// Recut: Cursor counts, and an older or newer one in the control key does not: the
 	// shards of the sink were changed.
 	Recut bool
+	// Life is what database and target had been through when the control key was last seen
+	// there, nil if that is not known.
+	Life *string
 }
 
 // ErrNotOurs is returned when a lease has moved on to another epoch or holder.
@@ -54,8 +57,8 @@ func TakeLease(ctx context.Context, db Querier, id, epoch int64, worker string) 
 		set holder = $3, heartbeat_at = clock_timestamp()
 		from freshet.sink s
 		where l.id = $1 and l.epoch = $2 and l.holder is null and l.finished_at is null and s.id = l.sink_id
-		returning s.id, s.name, l.kind, l.target, l.part, l.epoch, l.nonce, l.stamped, l.cursor, l.as_of, l.recut`,
-		id, epoch, worker).Scan(&l.SinkID, &l.Sink, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor, &l.AsOf, &l.Recut)
+		returning s.id, s.name, l.kind, l.target, l.part, l.epoch, l.nonce, l.stamped, l.cursor, l.as_of, l.recut, l.life`,
+		id, epoch, worker).Scan(&l.SinkID, &l.Sink, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor, &l.AsOf, &l.Recut, &l.Life)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Lease{}, ErrNotOurs
 	}
@@ -110,6 +113,24 @@ func Incarnation(ctx context.Context, db Querier) (string, error) {
 		return "", errors.New("draw incarnation: the value is still missing")
 	}
 	return *id, nil
+}
+
+// NoteLife notes what database and target have been through with the control key of a lease
+// in place.
+func NoteLife(ctx context.Context, db Querier, l *Lease, life *string) error {
+	if life == nil || (l.Life != nil && *l.Life == *life) {
+		return nil
+	}
+	var id int64
+	err := db.QueryRow(ctx, "update freshet.lease set life = $3 where id = $1 and epoch = $2 returning id", l.ID, l.Epoch, life).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotOurs
+	}
+	if err != nil {
+		return fmt.Errorf("note what the target has been through: %w", err)
+	}
+	l.Life = life
+	return nil
 }
 
 // Stamp notes that the control key of a lease is about to be written for the first time,

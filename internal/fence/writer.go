@@ -82,6 +82,9 @@ func Open(ctx context.Context, t *target.Target, key, owner string) (*Writer, er
 	return w, nil
 }
 
+// Owner is the owner key, empty if it is not asked for.
+func (w *Writer) Owner() string { return w.owner }
+
 // Key is the control key.
 func (w *Writer) Key() string { return w.key }
 
@@ -272,11 +275,15 @@ func (w *Writer) watch(ctx context.Context, pipe redis.Pipeliner) watched {
 	if w.owner == "" {
 		return watched{watch: pipe.Do(ctx, "watch", w.key), read: read()}
 	}
-	return watched{watch: pipe.Do(ctx, "watch", w.key, w.owner), read: read(), owned: pipe.Do(ctx, "exists", w.owner)}
+	return watched{watch: pipe.Do(ctx, "watch", w.key, w.owner), read: read(), owned: pipe.Do(ctx, "get", w.owner)}
 }
 
 // settle takes over what was read under a new WATCH.
 func (w *Writer) settle(pipeErr error, r watched) error {
+	// Read and not only asked for, so that it is no idle key to a server that evicts.
+	if r.owned != nil && errors.Is(r.owned.Err(), redis.Nil) && r.watch.Err() == nil && r.read.Err() == nil {
+		return ErrUnowned
+	}
 	for _, cmd := range []*redis.Cmd{r.watch, r.read, r.owned} {
 		if cmd != nil && cmd.Err() != nil {
 			return cmd.Err()
@@ -287,11 +294,6 @@ func (w *Writer) settle(pipeErr error, r watched) error {
 	}
 	if status, _ := r.watch.Val().(string); status != "OK" {
 		return fmt.Errorf("WATCH answered %v", r.watch.Val())
-	}
-	if r.owned != nil {
-		if n, ok := r.owned.Val().(int64); !ok || n != 1 {
-			return ErrUnowned
-		}
 	}
 	fields, ok := r.read.Val().([]any)
 	if !ok || len(fields) != 2 {

@@ -23,7 +23,7 @@ import (
 // the latest transaction that a later cursor in the target has to see.
 func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State, start cursor.Cursor) (uint64, error) {
 	rows, err := l.Control.Query(ctx, `
-		select l.id, l.part, r.finished_xid::text::bigint, r.finished_in, r.position
+		select l.id, l.part, r.finished_xid::text::bigint, r.finished_in, r.position, l.life
 		from freshet.lease l join freshet.backfill_range r on r.lease_id = l.id
 		where l.sink_id = $1 and l.target = $2 and l.kind = 'backfill' and r.finished_xid is not null
 		order by r.finished_xid desc`, l.held.SinkID, l.target.Name)
@@ -32,14 +32,14 @@ func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State,
 	}
 	ranges, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (finished, error) {
 		var f finished
-		return f, row.Scan(&f.lease, &f.part, &f.xid, &f.life, &f.position)
+		return f, row.Scan(&f.lease, &f.part, &f.xid, &f.in, &f.position, &f.life)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("read finished ranges: %w", err)
 	}
 	var unseen []finished
 	for _, f := range ranges {
-		sees, err := sawFinish(own, was, start, f.xid, f.life)
+		sees, err := sawFinish(own, was, start, f.xid, f.in)
 		if err != nil {
 			return 0, err
 		}
@@ -59,8 +59,16 @@ func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State,
 	if _, err := pipe.Exec(ctx); err != nil {
 		return 0, fmt.Errorf("target %s: read control keys of a backfill: %w", l.target.Name, err)
 	}
+	is, err := l.target.Life(ctx)
+	if err != nil {
+		return 0, err
+	}
 	for i, f := range unseen {
-		if key := fence.Parsed(found[i].Val()); key.Exists && key.Cursor == backfill.Position(f.position) {
+		key := fence.Parsed(found[i].Val())
+		if key.Exists && key.Cursor == backfill.Position(f.position) {
+			continue
+		}
+		if !key.Exists && is.Evicted(f.life, own.Incarnation) {
 			continue
 		}
 		// Consequences first: the cursor that moves on from here would hide the loss.
@@ -81,9 +89,11 @@ func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State,
 type finished struct {
 	lease    int64
 	part     string
-	xid      uint64
-	life     *string
 	position []string
+	xid      uint64
+	// in is the incarnation of the database that it was finished in, life what the target had
+	// been through when its control key was last seen there.
+	in, life *string
 }
 
 // sawFinish reports whether a control key was written after that transaction had finished a

@@ -123,10 +123,15 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	if free, err := l.awaitKeys(ctx, sink, end); err != nil || !free {
+	if free, err := l.awaitKeys(ctx, sink, incarnation, end); err != nil || !free {
 		return err
 	}
-	if err := redefine.Older(ctx, l.Config, l.target, sink); err != nil {
+	if err := redefine.Older(ctx, l.Config, l.target, sink, incarnation); err != nil {
+		return err
+	}
+	// Read before the key is: what comes to pass in between is another life.
+	life, err := l.target.Life(ctx)
+	if err != nil {
 		return err
 	}
 	writer, err := fence.Open(ctx, l.target, fence.Key(l.Installation, sink.ID, l.held.Part), fence.OwnerKey(l.Installation, sink.ID))
@@ -140,6 +145,9 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: l.held.Epoch, Nonce: l.held.Nonce}
 	start, err := l.take(ctx, writer, own, sink)
 	if err != nil {
+		return err
+	}
+	if err := catalog.NoteLife(ctx, l.Control, &l.held.Lease, life.Note(incarnation)); err != nil {
 		return err
 	}
 	if sink.Table == "" {
@@ -187,7 +195,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	switch {
 	case !state.Exists, other.Incarnation == redefine.Lost:
 		if l.held.Stamped && !l.unwritten {
-			if err := l.lost(ctx); err != nil {
+			if err := l.missing(ctx, own); err != nil {
 				return cursor.Cursor{}, err
 			}
 		}
@@ -221,7 +229,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	// after any other error the key may have been written.
 	l.unwritten = l.unwritten && errors.Is(err, fence.ErrFenced)
 	if err != nil {
-		return cursor.Cursor{}, fmt.Errorf("take control key: %w", err)
+		return cursor.Cursor{}, fmt.Errorf("target %s: take control key: %w", l.target.Name, err)
 	}
 	if l.held.Recut {
 		if _, err := l.Control.Exec(ctx, "update freshet.lease set recut = false where id = $1 and epoch = $2", l.held.ID, l.held.Epoch); err != nil {
@@ -243,10 +251,10 @@ const (
 
 // awaitKeys waits until nobody but the sink writes its keys, or it takes them over. A
 // sweep or a drop would remove what others wrote like the sink's own. False: end was closed.
-func (l *Lane) awaitKeys(ctx context.Context, sink *catalog.Sink, end <-chan struct{}) (bool, error) {
+func (l *Lane) awaitKeys(ctx context.Context, sink *catalog.Sink, incarnation string, end <-chan struct{}) (bool, error) {
 	var said owner.Obstacle
 	for {
-		found, err := owner.Claim(ctx, l.Config, l.target, sink)
+		found, err := owner.Claim(ctx, l.Config, l.target, sink, incarnation)
 		if err != nil {
 			return false, err
 		}
@@ -278,16 +286,31 @@ func (l *Lane) awaitKeys(ctx context.Context, sink *catalog.Sink, end <-chan str
 	}
 }
 
+// missing sees to what has to follow from a control key that was there and is not.
+func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
+	err := l.Control.QueryRow(ctx, "select cursor from freshet.lease where id = $1 and epoch = $2", l.held.ID, l.held.Epoch).Scan(&l.held.Cursor)
+	if err != nil {
+		return fmt.Errorf("read the copy of the cursor: %w", err)
+	}
+	life, err := l.target.Life(ctx)
+	if err != nil {
+		return err
+	}
+	if !life.Evicted(l.held.Life, own.Incarnation) {
+		return l.lost(ctx)
+	}
+	// What Postgres' copy says was written, was: the key is made again from it. To warm such a
+	// target again would only have it evict more, the key once more among it.
+	l.Log.Info("the target has evicted a control key; it is made again", "sink", l.held.SinkID, "target", l.target.Name)
+	return nil
+}
+
 // lost asks for what has to follow when the target has lost the control key, and likely
 // the entries with it, before the key is made again. A target that went back to before the
 // key was written may have kept entries of an earlier sink, whose rows are gone: hence the
 // sweep.
 func (l *Lane) lost(ctx context.Context) error {
 	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
-	err := l.Control.QueryRow(ctx, "select cursor from freshet.lease where id = $1 and epoch = $2", l.held.ID, l.held.Epoch).Scan(&l.held.Cursor)
-	if err != nil {
-		return fmt.Errorf("read the copy of the cursor: %w", err)
-	}
 	return l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Lost)
 }
 

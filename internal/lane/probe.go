@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type Probe struct {
 type watch struct {
 	target    *target.Target
 	key       string
+	owner     string
 	left      fence.State
 	disturbed func()
 }
@@ -41,7 +43,7 @@ func NewProbe() *Probe { return &Probe{watched: make(map[*watch]struct{})} }
 // watch has disturbed called when the control key of w is found to differ from what w
 // expects, until release is called. w must not write meanwhile.
 func (p *Probe) watch(t *target.Target, w *fence.Writer, disturbed func()) (release func()) {
-	entry := &watch{target: t, key: w.Key(), left: w.State(), disturbed: disturbed}
+	entry := &watch{target: t, key: w.Key(), owner: w.Owner(), left: w.State(), disturbed: disturbed}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.watched[entry] = struct{}{}
@@ -82,9 +84,9 @@ func (p *Probe) look(ctx context.Context, t *target.Target, watches []*watch) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	pipe := t.Shared().Pipeline()
-	replies := make([]*redis.SliceCmd, len(watches))
+	replies, owners := make([]*redis.SliceCmd, len(watches)), make([]*redis.StringCmd, len(watches))
 	for i, w := range watches {
-		replies[i] = fence.Read(ctx, pipe, w.key)
+		replies[i], owners[i] = fence.Read(ctx, pipe, w.key), pipe.Get(ctx, w.owner)
 	}
 	// A target that does not answer has not lost anything yet: it is asked again.
 	_, _ = pipe.Exec(ctx)
@@ -92,7 +94,7 @@ func (p *Probe) look(ctx context.Context, t *target.Target, watches []*watch) {
 		if replies[i].Err() != nil {
 			continue
 		}
-		if fence.Parsed(replies[i].Val()) != w.left {
+		if fence.Parsed(replies[i].Val()) != w.left || errors.Is(owners[i].Err(), redis.Nil) {
 			p.disturb(w)
 		}
 	}

@@ -37,7 +37,7 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	if err != nil {
 		return false, err
 	}
-	found, err := owner.Claim(ctx, c, t, sink)
+	found, err := owner.Claim(ctx, c, t, sink, incarnation)
 	if err != nil {
 		return false, err
 	}

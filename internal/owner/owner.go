@@ -89,7 +89,7 @@ func Release(ctx context.Context, c task.Config, t *target.Target, sink int32) e
 
 // Claim makes the keys of a sink its own on a target, or says what stands in the way.
 // Whoever is to write for the sink asks each time it begins.
-func Claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink) (Obstacle, error) {
+func Claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, incarnation string) (Obstacle, error) {
 	mine, err := owns(ctx, c, t, sink.ID)
 	if err != nil || mine {
 		return Obstacle{}, err
@@ -98,7 +98,7 @@ func Claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	for range tries {
 		err = t.Alone(func() error {
 			return t.Shared().Watch(ctx, func(tx *redis.Tx) (err error) {
-				found, err = claim(ctx, c, t, sink, tx)
+				found, err = claim(ctx, c, t, sink, incarnation, tx)
 				return err
 			}, Owners)
 		})
@@ -114,7 +114,7 @@ func Claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 
 // claim looks and claims in one transaction: it fails with redis.TxFailedErr when the hash
 // was changed meanwhile, by another lane of the same sink for instance.
-func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, tx *redis.Tx) (Obstacle, error) {
+func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, incarnation string, tx *redis.Tx) (Obstacle, error) {
 	fields, err := tx.HGetAll(ctx, Owners).Result()
 	if err != nil {
 		return Obstacle{}, err
@@ -137,14 +137,17 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 		self         = owner{Sink: sink.Name, Target: t.Name}
 		wrote, adopt bool
 		parts        []string
+		lives        []string
 	)
 	err = c.Control.QueryRow(ctx, `
 		select s.key, freshet.key_tokens(s.key_parts), coalesce(bool_or(l.stamped), false), coalesce(bool_or(l.adopt), false),
-		       coalesce(array_agg(l.part), '{}')
+		       coalesce(array_agg(l.part), '{}'),
+		       coalesce(array_agg(distinct case when l.blocked is null and l.blocked_by is null then coalesce(l.life, '') else '' end)
+		                filter (where l.kind = 'sync' and l.stamped), '{}')
 		from freshet.sink s
 		left join freshet.lease l on l.sink_id = s.id and l.target = $2 and l.kind in ('sync', 'retired')
 		where s.id = $1
-		group by s.id`, sink.ID, t.Name).Scan(&self.Key, &self.Tokens, &wrote, &adopt, &parts)
+		group by s.id`, sink.ID, t.Name).Scan(&self.Key, &self.Tokens, &wrote, &adopt, &parts, &lives)
 	if err != nil {
 		return Obstacle{}, fmt.Errorf("read what the sink has written: %w", err)
 	}
@@ -181,6 +184,14 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	again, err := begunBefore(ctx, c, tx, sink.ID, parts)
 	if err != nil {
 		return Obstacle{}, err
+	}
+	if again && !adopt && len(lives) == 1 {
+		// Unless the target has only evicted what said that they are its own.
+		is, err := t.Life(ctx)
+		if err != nil {
+			return Obstacle{}, err
+		}
+		again = !is.Evicted(&lives[0], incarnation)
 	}
 	if (adopt || again) && !sink.Dropping {
 		// Consequences first: what others wrote meanwhile has to be looked at, entry by entry.

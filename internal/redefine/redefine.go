@@ -32,13 +32,14 @@ type stale struct {
 	part   string
 	kind   catalog.Kind
 	cursor string
+	life   *string
 }
 
 // Older refuses whoever writes for a sink on a target under an older definition than this
 // one. It costs one query when there is nobody.
-func Older(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink) error {
+func Older(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, incarnation string) error {
 	rows, err := c.Control.Query(ctx, `
-		select id, part, kind, cursor from freshet.lease
+		select id, part, kind, cursor, life from freshet.lease
 		where sink_id = $1 and target = $2 and definition < $3 and stamped
 		  and (kind in ('sync', 'retired') or (kind = 'backfill' and finished_at is null))
 		order by id`, sink.ID, t.Name, sink.Definition)
@@ -47,13 +48,13 @@ func Older(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	}
 	leases, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (stale, error) {
 		var s stale
-		return s, row.Scan(&s.id, &s.part, &s.kind, &s.cursor)
+		return s, row.Scan(&s.id, &s.part, &s.kind, &s.cursor, &s.life)
 	})
 	if err != nil {
 		return fmt.Errorf("list control keys: %w", err)
 	}
 	for _, l := range leases {
-		if err := restamp(ctx, c, t, sink, l); err != nil {
+		if err := restamp(ctx, c, t, sink, incarnation, l); err != nil {
 			return fmt.Errorf("target %s: redefine control key %s: %w", t.Name, l.part, err)
 		}
 		// A lane that is no more is refused for good: its key may be gone by the next time.
@@ -67,7 +68,7 @@ func Older(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	return nil
 }
 
-func restamp(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, l stale) error {
+func restamp(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, incarnation string, l stale) error {
 	w, err := fence.Open(ctx, t, fence.Key(c.Installation, sink.ID, l.part), fence.OwnerKey(c.Installation, sink.ID))
 	if err != nil {
 		return err
@@ -98,6 +99,13 @@ func restamp(ctx context.Context, c task.Config, t *target.Target, sink *catalog
 		lost, err := Behind(state, l.cursor)
 		if err != nil {
 			return err
+		}
+		if lost && !state.Exists {
+			is, err := t.Life(ctx)
+			if err != nil {
+				return err
+			}
+			lost = !is.Evicted(l.life, incarnation)
 		}
 		if lost {
 			if err := c.Rewarm(ctx, sink.ID, sink.Name, metrics.Lost); err != nil {

@@ -134,6 +134,8 @@ create table freshet.lease (
     definition     integer not null default 0,
     -- the cursor counts, whatever an older one in the control key says: shards were changed
     recut          boolean not null default false,
+    -- what database and target had been through when the control key was last seen; null: not known
+    life           text,
     -- keys that others have written to the target may be taken over, once
     adopt          boolean not null default false,
     -- so many keys of the sink's form are in the target and not from it, or another

@@ -1,0 +1,199 @@
+package integration
+
+import (
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/freshet/freshet/internal/servers"
+	"github.com/freshet/freshet/internal/servers/serverstest"
+)
+
+// timelines are two Postgres servers of which the second has a past of the first: what was
+// committed on the first since then is lost for it.
+type timelines struct {
+	*env
+	first, second *servers.Postgres
+	// now is e on the second server.
+	now *env
+}
+
+func newTimelines(t *testing.T, settings map[string]string) *timelines {
+	t.Helper()
+	t.Parallel()
+	first := serverstest.PostgresWith(t, settings)
+	databaseURL, err := first.CreateDatabase(t.Context(), "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tl := &timelines{env: newEnvOn(t, databaseURL, serverstest.Redis(t)), first: first}
+	tl.exec(usersTable)
+	tl.exec("insert into users (id, name) select g, 'user' from generate_series(1, 500) g")
+	tl.exec("select freshet.create_sink('users', 'users')")
+	return tl
+}
+
+// moveTo makes the environment on the second server, whose database is there already.
+func (tl *timelines) moveTo(second *servers.Postgres) {
+	tl.t.Helper()
+	there := func(databaseURL string) string {
+		u, err := url.Parse(databaseURL)
+		if err != nil {
+			tl.t.Fatal(err)
+		}
+		u.Host = second.Addr()
+		return u.String()
+	}
+	now := *tl.env
+	now.superURL, now.databaseURL, now.workerURL = there(tl.superURL), there(tl.databaseURL), there(tl.workerURL)
+	now.super, now.db = newPool(tl.t, now.superURL), newPool(tl.t, now.databaseURL)
+	tl.second, tl.now = second, &now
+}
+
+// program runs one of the programs that belong to the server.
+func (tl *timelines) program(name string, args ...string) {
+	tl.t.Helper()
+	dir := one[string](tl.admin(), "select setting from pg_config where name = 'BINDIR'")
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		if path, err = exec.LookPath(name); err != nil {
+			tl.t.Fatalf("%s: install the client programs that belong to the server", name)
+		}
+	}
+	if out, err := exec.CommandContext(tl.t.Context(), path, args...).CombinedOutput(); err != nil {
+		tl.t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// forgotten writes on the first server what the second one does not have: entries that are
+// stale and orphaned once the second one counts.
+func (tl *timelines) forgotten() {
+	tl.t.Helper()
+	tl.exec("update users set name = 'never was' where id <= 100")
+	tl.exec("insert into users (id, name) select g, 'never was' from generate_series(1001, 1100) g")
+	tl.exec("delete from users where id > 490 and id <= 500")
+}
+
+// A database that was dumped and restored elsewhere has other transaction ids altogether.
+func TestDatabaseRestoredFromADumpIsWarmedAgain(t *testing.T) {
+	tl := newTimelines(t, nil)
+	stop := tl.start()
+	tl.settle()
+	dump := filepath.Join(t.TempDir(), "dump")
+	tl.program("pg_dump", "-Fc", "-f", dump, tl.superURL)
+	tl.forgotten()
+	tl.settle()
+
+	second := serverstest.PostgresWith(t, nil)
+	if _, err := second.CreateDatabase(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range []string{"freshet_admin nologin", "freshet_worker nologin", "app_owner login in role freshet_admin", "app_worker login in role freshet_worker"} {
+		tl.program("psql", "-qc", "create role "+role, second.URL("app"))
+	}
+	tl.program("pg_restore", "-d", second.URL("app"), dump)
+	tl.moveTo(second)
+	tl.rightOneWins(stop)
+}
+
+// rightOneWins has the second server's worker come while the first one's still works, as
+// after a failover that not everybody has heard of, and the first one's end.
+func (tl *timelines) rightOneWins(stopFirst func()) {
+	tl.t.Helper()
+	tl.now.exec("update users set name = 'now' where id between 201 and 210")
+	tl.now.start()
+	// They take the lane from each other; neither is refused for good.
+	for range 3 {
+		tl.now.exec("update users set name = name || '.' where id = 300")
+		want := tl.now.entryOf(300)
+		tl.await("the second one writes", func() bool { return sameJSON(tl.entry("users:300"), want) })
+	}
+	stopFirst()
+	tl.now.awaitInStep("users:*", usersPromise)
+	tl.now.settle()
+	tl.now.inStep("users:*", usersPromise)
+	tl.now.exec("update users set name = 'later' where id <= 50")
+	tl.now.settle()
+	tl.now.inStep("users:*", usersPromise)
+}
+
+func (e *env) entryOf(id int) string {
+	e.t.Helper()
+	return one[string](e, "select to_jsonb(u)::text from users u where id = $1", id)
+}
+
+// A standby that had not received the last commits is promoted: the same system, another
+// timeline, and transaction ids that mean something else on either.
+func TestFailoverToAStandbyThatLagsIsWarmedAgain(t *testing.T) {
+	tl := newTimelines(t, nil)
+	stop := tl.start()
+	tl.settle()
+	second := serverstest.PostgresWith(t, nil)
+	data := dataDirectory(t, second)
+	if err := second.Halt(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	first, err := url.Parse(tl.first.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tl.program("pg_basebackup", "-c", "fast", "-D", data, "-d", first.String())
+	// It is told of no primary, so it has what it has.
+	if err := os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sameOwner(t, data, dataDirectory(t, tl.first))
+	tl.forgotten()
+	tl.settle()
+
+	if err := second.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tl.moveTo(second)
+	if !one[bool](tl.now.admin(), "select pg_promote()") {
+		t.Fatal("the standby was not promoted")
+	}
+	tl.rightOneWins(stop)
+}
+
+func dataDirectory(t *testing.T, server *servers.Postgres) string {
+	t.Helper()
+	var dir string
+	if err := newPool(t, server.URL("postgres")).QueryRow(t.Context(), "show data_directory").Scan(&dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// sameOwner gives what is below dir to whom a file belongs: Postgres does not run as root,
+// and a backup that root takes is root's.
+func sameOwner(t *testing.T, dir, like string) {
+	t.Helper()
+	info, err := os.Stat(like)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return
+	}
+	err = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+	})
+	if err == nil {
+		err = os.Chmod(dir, 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

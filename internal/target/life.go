@@ -1,0 +1,73 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Life is what the keys of a server have been through together. While it stays the same,
+// the server was not restarted, has not become another's replica, and was never emptied:
+// then a key can be missing only because it was evicted or deleted by itself.
+type Life struct {
+	id string
+	// evicts: keys have been evicted under memory pressure.
+	evicts bool
+}
+
+// Life reads the present life. Of a server that does not tell, nothing is known.
+func (t *Target) Life(ctx context.Context) (Life, error) {
+	pipe := t.shared.Pipeline()
+	var sections []*redis.StringCmd
+	for _, section := range []string{"server", "replication", "stats", "commandstats"} {
+		sections = append(sections, pipe.Info(ctx, section))
+	}
+	_, err := pipe.Exec(ctx)
+	facts := make(map[string]string)
+	for _, s := range sections {
+		text, sErr := s.Result()
+		var reply redis.Error
+		if errors.As(sErr, &reply) {
+			return Life{}, nil // not permitted, or not known to this server
+		}
+		if sErr != nil {
+			return Life{}, fmt.Errorf("target %s: read what has become of it: %w", t.Name, err)
+		}
+		for line := range strings.SplitSeq(text, "\r\n") {
+			if name, value, ok := strings.Cut(line, ":"); ok {
+				facts[name] = value
+			}
+		}
+	}
+	if facts["run_id"] == "" || facts["master_replid"] == "" || facts["evicted_keys"] == "" {
+		return Life{}, nil
+	}
+	// Its first number counts the calls.
+	flushes := func(command string) string {
+		calls, _, _ := strings.Cut(facts["cmdstat_"+command], ",")
+		return strings.TrimPrefix(calls, "calls=")
+	}
+	return Life{
+		id:     strings.Join([]string{facts["run_id"], facts["master_replid"], flushes("flushall"), flushes("flushdb"), flushes("swapdb")}, "."),
+		evicts: facts["evicted_keys"] != "0",
+	}, nil
+}
+
+// Note is what is kept of a life, together with the life of the database, for Evicted; nil
+// if nothing is known.
+func (l Life) Note(incarnation string) *string {
+	if l.id == "" {
+		return nil
+	}
+	note := incarnation + " " + l.id
+	return &note
+}
+
+// Evicted reports whether a key that was there when note was taken, and is not now, was
+// evicted, and nothing else lost.
+func (l Life) Evicted(note *string, incarnation string) bool {
+	return l.evicts && note != nil && l.id != "" && *note == *l.Note(incarnation)
+}
