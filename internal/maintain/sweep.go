@@ -15,8 +15,12 @@ import (
 	"github.com/freshet/freshet/internal/task"
 )
 
-// passPause is how often a sweep looks whether the lanes have come far enough.
-const passPause = 200 * time.Millisecond
+const (
+	// passPause is how often a sweep looks whether the lanes have come far enough.
+	passPause = 200 * time.Millisecond
+	// together is about how many keys are looked up in one statement.
+	together = 5000
+)
 
 // Sweep touches the tuples of entries that have no row any more. It returns true when
 // it is done, false when stop was closed.
@@ -48,14 +52,25 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 
 	swept := 0
-	err = scan.Keys(ctx, c.Control, t, sink, stop, func(_ []string, tuples [][]string) error {
-		gone, err := reader.Absent(ctx, tuples)
+	var suspects [][]string
+	look := func() error {
+		gone, err := reader.Absent(ctx, suspects)
+		suspects = suspects[:0]
 		if err != nil || len(gone) == 0 {
 			return err
 		}
 		swept += len(gone)
 		return Touch(ctx, c.Control, sink, gone)
+	}
+	err = scan.Keys(ctx, c.Control, t, sink, stop, func(_ []string, tuples [][]string) error {
+		if suspects = append(suspects, tuples...); len(suspects) < together {
+			return nil
+		}
+		return look()
 	})
+	if err == nil && len(suspects) > 0 {
+		err = look()
+	}
 	if errors.Is(err, scan.ErrStopped) {
 		return false, nil
 	}
