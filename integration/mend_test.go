@@ -319,3 +319,26 @@ func TestWhatIsToBeMendedIsNotCoveredUp(t *testing.T) {
 		})
 	}
 }
+
+// A change table may be dropped by hand at the very moment that a sink is.
+func TestSinkCanBeDroppedWhileItsChangeTableIs(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	tx := e.begin()
+	e.in(tx, "drop table freshet.changes_1 cascade")
+	dropped := make(chan error, 1)
+	go func() {
+		_, err := e.db.Exec(t.Context(), "select freshet.drop_sink('users')")
+		dropped <- err
+	}()
+	e.await("the other one waits", func() bool {
+		return one[bool](e, "select exists (select from pg_locks where not granted and relation = (select oid from pg_class where relname = 'changes_1'))")
+	})
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-dropped; err != nil {
+		t.Error(err)
+	}
+}

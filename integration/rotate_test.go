@@ -60,7 +60,7 @@ func TestChangeTablesStaySmallUnderLoad(t *testing.T) {
 func TestLaneThatIsHandedOverInABacklogDoesNotLapse(t *testing.T) {
 	e := newEnv(t)
 	e.exec(counters)
-	e.exec("insert into counters (id) select g from generate_series(1, 4000) g")
+	e.exec("insert into counters (id) select g from generate_series(1, 5000) g")
 	const slow = "create or replace function slow(n bigint) returns boolean language plpgsql immutable as $$ begin %s return true; end $$"
 	e.exec(fmt.Sprintf(slow, ""))
 	e.exec("select freshet.create_sink('counters', 'counters', filter => 'slow(version)')")
@@ -74,15 +74,20 @@ func TestLaneThatIsHandedOverInABacklogDoesNotLapse(t *testing.T) {
 	asOf := one[time.Time](e, "select as_of from freshet.status")
 
 	e.exec(fmt.Sprintf(slow, "perform pg_sleep(0.0005);"))
-	e.exec("update counters set version = version + 1")
-	stop = e.start()
-	e.await("a backlog is half done", func() bool { return window() != "" })
-	stop()
-	first := window()
-	e.exec("update counters set version = version + 1")
-	stop = e.start()
-	e.await("the next backlog is half done", func() bool { w := window(); return w != "" && w != first })
-	stop()
+	// The worker is stopped in a backlog, and the next one in the backlog after that.
+	half := func() string {
+		before := window()
+		e.exec("update counters set version = version + 1")
+		stop := e.start()
+		e.await("a backlog is half done", func() bool { w := window(); return w != "" && w != before })
+		stop()
+		return window()
+	}
+	for began := time.Now(); half() == "" || half() == ""; {
+		if time.Since(began) > patience {
+			t.Fatal("backlogs end before the worker does")
+		}
+	}
 	if now := one[time.Time](e, "select as_of from freshet.status"); now.Before(asOf) {
 		t.Errorf("it was as of %s, and is as of %s", asOf, now)
 	}

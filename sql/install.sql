@@ -2891,10 +2891,9 @@ set search_path = ''
 as $$
 declare
     v_timeout  text := pg_catalog.current_setting('lock_timeout');
-    v_changes  pg_catalog.regclass := (
-        select pg_catalog.to_regclass('freshet.changes_' || s.id) from freshet.source s where s.relid = lock_source.source);
+    v_name     text := (select 'freshet.changes_' || s.id from freshet.source s where s.relid = lock_source.source);
     v_until    timestamptz := pg_catalog.clock_timestamp() + interval '10 seconds';
-    v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = v_changes);
+    v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass(v_name));
 begin
     if not pg_catalog.pg_has_role(v_owner, 'usage') then
         raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
@@ -2906,8 +2905,8 @@ begin
         begin
             perform pg_catalog.set_config('lock_timeout', '200ms', true);
             execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
-            if v_changes is not null then
-                execute pg_catalog.format('lock table %s in access exclusive mode', v_changes);
+            if pg_catalog.to_regclass(v_name) is not null then
+                execute pg_catalog.format('lock table %s in access exclusive mode', v_name);
             end if;
             perform pg_catalog.set_config('lock_timeout', v_timeout, true);
             return;
@@ -2917,6 +2916,13 @@ begin
                 raise exception 'source: % is in use by a transaction that does not end', source::pg_catalog.regclass
                     using errcode = 'lock_not_available',
                           hint = 'Wait for it or end it (see pg_stat_activity), then run this again.';
+            end if;
+        when undefined_table then
+            perform pg_catalog.set_config('lock_timeout', v_timeout, true);
+            -- A change table that was dropped by hand while this waited for it is not there
+            -- to be locked any more.
+            if pg_catalog.clock_timestamp() > v_until or not exists (select from pg_catalog.pg_class c where c.oid = source) then
+                raise;
             end if;
         end;
         perform pg_catalog.pg_sleep(0.05 + pg_catalog.random() * 0.2);
