@@ -116,7 +116,7 @@ func exchanges() []exchange {
 				s.exec("select freshet.backfill($1)", sink)
 			}
 			s.change()
-		}, (*severed).done, 50, 1500},
+		}, (*severed).done, 150, 5000},
 		{"a sweep", func(s *severed) {
 			s.orphan()
 			for _, sink := range s.sinks {
@@ -151,6 +151,7 @@ func (s *severed) cutAnywhere(x exchange, cutters []*cutter, step int) {
 		x.done(s)
 		s.allInStep()
 	}
+	repeat() // and with it what is left of the beginning
 	for _, c := range cutters {
 		c.counted()
 	}

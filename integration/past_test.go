@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -195,5 +196,32 @@ func sameOwner(t *testing.T, dir, like string) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Workers of a former server write a backfill under control keys of their own: what refuses
+// them is that a lane has said whose the keys are. The lane they said it to looks at
+// everything again.
+func TestKeysThatAnotherServerWroteAreWarmedAgain(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 300) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	owner := one[string](e, "select 'freshet:' || i.id || ':' || s.id || ':owner' from freshet.installation i, freshet.sink s")
+	ours := e.redis.Get(t.Context(), owner).Val()
+	if !strings.HasPrefix(ours, "users ") {
+		t.Fatalf("the owner key says %q", ours)
+	}
+	e.redis.Set(t.Context(), owner, "users 7.00000002.5", 0)
+	e.redis.Set(t.Context(), "users:5", `{"id": 5, "name": "never was"}`, 0)
+	e.redis.Set(t.Context(), "users:1000", `{"id": 1000, "name": "never was"}`, 0)
+	e.await("the lane says that the keys are its own", func() bool { return e.redis.Get(t.Context(), owner).Val() == ours })
+	e.settle()
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	if n := one[int](e, "select count(*) from freshet.backfills where reason = 'rewarm'"); n != 1 {
+		t.Errorf("%d re-warms", n)
 	}
 }

@@ -97,6 +97,9 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 		return false, fmt.Errorf("target %s: %w", r.target.Name, err)
 	}
 	defer writer.Close()
+	if writer.Owned() != fence.OwnerValue(sink.Name, incarnation) {
+		return false, fmt.Errorf("target %s: workers of another server write for the sink: %w", r.target.Name, fence.ErrUnowned)
+	}
 	writer.ExpireEntries(sink.Expires)
 	count := r.Metrics.Work(sink.Name, r.target.Name)
 	writer.OnRefusal(count.Fenced)

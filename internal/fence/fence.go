@@ -42,5 +42,20 @@ func Key(installation string, sink int32, part string) string {
 	return "freshet:" + installation + ":" + strconv.Itoa(int(sink)) + ":" + part
 }
 
-// OwnerKey is there while a sink of an installation owns its keys.
+// OwnerKey is there while a sink of an installation owns its keys. Its value says which
+// server's workers write them, as [OwnerValue].
 func OwnerKey(installation string, sink int32) string { return Key(installation, sink, "owner") }
+
+// OwnerValue is the value of the owner key while workers of this server, on this timeline,
+// write for a sink. All their writers watch it: after a failover nobody who works for the
+// former server can write anything more.
+func OwnerValue(sink, incarnation string) string { return sink + " " + lineage(incarnation) }
+
+// SameServer reports whether two incarnations are lives of one database on one timeline of
+// one server.
+func SameServer(a, b string) bool { return lineage(a) == lineage(b) }
+
+// lineage is all of an incarnation but its last part.
+func lineage(incarnation string) string {
+	return incarnation[:max(0, strings.LastIndexByte(incarnation, '.'))]
+}

@@ -52,6 +52,8 @@ type Writer struct {
 	owner  string
 	client *redis.Client
 	conn   *redis.Conn
+	// owned is the owner key's value, possess the one that it is to get with the next write.
+	owned, possess string
 	// watched is the control key as it was read under the WATCH that guards the next EXEC.
 	watched State
 	// entryTTL is the time to live of every entry that is set, 0 for ever.
@@ -84,6 +86,13 @@ func Open(ctx context.Context, t *target.Target, key, owner string) (*Writer, er
 
 // Owner is the owner key, empty if it is not asked for.
 func (w *Writer) Owner() string { return w.owner }
+
+// Owned is the value of the owner key.
+func (w *Writer) Owned() string { return w.owned }
+
+// Possess gives the owner key another value, together with the next write. Whoever else
+// watches it is refused from then on.
+func (w *Writer) Possess(value string) { w.possess = value }
 
 // Key is the control key.
 func (w *Writer) Key() string { return w.key }
@@ -172,6 +181,10 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 	} else {
 		queued = append(queued, pipe.Do(ctx, "del", w.key))
 	}
+	if w.possess != "" && w.possess != w.owned {
+		queued = append(queued, pipe.Do(ctx, "set", w.owner, w.possess))
+		w.owned = w.possess
+	}
 	switch {
 	case ttl > 0:
 		queued = append(queued, pipe.Do(ctx, "pexpire", w.key, ttl.Milliseconds()))
@@ -182,6 +195,7 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 	exec := pipe.Do(ctx, "exec")
 	watched := w.watch(ctx, pipe)
 
+	owned := w.owned
 	_, pipeErr := pipe.Exec(ctx)
 	if err := applied(queued, exec); err != nil {
 		// After a refusal the WATCH behind it stands, but whoever was refused has to look
@@ -197,7 +211,7 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 	}
 	// EXEC was accepted. What went wrong after it concerns the next write.
 	w.broken = w.settle(pipeErr, watched)
-	if w.broken == nil && w.watched != next {
+	if w.broken == nil && (w.watched != next || w.owned != owned) {
 		w.broken = ErrFenced
 	}
 	return nil
@@ -300,6 +314,9 @@ func (w *Writer) settle(pipeErr error, r watched) error {
 		return fmt.Errorf("HMGET answered %v", r.read.Val())
 	}
 	w.watched = Parsed(fields)
+	if r.owned != nil {
+		w.owned, _ = r.owned.Val().(string)
+	}
 	return nil
 }
 

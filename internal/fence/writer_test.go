@@ -447,3 +447,46 @@ func TestRefusalIsToldOnceAndDeletionsAreCounted(t *testing.T) {
 	}
 	p.holds(fenced(2).String(), "c1", "a", "1")
 }
+
+// Another server's worker gives the owner key another value: whoever watches it is refused,
+// and may see who it was only by opening anew.
+func TestWriteIsRefusedWhenTheOwnerKeyGetsAnotherValue(t *testing.T) {
+	p := sharedPlace(t)
+	ctx := t.Context()
+	owner := fence.OwnerKey("other value", 1)
+	p.redis.Set(ctx, owner, fence.OwnerValue("users", "7.1.5.abc"), 0)
+	open := func() *fence.Writer {
+		t.Helper()
+		w, err := fence.Open(ctx, p.target, fence.Key("other value", 1, "0"), owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Close() })
+		return w
+	}
+	f := fence.Fence{Incarnation: "7.1.5.abc", Definition: 1, Epoch: 1, Nonce: "n"}
+	w := open()
+	if err := w.Take(ctx, f, "0"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := fence.Open(ctx, p.target, fence.Key("other value", 1, "1"), owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	theirs := fence.OwnerValue("users", "7.2.5.def")
+	other.Possess(theirs)
+	if err := other.Take(ctx, fence.Fence{Incarnation: "7.2.5.def", Definition: 1, Epoch: 1, Nonce: "m"}, "0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write(ctx, f, "0", "1", nil); !errors.Is(err, fence.ErrFenced) {
+		t.Errorf("the write ended with %v", err)
+	}
+	if got := open().Owned(); got != theirs {
+		t.Errorf("the owner key says %q, want %q", got, theirs)
+	}
+	// Whoever set it goes on, though the value changed under its own WATCH.
+	if err := other.Write(ctx, fence.Fence{Incarnation: "7.2.5.def", Definition: 1, Epoch: 1, Nonce: "m"}, "0", "1", nil); err != nil {
+		t.Errorf("its own next write ended with %v", err)
+	}
+}

@@ -207,6 +207,15 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 			return cursor.Cursor{}, err
 		}
 	}
+	value := fence.OwnerValue(sink.Name, own.Incarnation)
+	if w.Owned() != value {
+		// Workers of another server, or of another timeline, have written for the sink: by this
+		// key or by others, such as those of a backfill, which are refused from now on.
+		if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Restored); err != nil {
+			return cursor.Cursor{}, err
+		}
+		w.Possess(value)
+	}
 	// Consequences first: that the key is ours from now on is in Postgres before it is written.
 	if !l.held.Stamped {
 		if err := catalog.Stamp(ctx, l.Control, l.held.ID, l.held.Epoch, own.Definition); err != nil {
@@ -368,7 +377,7 @@ func (l *Lane) recut(ctx context.Context, state *fence.State) error {
 
 // reincarnate goes on after Postgres crashed, or became another server.
 func (l *Lane) reincarnate(ctx context.Context, own, other fence.Fence, state *fence.State) error {
-	if sameServer(own.Incarnation, other.Incarnation) {
+	if fence.SameServer(own.Incarnation, other.Incarnation) {
 		// Transaction ids of the last moments before the crash are given out again; a
 		// cursor above them would hide what they commit now.
 		var floor string

@@ -33,6 +33,7 @@ type watch struct {
 	target    *target.Target
 	key       string
 	owner     string
+	owned     string
 	left      fence.State
 	disturbed func()
 }
@@ -43,7 +44,7 @@ func NewProbe() *Probe { return &Probe{watched: make(map[*watch]struct{})} }
 // watch has disturbed called when the control key of w is found to differ from what w
 // expects, until release is called. w must not write meanwhile.
 func (p *Probe) watch(t *target.Target, w *fence.Writer, disturbed func()) (release func()) {
-	entry := &watch{target: t, key: w.Key(), owner: w.Owner(), left: w.State(), disturbed: disturbed}
+	entry := &watch{target: t, key: w.Key(), owner: w.Owner(), owned: w.Owned(), left: w.State(), disturbed: disturbed}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.watched[entry] = struct{}{}
@@ -94,7 +95,8 @@ func (p *Probe) look(ctx context.Context, t *target.Target, watches []*watch) {
 		if replies[i].Err() != nil {
 			continue
 		}
-		if fence.Parsed(replies[i].Val()) != w.left || errors.Is(owners[i].Err(), redis.Nil) {
+		if fence.Parsed(replies[i].Val()) != w.left || errors.Is(owners[i].Err(), redis.Nil) ||
+			(owners[i].Err() == nil && owners[i].Val() != w.owned) {
 			p.disturb(w)
 		}
 	}

@@ -129,7 +129,7 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 		if other.Target == t.Name {
 			// Only the key is missing: evicted, or deleted by hand.
 			// Not written over if another lane was faster: that would break what others watch.
-			return Obstacle{}, tx.SetNX(ctx, ownKey, sink.Name, 0).Err()
+			return Obstacle{}, tx.SetNX(ctx, ownKey, fence.OwnerValue(sink.Name, incarnation), 0).Err()
 		}
 		twin = other.Target
 	}
@@ -209,7 +209,7 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 			pipe.Del(ctx, r.key)
 		}
 		pipe.HSet(ctx, Owners, own, value)
-		pipe.Set(ctx, ownKey, sink.Name, 0)
+		pipe.Set(ctx, ownKey, fence.OwnerValue(sink.Name, incarnation), 0)
 		return nil
 	})
 	return Obstacle{}, err
