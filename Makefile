@@ -22,6 +22,10 @@ test: ## Run all tests against real Postgres and real Redis
 test-superuser: ## Run the integration tests with one superuser in place of owner and worker roles
 	FRESHET_TEST_SUPERUSER=1 $(GO) test -count=1 -parallel $(PARALLEL) -timeout 9m ./integration
 
+.PHONY: test-faults
+test-faults: ## Kill workers at every commit, cut connections at every few bytes: the long form of some tests
+	FRESHET_TEST_EXHAUSTIVE=1 FRESHET_TEST_ROUNDS=100 $(GO) test -count=1 -parallel $(PARALLEL) -timeout 80m -run 'Anywhere|DeathAtAny|Zombie' ./integration
+
 .PHONY: race
 race: ## Run all tests with the race detector
 	$(GO) test -count=1 -race -timeout 20m ./...

@@ -194,7 +194,7 @@ func every(step int) int {
 	if os.Getenv("FRESHET_TEST_EXHAUSTIVE") != "" {
 		return max(1, step/16)
 	}
-	return step
+	return 4 * step
 }
 
 func TestRedisConnectionCutAnywhereLosesNothing(t *testing.T) {

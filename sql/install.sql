@@ -216,6 +216,8 @@ create table freshet.backfill_run (
         constraint backfill_run_state_is_known check (state in ('queued', 'running', 'paused', 'sweeping', 'completed', 'cancelled')),
     -- which rows; null: all of them
     filter          text,
+    -- entries may be missing until it is done
+    needed          boolean not null default false,
     -- orphans are looked for at the end
     sweeps          boolean not null default false,
     rows_estimated  bigint not null default 0,
@@ -248,6 +250,8 @@ create table freshet.backfill_range (
     upper               text[],
     -- a chunk has to be read in a snapshot that covers this one
     requested           pg_snapshot not null default pg_current_snapshot(),
+    -- another range does it all over again: only what is open of it is validated
+    superseded          boolean not null default false,
     -- nobody can work on it for now, and it has no job
     parked              boolean not null default false,
     -- validated up to and including this tuple; null: nothing yet
@@ -923,7 +927,7 @@ begin
     returning * into v_sink;
     -- A re-warm that runs obeys the new rate from its next chunk on.
     update freshet.backfill_run b
-    set rate = v_sink.max_rate
+    set rate = v_sink.max_rate, paced_until = null
     where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running', 'paused');
     if adopt then
         -- In the order of heartbeats, which know leases of many sinks.
@@ -978,7 +982,8 @@ revoke all on function freshet.backfill(text, text, integer) from public;
 
 -- Whether the range of this lease may be worked on: 'go'; 'wait', while its lanes have not
 -- written their control keys, which they do when nothing stands in the way of writing;
--- 'park', when somebody has to do something first; 'end', when its backfill is cancelled.
+-- 'park', when somebody has to do something first; 'end', when its backfill is
+-- cancelled or another range does it over again.
 create or replace function freshet.backfill_turn(lease bigint)
 returns text
 language sql
@@ -986,7 +991,7 @@ stable
 set search_path = ''
 as $$
     select case
-        when b.state = 'cancelled' then 'end'
+        when b.state = 'cancelled' or r.superseded then 'end'
         when s.state <> 'active' or s.broken is not null or b.state = 'paused' then 'park'
         when not lanes.stamped then 'wait'
         else 'go' end
@@ -1058,7 +1063,7 @@ begin
     -- there now.
     update freshet.sink s
     set revision = s.revision + 1,
-        coverage = case when v_run.filter is null and v_run.reason <> 'user' then 'lazy' else s.coverage end
+        coverage = case when v_run.needed then 'lazy' else s.coverage end
     where s.id = v_run.sink_id;
     perform freshet.unpark(array[v_run.id]);
 end
@@ -2001,12 +2006,16 @@ declare
     v_plan   json;
     v_first  text[];
 begin
-    select n.nspname, c.relname into strict v_class
+    select n.nspname, c.relname, c.oid into strict v_class
     from freshet.sink s
     join freshet.source o on o.id = s.source_id
     join pg_catalog.pg_class c on c.oid = o.relid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where s.id = filter_bounds.sink;
+    -- Who does not see every row cannot say where they begin and end.
+    if pg_catalog.row_security_active(v_class.oid) then
+        return;
+    end if;
     -- As for the workers: the filter is planned on the way through this setting.
     perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
     v_terms := freshet.order_terms(sink, pg_catalog.quote_ident(v_class.relname), false);
@@ -2154,7 +2163,11 @@ begin
     -- Lanes read the sink anew, and soon write a cursor that sees this transaction.
     update freshet.sink s set revision = s.revision + 1
     where s.id = (select b.sink_id from freshet.backfill_run b where b.id = finish_backfill.run);
-    if v_run.id is null or v_run.filter is not null then
+    if v_run.id is null then
+        return;
+    end if;
+    if v_run.filter is not null then
+        perform freshet.forget_ranges(v_run.sink_id, v_run.id, true);
         return;
     end if;
     update freshet.sink s set coverage = 'full' where s.id = v_run.sink_id;
@@ -2164,19 +2177,7 @@ begin
 
     -- What earlier ones wrote has been written again; only that they were is remembered, of
     -- the last hundred.
-    update freshet.backfill_run b
-    set rows_done = b.rows_done + d.rows
-    from (
-        select o.id, sum(r.rows_done) as rows
-        from freshet.backfill_run o join freshet.backfill_range r on r.run_id = o.id
-        where o.sink_id = v_run.sink_id and o.id < v_run.id
-        group by o.id
-        having pg_catalog.bool_and(r.finished_at is not null)) d
-    where b.id = d.id;
-    delete from freshet.lease l
-    using freshet.backfill_range r, freshet.backfill_run o
-    where r.lease_id = l.id and o.id = r.run_id and o.sink_id = v_run.sink_id and o.id < v_run.id
-      and not exists (select from freshet.backfill_range u where u.run_id = o.id and u.finished_at is null);
+    perform freshet.forget_ranges(v_run.sink_id, v_run.id, false);
     delete from freshet.backfill_run b
     where b.sink_id = v_run.sink_id and b.state in ('completed', 'cancelled') and b.id < (
         select min(k.id) from (
@@ -2193,6 +2194,8 @@ create or replace function freshet.finish_lease(lease bigint, epoch bigint)
 returns boolean
 language plpgsql
 set search_path = ''
+-- Whoever holds the sink for long must not hold up the worker's heartbeat by the lease.
+set lock_timeout = '1s'
 as $$
 declare
     v_lease  freshet.lease;
@@ -2268,6 +2271,36 @@ as $$
 $$;
 
 revoke all on function freshet.folded(oid, jsonb) from public;
+
+-- Forgets the ranges of a sink's backfills that were over before this one: of all of them,
+-- or only of those that were of some rows and have been over for a day.
+create or replace function freshet.forget_ranges(sink integer, before bigint, partial boolean)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run  bigint;
+begin
+    for v_run in
+        select o.id
+        from freshet.backfill_run o join freshet.backfill_range r on r.run_id = o.id
+        where o.sink_id = forget_ranges.sink and o.id < before
+          and (not partial or o.filter is not null and o.finished_at < pg_catalog.clock_timestamp() - interval '1 day')
+        group by o.id
+        having pg_catalog.bool_and(r.finished_at is not null)
+    loop
+        update freshet.backfill_run b
+        set rows_done = b.rows_done + (select sum(r.rows_done) from freshet.backfill_range r where r.run_id = v_run)
+        where b.id = v_run;
+        delete from freshet.lease l
+        using freshet.backfill_range r
+        where r.lease_id = l.id and r.run_id = v_run;
+    end loop;
+end
+$$;
+
+revoke all on function freshet.forget_ranges(integer, bigint, boolean) from public;
 
 -- Gives Freshet's two roles what they need, making them if there are none and this role
 -- may: members of freshet_admin create sinks on tables they own, members of
@@ -2639,7 +2672,8 @@ $$;
 revoke all on function freshet.is_exact(oid, smallint) from public;
 
 -- Has the backfill of everything that a sink is in the middle of write again what it had
--- written before this moment. Null if there is none. Who calls it holds the sink locked.
+-- written before this moment. Null if there is none; one that is paused is joined by users
+-- only, for what Freshet asks for itself must not wait. Who calls it holds the sink locked.
 create or replace function freshet.join_backfill(sink integer, reason text, rate integer, sweeps boolean)
 returns bigint
 language plpgsql
@@ -2648,54 +2682,48 @@ as $$
 declare
     v_run    freshet.backfill_run;
     v_range  record;
-    v_again  text[];
 begin
     select * into v_run
     from freshet.backfill_run b
-    where b.sink_id = join_backfill.sink and b.filter is null and b.state in ('queued', 'running', 'paused')
+    where b.sink_id = join_backfill.sink and b.filter is null
+      and (b.state in ('queued', 'running') or b.state = 'paused' and join_backfill.reason = 'user')
     order by b.id desc
     limit 1;
     if not found then
         return null;
     end if;
 
-    -- Locked like by next_chunk: how far each range has come is known, and what it has read
-    -- and not yet recorded as its next chunk it reads anew.
+    -- Locked like by next_chunk: whether a range has begun does not change meanwhile. One that
+    -- has not begins with what is there by now, one that has begins anew.
     for v_range in
         select r.*, l.target,
                r.position is not null or r.intent_snapshot is not null or r.finished_at is not null as begun
         from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
-        where r.run_id = v_run.id
+        where r.run_id = v_run.id and not r.superseded
         order by r.lease_id
         for update of r
     loop
-        update freshet.backfill_range r set requested = pg_catalog.pg_current_snapshot() where r.lease_id = v_range.lease_id;
-        continue when not v_range.begun;
-        v_again := v_range.upper;
-        if v_range.finished_at is null then
-            v_again := case when v_range.intent_snapshot is null then v_range.position else coalesce(v_range.intent_upper, v_range.upper) end;
+        update freshet.backfill_range r
+        set requested = pg_catalog.pg_current_snapshot(), superseded = v_range.begun
+        where r.lease_id = v_range.lease_id;
+        if v_range.begun then
+            perform freshet.add_range(v_run.id, v_range.target, v_range.lower, v_range.upper);
+            update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = v_run.id;
         end if;
-        if not exists (
-            select from freshet.backfill_range o join freshet.lease l on l.id = o.lease_id
-            where o.run_id = v_run.id and l.target = v_range.target
-              and o.lower is not distinct from v_range.lower and o.upper is not distinct from v_again
-              and o.position is null and o.intent_snapshot is null and o.finished_at is null)
-        then
-            perform freshet.add_range(v_run.id, v_range.target, v_range.lower, v_again);
-        end if;
-        update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = v_run.id;
     end loop;
 
     -- What a user asks for is not slowed down for having been asked for by Freshet before.
     update freshet.backfill_run b
     set reason = case when join_backfill.reason = 'user' and b.reason = 'rewarm' then 'user' else b.reason end,
         rate = case when join_backfill.reason = 'user' and (b.reason = 'rewarm' or join_backfill.rate is not null) then join_backfill.rate else b.rate end,
+        paced_until = null,
+        needed = b.needed or join_backfill.reason <> 'user',
         sweeps = b.sweeps or join_backfill.sweeps,
         requested = pg_catalog.pg_current_snapshot()
     where b.id = v_run.id;
     -- Whoever works on it has to know of the rate.
     update freshet.sink s set revision = s.revision + 1 where s.id = join_backfill.sink;
-    if v_run.state = 'paused' and join_backfill.reason = 'user' then
+    if v_run.state = 'paused' then
         perform freshet.continue_backfill(v_run.id);
     end if;
     return v_run.id;
@@ -3581,6 +3609,8 @@ create or replace function freshet.next_chunk(
 returns boolean
 language plpgsql
 set search_path = ''
+-- Whoever holds the range for long must not hold up the worker's heartbeat by the lease.
+set lock_timeout = '1s'
 as $$
 declare
     v_range  freshet.backfill_range;
@@ -3591,12 +3621,14 @@ begin
     if not found then
         return false;
     end if;
+    -- The change table before the range: so does whoever mends capture.
+    perform freshet.validate_intent(lease, landed);
     -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
     select * into strict v_range from freshet.backfill_range r where r.lease_id = next_chunk.lease for update;
-    perform freshet.validate_intent(lease, landed);
-
-    -- Read before the backfill was asked for, or joined. What was written by then is another
-    -- range's to write again.
+    if snapshot is not null and v_range.superseded then
+        raise exception 'another range does this one over again' using errcode = 'serialization_failure';
+    end if;
+    -- Read before the backfill was asked for, or joined.
     if snapshot is not null and not freshet.snapshot_covers(snapshot, v_range.requested) then
         raise exception 'the backfill was asked for again after this chunk was read'
             using errcode = 'serialization_failure';
@@ -3639,18 +3671,35 @@ $$;
 
 revoke all on function freshet.order_terms(integer, text, boolean) from public;
 
--- How long the range of this lease has to wait before it reads so many rows, so that all
--- ranges of its backfill together keep to its rate. Zero without one.
-create or replace function freshet.pace_backfill(lease bigint, rows bigint)
-returns interval
-language sql
+-- Gives the range of this lease leave to read so many rows after a while, so that all ranges
+-- of its backfill together keep to its rate: how long, and whether it has leave by then or
+-- has to ask again. Leave is given a second ahead at most, for who has it may not come to
+-- use it. Without a rate there is no row.
+create or replace function freshet.pace_backfill(lease bigint, rows bigint, out pause interval, out granted boolean)
+returns setof record
+language plpgsql
 set search_path = ''
 as $$
-    update freshet.backfill_run b
-    set paced_until = greatest(b.paced_until, pg_catalog.clock_timestamp()) + pace_backfill.rows / b.rate::double precision * interval '1 second'
-    from freshet.backfill_range r
-    where r.lease_id = pace_backfill.lease and b.id = r.run_id and b.rate is not null
-    returning greatest(b.paced_until - pace_backfill.rows / b.rate::double precision * interval '1 second' - pg_catalog.clock_timestamp(), interval '0')
+declare
+    v_run  freshet.backfill_run;
+begin
+    select b.* into v_run
+    from freshet.backfill_run b join freshet.backfill_range r on r.run_id = b.id
+    where r.lease_id = pace_backfill.lease
+    for update of b;
+    if v_run.rate is null then
+        return;
+    end if;
+    pause := greatest(v_run.paced_until - pg_catalog.clock_timestamp(), interval '0');
+    granted := coalesce(pause, interval '0') <= interval '1 second';
+    if granted then
+        update freshet.backfill_run b
+        set paced_until = greatest(b.paced_until, pg_catalog.clock_timestamp()) + pace_backfill.rows / b.rate::double precision * interval '1 second'
+        where b.id = v_run.id;
+    end if;
+    pause := coalesce(pause, interval '0');
+    return next;
+end
 $$;
 
 revoke all on function freshet.pace_backfill(bigint, bigint) from public;
@@ -3763,7 +3812,7 @@ begin
 end
 $$;
 
-comment on function freshet.pause_backfill(bigint) is 'Stops a backfill, within a second, until it is resumed.';
+comment on function freshet.pause_backfill(bigint) is 'Stops a backfill after its present chunk, until it is resumed.';
 revoke all on function freshet.pause_backfill(bigint) from public;
 
 -- Stops writing a sink's entries, within a second. Changes are kept until it is resumed.
@@ -4275,8 +4324,9 @@ begin
             v_rows := freshet.estimate_rows(v_relid);
         end if;
     end if;
-    insert into freshet.backfill_run (sink_id, reason, filter, sweeps, rate, rows_estimated)
-    values (v_sink.id, request_backfill.reason, request_backfill.filter, request_backfill.sweeps, request_backfill.rate,
+    insert into freshet.backfill_run (sink_id, reason, filter, needed, sweeps, rate, rows_estimated)
+    values (v_sink.id, request_backfill.reason, request_backfill.filter, request_backfill.reason <> 'user',
+            request_backfill.sweeps, request_backfill.rate,
             v_rows * pg_catalog.cardinality(v_sink.targets))
     returning id into v_run;
 
@@ -4313,6 +4363,11 @@ begin
     set finished_xid = null
     from freshet.backfill_run b
     where b.id = r.run_id and b.sink_id = request_rewarm.sink and r.finished_xid is not null;
+    -- What backfills of some rows have read and not written they read anew.
+    update freshet.backfill_range r
+    set requested = pg_catalog.pg_current_snapshot()
+    from freshet.backfill_run b
+    where b.id = r.run_id and b.sink_id = request_rewarm.sink and r.finished_at is null;
     return freshet.request_backfill(request_rewarm.sink, 'rewarm');
 end
 $$;
@@ -4351,6 +4406,34 @@ end
 $$;
 
 revoke all on function freshet.request_sweep(integer, pg_snapshot) from public;
+
+-- Has what is not finished of a sink's backfills begin anew, as one range for each target:
+-- tuples of its order columns mean something else from now on.
+create or replace function freshet.restart_ranges(sink integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_range  record;
+begin
+    perform from freshet.sink s where s.id = restart_ranges.sink for update;
+    for v_range in
+        select r.run_id, l.target, pg_catalog.array_agg(r.lease_id) as leases
+        from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where l.sink_id = restart_ranges.sink and r.finished_at is null and not r.superseded
+        group by r.run_id, l.target
+    loop
+        -- An intent without bounds: all that was touched since is looked at again.
+        update freshet.backfill_range r
+        set superseded = true, lower = null, upper = null, position = null, intent_lower = null, intent_upper = null
+        where r.lease_id = any (v_range.leases);
+        perform freshet.add_range(v_range.run_id, v_range.target, null, null);
+    end loop;
+end
+$$;
+
+revoke all on function freshet.restart_ranges(integer) from public;
 
 -- Lets a backfill that was paused go on from where it stopped.
 create or replace function freshet.resume_backfill(id bigint)
@@ -4431,6 +4514,9 @@ begin
         update freshet.sink s
         set key_parts = v_parts, order_attnums = v_order, folded_attnums = freshet.folded(v_relid, v_parts)
         where s.id = v_sink.id;
+        if (v_order, freshet.folded(v_relid, v_parts)) is distinct from (v_sink.order_attnums, v_sink.folded_attnums) then
+            perform freshet.restart_ranges(v_sink.id);
+        end if;
     exception when others then
         v_wrong := sqlerrm;
     end;
@@ -5158,7 +5244,7 @@ begin
         where r.lease_id = validate_intent.lease;
         return;
     end if;
-    if landed = 'clean' then
+    if landed = 'clean' and freshet.snapshot_covers(v_range.intent_snapshot, v_range.requested) then
         update freshet.backfill_range r
         set position = coalesce(r.intent_upper, r.position),
             intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
@@ -5190,10 +5276,12 @@ begin
         'changes_' || v_sink.source_id)
     into v_truncated
     using v_range.intent_snapshot;
-    -- After a crash of Postgres the snapshot may see transaction ids that were given out
+    -- Read before a backfill was asked for that a range may have done since: what it wrote
+    -- over that range's may be older, and nothing in the change table tell of it. After a crash of Postgres the snapshot may see transaction ids that were given out
     -- again since, and changes that it does not see may be gone from the change table (asked
     -- after reading it): then every row of the chunk is looked at again.
     if v_range.intent_incarnation is distinct from freshet.incarnation()
+        or not freshet.snapshot_covers(v_range.intent_snapshot, v_range.requested)
         or not freshet.snapshot_covers(v_range.intent_snapshot, (select s.floor from freshet.source s where s.id = v_sink.source_id))
     then
         v_truncated := true;
@@ -5204,8 +5292,8 @@ begin
     end if;
 
     update freshet.backfill_range r
-    set position = case when landed = 'all' then coalesce(r.intent_upper, r.position) else r.position end,
-        rows_done = r.rows_done - case when landed = 'all' then 0 else r.intent_rows end,
+    set position = case when landed <> 'partly' then coalesce(r.intent_upper, r.position) else r.position end,
+        rows_done = r.rows_done - case when landed <> 'partly' then 0 else r.intent_rows end,
         intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
     where r.lease_id = validate_intent.lease;
 end

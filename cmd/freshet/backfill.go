@@ -103,6 +103,9 @@ func watchBackfills(ctx context.Context, db *pgxpool.Pool, out io.Writer, what s
 			return 0, fmt.Errorf("watch the backfill: %w", err)
 		}
 		switch {
+		case state == "" && id != nil:
+			bar.interrupt()
+			return 0, errors.New("its sink was dropped")
 		case state == "completed":
 			bar.finish(done)
 			return done, nil
@@ -117,7 +120,7 @@ func watchBackfills(ctx context.Context, db *pgxpool.Pool, out io.Writer, what s
 		case state == "queued" && time.Since(began) > startPatience:
 			now = "no worker has begun yet; select * from freshet.status tells more"
 		case state == "paused":
-			now = "paused; select freshet.resume_backfill lets it go on"
+			now = "paused; select freshet.resume_backfill(id) lets it go on"
 		case state == "sweeping":
 			now = "all rows are written; looking for entries without a row"
 		}

@@ -2,9 +2,12 @@ package backfill
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/task"
@@ -31,12 +34,27 @@ func (p pace) wait(ctx context.Context, stop <-chan struct{}, rows int) (bool, e
 	if p.rate == 0 {
 		return true, nil
 	}
-	var d *time.Duration // null: there is no limit any more
-	if err := p.db.QueryRow(ctx, "select freshet.pace_backfill($1, $2)", p.lease, rows).Scan(&d); err != nil {
-		return false, fmt.Errorf("ask for the rate of a backfill: %w", err)
+	for {
+		var (
+			d       time.Duration
+			granted bool
+		)
+		err := p.db.QueryRow(ctx, "select pause, granted from freshet.pace_backfill($1, $2)", p.lease, rows).Scan(&d, &granted)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return true, nil // there is no limit any more
+		}
+		if err != nil {
+			return false, fmt.Errorf("ask for the rate of a backfill: %w", err)
+		}
+		if !granted {
+			// Others have leave for longer than it is given ahead.
+			d = askAgain/2 + rand.N(askAgain)
+		}
+		if waited, err := task.Pause(ctx, stop, d); !waited || granted {
+			return waited, err
+		}
 	}
-	if d == nil || *d <= 0 {
-		return true, nil
-	}
-	return task.Pause(ctx, stop, *d)
 }
+
+// askAgain is about how long a range waits that was given no leave yet.
+const askAgain = 400 * time.Millisecond

@@ -31,17 +31,28 @@ type Range struct {
 	gauges *failing.Gauges
 	target *target.Target
 	held   *lease.Held
+	// first is how many rows a session reads at first: fewer after one that failed.
+	first int
 }
 
 // New makes the range that a lease of kind backfill is for.
 func New(c task.Config, gauges *failing.Gauges, t *target.Target, held *lease.Held) *Range {
-	return &Range{Config: c, gauges: gauges, target: t, held: held}
+	return &Range{Config: c, gauges: gauges, target: t, held: held, first: firstChunk}
 }
 
 // Session works over one connection to Redis. It returns true when the range is done,
 // false when stop was closed or the sink was changed, and ErrParked; whatever else ends it
 // can be tried again.
 func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error) {
+	done, err := r.session(ctx, stop)
+	if err != nil {
+		// Rows that take too long, or too much, do so in smaller pieces.
+		r.first = max(r.first/4, minChunk)
+	}
+	return done, err
+}
+
+func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error) {
 	sink, err := catalog.LoadSink(ctx, r.Control, r.held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) || (err == nil && sink.Dropping) {
 		return false, task.ErrGone
@@ -116,7 +127,7 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 		return true, retire(ctx, writer, own, from.inRedis, from.position)
 	}
 	w := &walk{
-		r: r, reader: reader, writer: writer, book: book, own: own, beginning: from, upper: known.upper,
+		r: r, reader: reader, writer: writer, book: book, own: own, beginning: from, upper: known.upper, first: r.first,
 		durable: durable.New(r.Control, incarnation), pace: pace{db: r.Control, lease: r.held.ID, rate: known.rate}, count: count,
 	}
 	return w.run(ctx, end)

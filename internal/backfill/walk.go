@@ -41,6 +41,8 @@ type walk struct {
 	durable *durable.Waiter
 	pace    pace
 	count   *metrics.Work
+	// first is how many rows to read at first.
+	first int
 	// last is the chunk that was written last, nil at first.
 	last *chunk
 }
@@ -49,7 +51,6 @@ type chunk struct {
 	source.Chunk
 	lower   []string
 	entries *source.Entries
-	end     bool
 }
 
 func (w *walk) run(ctx context.Context, stop <-chan struct{}) (bool, error) {
@@ -79,7 +80,7 @@ func (w *walk) run(ctx context.Context, stop <-chan struct{}) (bool, error) {
 
 func (w *walk) read(ctx context.Context, stop <-chan struct{}, free <-chan *source.Entries, out chan<- *chunk) error {
 	after := w.after
-	for limit := firstChunk; ; {
+	for limit := w.first; ; {
 		var entries *source.Entries
 		select {
 		case <-stop:
@@ -101,13 +102,13 @@ func (w *walk) read(ctx context.Context, stop <-chan struct{}, free <-chan *sour
 		if read.Incarnation != w.own.Incarnation {
 			return durable.ErrReincarnated
 		}
-		c := &chunk{Chunk: read, lower: after, entries: entries, end: read.Rows < limit}
+		c := &chunk{Chunk: read, lower: after, entries: entries}
 		select {
 		case out <- c:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if c.end {
+		if c.End {
 			return nil
 		}
 		after = slices.Clone(read.Upper)
@@ -143,7 +144,7 @@ func (w *walk) write(ctx context.Context, free chan<- *source.Entries, chunks <-
 			}
 			w.last = c
 		}
-		end = c.end
+		end = c.End
 		free <- c.entries
 	}
 	if ctx.Err() != nil {

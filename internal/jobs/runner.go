@@ -135,9 +135,8 @@ func (r *Runner) run(ctx context.Context, held *lease.Held) (bool, error) {
 	case catalog.Sync:
 		return false, lane.New(r.Config, r.Probe, &r.gauges, t, held).Run(ctx, stop)
 	case catalog.Backfill:
-		return r.retry(ctx, stop, held, func() (bool, error) {
-			return backfill.New(r.Config, &r.gauges, t, held).Session(ctx, stop)
-		})
+		work := backfill.New(r.Config, &r.gauges, t, held)
+		return r.retry(ctx, stop, held, func() (bool, error) { return work.Session(ctx, stop) })
 	// A sweep or a purge begins anew each time: it takes as long as it takes, and only the
 	// worker's end ends it.
 	case catalog.Sweep:

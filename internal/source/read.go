@@ -132,18 +132,27 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, lim
 // Chunk is the result of reading a piece of the source in key order.
 type Chunk struct {
 	Meta
-	// Rows read, whether the filter let them pass or not. Fewer than the limit: there
-	// are no more.
+	// Rows read, whether the filter let them pass or not.
 	Rows int
+	// End: there are no more.
+	End bool
 	// Upper is the tuple of the order columns of the last row, nil without rows.
 	Upper []string
+
+	full bool
 }
+
+// enoughBytes of entries end a chunk before its limit: rows can be far larger than those
+// before them.
+const enoughBytes = 6 << 20
 
 // Chunk reads at most limit rows after the tuple `after` (nil: from the beginning), up to and
 // including the tuple `until` (nil: to the end), and renders those that pass the filter into e.
 func (r *Reader) Chunk(ctx context.Context, after, until []string, limit int, e *Entries) (Chunk, error) {
 	params := [][]byte{arrayParam(after), strconv.AppendInt(nil, int64(limit), 10), arrayParam(until)}
-	return r.rows(ctx, r.chunk, r.bareChunk, params, e)
+	c, err := r.rows(ctx, r.chunk, r.bareChunk, params, e)
+	c.End = err == nil && !c.full && c.Rows < limit
+	return c, err
 }
 
 // Sample reads about limit rows from all over the source and renders those that pass
@@ -166,13 +175,14 @@ func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, erro
 // what was touched since may have been read newer, and nothing older.
 func (r *Reader) rows(ctx context.Context, q, bare pg.Query, params [][]byte, e *Entries) (Chunk, error) {
 	begin := e.mark()
-	c, err := r.rowsWith(ctx, q, params, func(values, tuple [][]byte) error {
+	enough := len(e.arena) + enoughBytes
+	c, err := r.rowsWith(ctx, q, params, func() bool { return len(e.arena) > enough }, func(values, tuple [][]byte) error {
 		return r.appendRow(e, r.parts, values, tuple)
 	})
 	if pg.IsData(err) {
 		e.rewind(begin)
 		var read []named
-		c, err = r.rowsWith(ctx, bare, params, func(values, tuple [][]byte) error {
+		c, err = r.rowsWith(ctx, bare, params, func() bool { return false }, func(values, tuple [][]byte) error {
 			return r.appendNamed(&read, r.parts, values[1:], tuple)
 		})
 		if err == nil {
@@ -187,7 +197,8 @@ func (r *Reader) rows(ctx context.Context, q, bare pg.Query, params [][]byte, e 
 	return c, nil
 }
 
-func (r *Reader) rowsWith(ctx context.Context, q pg.Query, params [][]byte, row func(values, tuple [][]byte) error) (Chunk, error) {
+// rowsWith calls row for each row until full says that there is room for no more.
+func (r *Reader) rowsWith(ctx context.Context, q pg.Query, params [][]byte, full func() bool, row func(values, tuple [][]byte) error) (Chunk, error) {
 	var (
 		c     Chunk
 		tuple = r.newTuple()
@@ -200,6 +211,9 @@ func (r *Reader) rowsWith(ctx context.Context, q pg.Query, params [][]byte, row 
 			var err error
 			c.Meta, err = parseMeta(string(values[0]))
 			return err
+		}
+		if c.full = c.full || full(); c.full {
+			return nil // the rest of the reply is let go
 		}
 		c.Rows++
 		keys := values[2 : 2+len(r.parts)]

@@ -126,7 +126,7 @@ func (v *verification) rows(ctx context.Context) error {
 		if err := v.compare(ctx, &entries); err != nil {
 			return err
 		}
-		if v.options.Sample > 0 || chunk.Rows < chunkRows {
+		if v.options.Sample > 0 || chunk.End {
 			return nil
 		}
 		after = chunk.Upper

@@ -77,7 +77,7 @@ begin
     returning * into v_sink;
     -- A re-warm that runs obeys the new rate from its next chunk on.
     update freshet.backfill_run b
-    set rate = v_sink.max_rate
+    set rate = v_sink.max_rate, paced_until = null
     where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running', 'paused');
     if adopt then
         -- In the order of heartbeats, which know leases of many sinks.

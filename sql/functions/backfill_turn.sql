@@ -1,6 +1,7 @@
 -- Whether the range of this lease may be worked on: 'go'; 'wait', while its lanes have not
 -- written their control keys, which they do when nothing stands in the way of writing;
--- 'park', when somebody has to do something first; 'end', when its backfill is cancelled.
+-- 'park', when somebody has to do something first; 'end', when its backfill is
+-- cancelled or another range does it over again.
 create or replace function freshet.backfill_turn(lease bigint)
 returns text
 language sql
@@ -8,7 +9,7 @@ stable
 set search_path = ''
 as $$
     select case
-        when b.state = 'cancelled' then 'end'
+        when b.state = 'cancelled' or r.superseded then 'end'
         when s.state <> 'active' or s.broken is not null or b.state = 'paused' then 'park'
         when not lanes.stamped then 'wait'
         else 'go' end

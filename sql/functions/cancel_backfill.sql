@@ -15,7 +15,7 @@ begin
     -- there now.
     update freshet.sink s
     set revision = s.revision + 1,
-        coverage = case when v_run.filter is null and v_run.reason <> 'user' then 'lazy' else s.coverage end
+        coverage = case when v_run.needed then 'lazy' else s.coverage end
     where s.id = v_run.sink_id;
     perform freshet.unpark(array[v_run.id]);
 end

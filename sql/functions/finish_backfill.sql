@@ -16,7 +16,11 @@ begin
     -- Lanes read the sink anew, and soon write a cursor that sees this transaction.
     update freshet.sink s set revision = s.revision + 1
     where s.id = (select b.sink_id from freshet.backfill_run b where b.id = finish_backfill.run);
-    if v_run.id is null or v_run.filter is not null then
+    if v_run.id is null then
+        return;
+    end if;
+    if v_run.filter is not null then
+        perform freshet.forget_ranges(v_run.sink_id, v_run.id, true);
         return;
     end if;
     update freshet.sink s set coverage = 'full' where s.id = v_run.sink_id;
@@ -26,19 +30,7 @@ begin
 
     -- What earlier ones wrote has been written again; only that they were is remembered, of
     -- the last hundred.
-    update freshet.backfill_run b
-    set rows_done = b.rows_done + d.rows
-    from (
-        select o.id, sum(r.rows_done) as rows
-        from freshet.backfill_run o join freshet.backfill_range r on r.run_id = o.id
-        where o.sink_id = v_run.sink_id and o.id < v_run.id
-        group by o.id
-        having pg_catalog.bool_and(r.finished_at is not null)) d
-    where b.id = d.id;
-    delete from freshet.lease l
-    using freshet.backfill_range r, freshet.backfill_run o
-    where r.lease_id = l.id and o.id = r.run_id and o.sink_id = v_run.sink_id and o.id < v_run.id
-      and not exists (select from freshet.backfill_range u where u.run_id = o.id and u.finished_at is null);
+    perform freshet.forget_ranges(v_run.sink_id, v_run.id, false);
     delete from freshet.backfill_run b
     where b.sink_id = v_run.sink_id and b.state in ('completed', 'cancelled') and b.id < (
         select min(k.id) from (

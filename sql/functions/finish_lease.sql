@@ -4,6 +4,8 @@ create or replace function freshet.finish_lease(lease bigint, epoch bigint)
 returns boolean
 language plpgsql
 set search_path = ''
+-- Whoever holds the sink for long must not hold up the worker's heartbeat by the lease.
+set lock_timeout = '1s'
 as $$
 declare
     v_lease  freshet.lease;

@@ -1,5 +1,6 @@
 -- Has the backfill of everything that a sink is in the middle of write again what it had
--- written before this moment. Null if there is none. Who calls it holds the sink locked.
+-- written before this moment. Null if there is none; one that is paused is joined by users
+-- only, for what Freshet asks for itself must not wait. Who calls it holds the sink locked.
 create or replace function freshet.join_backfill(sink integer, reason text, rate integer, sweeps boolean)
 returns bigint
 language plpgsql
@@ -8,54 +9,48 @@ as $$
 declare
     v_run    freshet.backfill_run;
     v_range  record;
-    v_again  text[];
 begin
     select * into v_run
     from freshet.backfill_run b
-    where b.sink_id = join_backfill.sink and b.filter is null and b.state in ('queued', 'running', 'paused')
+    where b.sink_id = join_backfill.sink and b.filter is null
+      and (b.state in ('queued', 'running') or b.state = 'paused' and join_backfill.reason = 'user')
     order by b.id desc
     limit 1;
     if not found then
         return null;
     end if;
 
-    -- Locked like by next_chunk: how far each range has come is known, and what it has read
-    -- and not yet recorded as its next chunk it reads anew.
+    -- Locked like by next_chunk: whether a range has begun does not change meanwhile. One that
+    -- has not begins with what is there by now, one that has begins anew.
     for v_range in
         select r.*, l.target,
                r.position is not null or r.intent_snapshot is not null or r.finished_at is not null as begun
         from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
-        where r.run_id = v_run.id
+        where r.run_id = v_run.id and not r.superseded
         order by r.lease_id
         for update of r
     loop
-        update freshet.backfill_range r set requested = pg_catalog.pg_current_snapshot() where r.lease_id = v_range.lease_id;
-        continue when not v_range.begun;
-        v_again := v_range.upper;
-        if v_range.finished_at is null then
-            v_again := case when v_range.intent_snapshot is null then v_range.position else coalesce(v_range.intent_upper, v_range.upper) end;
+        update freshet.backfill_range r
+        set requested = pg_catalog.pg_current_snapshot(), superseded = v_range.begun
+        where r.lease_id = v_range.lease_id;
+        if v_range.begun then
+            perform freshet.add_range(v_run.id, v_range.target, v_range.lower, v_range.upper);
+            update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = v_run.id;
         end if;
-        if not exists (
-            select from freshet.backfill_range o join freshet.lease l on l.id = o.lease_id
-            where o.run_id = v_run.id and l.target = v_range.target
-              and o.lower is not distinct from v_range.lower and o.upper is not distinct from v_again
-              and o.position is null and o.intent_snapshot is null and o.finished_at is null)
-        then
-            perform freshet.add_range(v_run.id, v_range.target, v_range.lower, v_again);
-        end if;
-        update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = v_run.id;
     end loop;
 
     -- What a user asks for is not slowed down for having been asked for by Freshet before.
     update freshet.backfill_run b
     set reason = case when join_backfill.reason = 'user' and b.reason = 'rewarm' then 'user' else b.reason end,
         rate = case when join_backfill.reason = 'user' and (b.reason = 'rewarm' or join_backfill.rate is not null) then join_backfill.rate else b.rate end,
+        paced_until = null,
+        needed = b.needed or join_backfill.reason <> 'user',
         sweeps = b.sweeps or join_backfill.sweeps,
         requested = pg_catalog.pg_current_snapshot()
     where b.id = v_run.id;
     -- Whoever works on it has to know of the rate.
     update freshet.sink s set revision = s.revision + 1 where s.id = join_backfill.sink;
-    if v_run.state = 'paused' and join_backfill.reason = 'user' then
+    if v_run.state = 'paused' then
         perform freshet.continue_backfill(v_run.id);
     end if;
     return v_run.id;

@@ -13,6 +13,8 @@ create or replace function freshet.next_chunk(
 returns boolean
 language plpgsql
 set search_path = ''
+-- Whoever holds the range for long must not hold up the worker's heartbeat by the lease.
+set lock_timeout = '1s'
 as $$
 declare
     v_range  freshet.backfill_range;
@@ -23,12 +25,14 @@ begin
     if not found then
         return false;
     end if;
+    -- The change table before the range: so does whoever mends capture.
+    perform freshet.validate_intent(lease, landed);
     -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
     select * into strict v_range from freshet.backfill_range r where r.lease_id = next_chunk.lease for update;
-    perform freshet.validate_intent(lease, landed);
-
-    -- Read before the backfill was asked for, or joined. What was written by then is another
-    -- range's to write again.
+    if snapshot is not null and v_range.superseded then
+        raise exception 'another range does this one over again' using errcode = 'serialization_failure';
+    end if;
+    -- Read before the backfill was asked for, or joined.
     if snapshot is not null and not freshet.snapshot_covers(snapshot, v_range.requested) then
         raise exception 'the backfill was asked for again after this chunk was read'
             using errcode = 'serialization_failure';

@@ -14,5 +14,5 @@ begin
 end
 $$;
 
-comment on function freshet.pause_backfill(bigint) is 'Stops a backfill, within a second, until it is resumed.';
+comment on function freshet.pause_backfill(bigint) is 'Stops a backfill after its present chunk, until it is resumed.';
 revoke all on function freshet.pause_backfill(bigint) from public;

@@ -44,8 +44,9 @@ begin
             v_rows := freshet.estimate_rows(v_relid);
         end if;
     end if;
-    insert into freshet.backfill_run (sink_id, reason, filter, sweeps, rate, rows_estimated)
-    values (v_sink.id, request_backfill.reason, request_backfill.filter, request_backfill.sweeps, request_backfill.rate,
+    insert into freshet.backfill_run (sink_id, reason, filter, needed, sweeps, rate, rows_estimated)
+    values (v_sink.id, request_backfill.reason, request_backfill.filter, request_backfill.reason <> 'user',
+            request_backfill.sweeps, request_backfill.rate,
             v_rows * pg_catalog.cardinality(v_sink.targets))
     returning id into v_run;
 

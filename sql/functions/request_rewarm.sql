@@ -12,6 +12,11 @@ begin
     set finished_xid = null
     from freshet.backfill_run b
     where b.id = r.run_id and b.sink_id = request_rewarm.sink and r.finished_xid is not null;
+    -- What backfills of some rows have read and not written they read anew.
+    update freshet.backfill_range r
+    set requested = pg_catalog.pg_current_snapshot()
+    from freshet.backfill_run b
+    where b.id = r.run_id and b.sink_id = request_rewarm.sink and r.finished_at is null;
     return freshet.request_backfill(request_rewarm.sink, 'rewarm');
 end
 $$;

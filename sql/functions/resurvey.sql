@@ -42,6 +42,9 @@ begin
         update freshet.sink s
         set key_parts = v_parts, order_attnums = v_order, folded_attnums = freshet.folded(v_relid, v_parts)
         where s.id = v_sink.id;
+        if (v_order, freshet.folded(v_relid, v_parts)) is distinct from (v_sink.order_attnums, v_sink.folded_attnums) then
+            perform freshet.restart_ranges(v_sink.id);
+        end if;
     exception when others then
         v_wrong := sqlerrm;
     end;

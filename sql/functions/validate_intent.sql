@@ -36,7 +36,7 @@ begin
         where r.lease_id = validate_intent.lease;
         return;
     end if;
-    if landed = 'clean' then
+    if landed = 'clean' and freshet.snapshot_covers(v_range.intent_snapshot, v_range.requested) then
         update freshet.backfill_range r
         set position = coalesce(r.intent_upper, r.position),
             intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
@@ -68,10 +68,12 @@ begin
         'changes_' || v_sink.source_id)
     into v_truncated
     using v_range.intent_snapshot;
-    -- After a crash of Postgres the snapshot may see transaction ids that were given out
+    -- Read before a backfill was asked for that a range may have done since: what it wrote
+    -- over that range's may be older, and nothing in the change table tell of it. After a crash of Postgres the snapshot may see transaction ids that were given out
     -- again since, and changes that it does not see may be gone from the change table (asked
     -- after reading it): then every row of the chunk is looked at again.
     if v_range.intent_incarnation is distinct from freshet.incarnation()
+        or not freshet.snapshot_covers(v_range.intent_snapshot, v_range.requested)
         or not freshet.snapshot_covers(v_range.intent_snapshot, (select s.floor from freshet.source s where s.id = v_sink.source_id))
     then
         v_truncated := true;
@@ -82,8 +84,8 @@ begin
     end if;
 
     update freshet.backfill_range r
-    set position = case when landed = 'all' then coalesce(r.intent_upper, r.position) else r.position end,
-        rows_done = r.rows_done - case when landed = 'all' then 0 else r.intent_rows end,
+    set position = case when landed <> 'partly' then coalesce(r.intent_upper, r.position) else r.position end,
+        rows_done = r.rows_done - case when landed <> 'partly' then 0 else r.intent_rows end,
         intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
     where r.lease_id = validate_intent.lease;
 end

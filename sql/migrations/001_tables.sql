@@ -170,6 +170,8 @@ create table freshet.backfill_run (
         constraint backfill_run_state_is_known check (state in ('queued', 'running', 'paused', 'sweeping', 'completed', 'cancelled')),
     -- which rows; null: all of them
     filter          text,
+    -- entries may be missing until it is done
+    needed          boolean not null default false,
     -- orphans are looked for at the end
     sweeps          boolean not null default false,
     rows_estimated  bigint not null default 0,
@@ -202,6 +204,8 @@ create table freshet.backfill_range (
     upper               text[],
     -- a chunk has to be read in a snapshot that covers this one
     requested           pg_snapshot not null default pg_current_snapshot(),
+    -- another range does it all over again: only what is open of it is validated
+    superseded          boolean not null default false,
     -- nobody can work on it for now, and it has no job
     parked              boolean not null default false,
     -- validated up to and including this tuple; null: nothing yet
