@@ -2,7 +2,7 @@
 
 GO ?= go
 # Tests of the integration package mostly wait for servers.
-PARALLEL ?= 6
+PARALLEL ?= 9
 
 .DEFAULT_GOAL := help
 

@@ -448,7 +448,7 @@ func TestDeathAtAnyCommitLosesNothing(t *testing.T) {
 			if os.Getenv("FRESHET_TEST_EXHAUSTIVE") != "" {
 				when = []moment{beforeIt, afterIt}
 			} else {
-				events = some(events, 6)
+				events = some(events, 4)
 			}
 			deaths := 0
 			for _, e := range events {

@@ -17,7 +17,7 @@ create table freshet.installation (
     -- where nobody rotates, capture stops at this size of a segment
     stop_bytes    bigint not null default 1 << 30,
     -- a backfill is split into ranges of about so many rows, which workers share
-    range_rows    integer not null default 200000
+    range_rows    integer not null default 100000
 );
 
 insert into freshet.installation (id)
