@@ -2,7 +2,7 @@
 
 GO ?= go
 # Tests of the integration package mostly wait for servers.
-PARALLEL ?= 9
+PARALLEL ?= 8
 
 .DEFAULT_GOAL := help
 
@@ -16,11 +16,11 @@ demo: ## Keep a shop table in step with a cache on private servers, and check ev
 
 .PHONY: test
 test: ## Run all tests against real Postgres and real Redis
-	$(GO) test -count=1 -parallel $(PARALLEL) -timeout 9m ./...
+	$(GO) test -count=1 -parallel $(PARALLEL) -timeout 12m ./...
 
 .PHONY: test-superuser
 test-superuser: ## Run the integration tests with one superuser in place of owner and worker roles
-	FRESHET_TEST_SUPERUSER=1 $(GO) test -count=1 -parallel $(PARALLEL) -timeout 9m ./integration
+	FRESHET_TEST_SUPERUSER=1 $(GO) test -count=1 -parallel $(PARALLEL) -timeout 12m ./integration
 
 .PHONY: test-faults
 test-faults: ## Kill workers at every commit, cut connections at every few bytes: the long form of some tests

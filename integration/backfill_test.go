@@ -3,9 +3,11 @@ package integration
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // backfilled waits until backfill n is completed.
@@ -21,13 +23,18 @@ func TestBackfillWakesASleepingWorkerAtOnce(t *testing.T) {
 	e.lazyUsers()
 	e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 100) g")
 	e.settle()
-	lag := median(9, func(int) {
+	var lags []time.Duration
+	for range 5 {
 		e.redis.Del(t.Context(), "users:7")
 		e.asleep()
+		began := time.Now()
 		e.exec("select freshet.backfill('users')")
 		e.appears("users:7")
-	})
-	if lag > quick {
+		lags = append(lags, time.Since(began))
+		e.lastBackfill("users") // or the next one would join it
+	}
+	slices.Sort(lags)
+	if lag := lags[len(lags)/2]; lag > quick {
 		t.Errorf("the median entry came back after %v", lag)
 	}
 	e.settle()
