@@ -34,7 +34,9 @@ func TestBackfillWakesASleepingWorkerAtOnce(t *testing.T) {
 		e.lastBackfill("users") // or the next one would join it
 	}
 	slices.Sort(lags)
-	if lag := lags[len(lags)/2]; lag > quick {
+	// A backfill has more to ask before it begins than a lane that wakes up. The poll each
+	// second alone would come half a second later still.
+	if lag := lags[len(lags)/2]; lag > 2*quick {
 		t.Errorf("the median entry came back after %v", lag)
 	}
 	e.settle()
