@@ -262,6 +262,8 @@ create table freshet.backfill_range (
     intent_snapshot     pg_snapshot,
     intent_incarnation  text,
     intent_rows         bigint not null default 0,
+    -- how often position and intent were changed
+    steps               bigint not null default 0,
     finished_at         timestamptz,
     -- who finished it: a cursor in the target that sees this transaction was written after
     -- everything that the range wrote, if it is of the same life of the database. Null once
@@ -3598,9 +3600,14 @@ revoke all on function freshet.needs_row_triggers(oid) from public;
 -- been written is validated, and the intent of the next one becomes durable before
 -- a byte of it is. Without a snapshot it only validates. What has landed is as in
 -- validate_intent. False if the lease is no longer held under `epoch`.
+--
+-- `steps` is how many there have been as far as the worker knows. When its connection was
+-- lost in a step it cannot tell whether that one is still to come: of the two only
+-- one is taken, and the other fails.
 create or replace function freshet.next_chunk(
     lease     bigint,
     epoch     bigint,
+    steps     bigint,
     landed    text,
     rows_read bigint,
     lower     text[],
@@ -3621,6 +3628,10 @@ begin
     if not found then
         return false;
     end if;
+    -- Nobody else takes a step while the lease is locked.
+    if not exists (select from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.steps = next_chunk.steps) then
+        raise exception 'this step was taken already' using errcode = 'serialization_failure';
+    end if;
     -- The change table before the range: so does whoever mends capture.
     perform freshet.validate_intent(lease, landed);
     -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
@@ -3635,7 +3646,8 @@ begin
     end if;
 
     update freshet.backfill_range r
-    set intent_lower = next_chunk.lower,
+    set steps = r.steps + 1,
+        intent_lower = next_chunk.lower,
         intent_upper = next_chunk.upper,
         intent_snapshot = next_chunk.snapshot,
         intent_incarnation = freshet.incarnation(),
@@ -3646,7 +3658,7 @@ begin
 end
 $$;
 
-revoke all on function freshet.next_chunk(bigint, bigint, text, bigint, text[], text[], pg_snapshot) from public;
+revoke all on function freshet.next_chunk(bigint, bigint, bigint, text, bigint, text[], text[], pg_snapshot) from public;
 
 -- The order columns of a sink as SQL terms: of its source's rows, or of the rows of its
 -- change table.
@@ -3703,31 +3715,6 @@ end
 $$;
 
 revoke all on function freshet.pace_backfill(bigint, bigint) from public;
-
--- Like release_lease, for a range that nobody can work on for now: it gets no job before
--- that has changed.
-create or replace function freshet.park_lease(lease bigint, epoch bigint)
-returns boolean
-language plpgsql
-set search_path = ''
-as $$
-begin
-    update freshet.lease l
-    set epoch = l.epoch + 1,
-        nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),
-        holder = null,
-        job_id = null,
-        heartbeat_at = pg_catalog.clock_timestamp()
-    where l.id = park_lease.lease and l.epoch = park_lease.epoch;
-    if not found then
-        return false;
-    end if;
-    update freshet.backfill_range r set parked = true where r.lease_id = park_lease.lease;
-    return true;
-end
-$$;
-
-revoke all on function freshet.park_lease(bigint, bigint) from public;
 
 -- Splits a key template into its parts: {"text": …} for literal text, and
 -- {"column": …, "modifiers": […]} for ${column|lower|url}. `$${` is a literal `${`;
@@ -4226,8 +4213,13 @@ revoke all on function freshet.refuse_later(text, boolean) from public;
 -- otherwise somebody else has it and nothing happens.
 --
 -- With `older_than`, only if its heartbeat has been silent for that long: this is
--- how a lease is taken from a worker that died.
-create or replace function freshet.release_lease(lease bigint, epoch bigint, older_than interval default null)
+-- how a lease is taken from a worker that died. With `parked` nobody comes next: it is a
+-- range's that nobody can work on for now, and gets no job before that has changed.
+create or replace function freshet.release_lease(
+    lease       bigint,
+    epoch       bigint,
+    older_than  interval default null,
+    parked      boolean default false)
 returns boolean
 language plpgsql
 set search_path = ''
@@ -4254,12 +4246,17 @@ begin
     where j.id = v_job
       and (j.state in ('available', 'scheduled', 'retryable') or (j.state = 'running' and older_than is not null));
 
-    perform freshet.enqueue_lease(release_lease.lease);
+    if release_lease.parked then
+        update freshet.lease l set job_id = null where l.id = release_lease.lease;
+        update freshet.backfill_range r set parked = true where r.lease_id = release_lease.lease;
+    else
+        perform freshet.enqueue_lease(release_lease.lease);
+    end if;
     return true;
 end
 $$;
 
-revoke all on function freshet.release_lease(bigint, bigint, interval) from public;
+revoke all on function freshet.release_lease(bigint, bigint, interval, boolean) from public;
 
 -- Draws the value of this incarnation if there is none. Many workers may come at
 -- once: the first one's value stays.
@@ -4426,7 +4423,8 @@ begin
     loop
         -- An intent without bounds: all that was touched since is looked at again.
         update freshet.backfill_range r
-        set superseded = true, lower = null, upper = null, position = null, intent_lower = null, intent_upper = null
+        set superseded = true, lower = null, upper = null, position = null, intent_lower = null, intent_upper = null,
+            steps = r.steps + 1
         where r.lease_id = any (v_range.leases);
         perform freshet.add_range(v_range.run_id, v_range.target, null, null);
     end loop;

@@ -33,6 +33,8 @@ type Range struct {
 	held   *lease.Held
 	// first is how many rows a session reads at first: fewer after one that failed.
 	first int
+	// steps is how many next_chunk has taken, as far as this one knows; see there.
+	steps int64
 }
 
 // New makes the range that a lease of kind backfill is for.
@@ -70,19 +72,6 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if turn == over && !r.held.Stamped {
 		return true, nil // nothing was written, and nothing ever will be
 	}
-	known, err := r.known(ctx)
-	if err != nil {
-		return false, err
-	}
-	reader, err := source.NewPartReader(r.Bulk, sink, known.filter)
-	if err != nil {
-		return false, err
-	}
-	book, err := failing.Open(ctx, r.Control, r.gauges, r.held, r.Log)
-	if err != nil {
-		return false, err
-	}
-	reader.Suspect(book.Known)
 	incarnation, err := catalog.Incarnation(ctx, r.Control)
 	if err != nil {
 		return false, err
@@ -126,9 +115,18 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if turn == over {
 		return true, retire(ctx, writer, own, from.inRedis, from.position)
 	}
+	reader, err := source.NewPartReader(r.Bulk, sink, from.filter)
+	if err != nil {
+		return false, err
+	}
+	book, err := failing.Open(ctx, r.Control, r.gauges, r.held, r.Log)
+	if err != nil {
+		return false, err
+	}
+	reader.Suspect(book.Known)
 	w := &walk{
-		r: r, reader: reader, writer: writer, book: book, own: own, beginning: from, upper: known.upper, first: r.first,
-		durable: durable.New(r.Control, incarnation), pace: pace{db: r.Control, lease: r.held.ID, rate: known.rate}, count: count,
+		r: r, reader: reader, writer: writer, book: book, own: own, beginning: from, first: r.first,
+		durable: durable.New(r.Control, incarnation), pace: pace{db: r.Control, lease: r.held.ID, rate: from.rate}, count: count,
 	}
 	return w.run(ctx, end)
 }
@@ -173,7 +171,8 @@ type state struct {
 	// filter selects the rows, empty for all; they are in (lower, upper].
 	filter       string
 	lower, upper []string
-	position     []string
+	// validated is the tuple up to which the range is, nil before the first chunk.
+	validated []string
 	// intent is the upper bound of the intent that is open, if one is.
 	intent []string
 	open   bool
@@ -190,10 +189,10 @@ func (r *Range) known(ctx context.Context) (state, error) {
 			from freshet.backfill_range r
 			where r.lease_id = $1 and b.id = r.run_id and b.state = 'queued'
 		)
-		select coalesce(b.filter, ''), r.lower, r.upper, r.position, r.intent_upper, r.intent_snapshot is not null, coalesce(b.rate, 0)
+		select coalesce(b.filter, ''), r.lower, r.upper, r.position, r.intent_upper, r.intent_snapshot is not null, r.steps, coalesce(b.rate, 0)
 		from freshet.backfill_range r join freshet.backfill_run b on b.id = r.run_id
 		where r.lease_id = $1`,
-		r.held.ID).Scan(&s.filter, &s.lower, &s.upper, &s.position, &s.intent, &s.open, &s.rate)
+		r.held.ID).Scan(&s.filter, &s.lower, &s.upper, &s.validated, &s.intent, &s.open, &r.steps, &s.rate)
 	if err != nil {
 		return s, fmt.Errorf("read range: %w", err)
 	}
@@ -202,6 +201,7 @@ func (r *Range) known(ctx context.Context) (state, error) {
 
 // beginning is where and how a session goes on.
 type beginning struct {
+	state
 	// after is the tuple to go on after, nil for the first row of all.
 	after []string
 	// position is the tuple up to which the range is done, as its cursor.
@@ -224,7 +224,7 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 
 	// The key names the last chunk that landed. If that is neither the open intent, whole or
 	// in part, nor what was validated last, the target has lost what was written: begin again.
-	position := Position(known.position)
+	position := Position(known.validated)
 	landed := none
 	switch {
 	case known.open && was.Exists && was.Cursor == Position(known.intent):
@@ -268,14 +268,14 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 	if err := w.Take(ctx, own, was.Cursor); err != nil {
 		return beginning{}, fmt.Errorf("target %s: take control key: %w", r.target.Name, err)
 	}
-	from := beginning{after: known.lower, position: Position(nil), inRedis: was.Cursor}
+	from := beginning{state: known, after: known.lower, position: Position(nil), inRedis: was.Cursor}
 	if lost {
 		return from, nil
 	}
 	if err := r.step(ctx, landed, nil, nil); err != nil {
 		return beginning{}, err
 	}
-	done := known.position
+	done := known.validated
 	if landed == all {
 		done = known.intent
 	}
@@ -299,13 +299,17 @@ func retire(ctx context.Context, w *fence.Writer, own fence.Fence, inRedis, posi
 
 // restart forgets how far the range had come.
 func (r *Range) restart(ctx context.Context) error {
-	_, err := r.Control.Exec(ctx, `
+	done, err := r.Control.Exec(ctx, `
 		update freshet.backfill_range
-		set position = null, rows_done = 0, intent_lower = null, intent_upper = null, intent_snapshot = null, intent_rows = 0
-		where lease_id = $1 and exists (select from freshet.lease where id = $1 and epoch = $2)`, r.held.ID, r.held.Epoch)
+		set position = null, rows_done = 0, steps = steps + 1
+		where lease_id = $1 and steps = $3 and exists (select from freshet.lease where id = $1 and epoch = $2)`, r.held.ID, r.held.Epoch, r.steps)
 	if err != nil {
 		return fmt.Errorf("begin the range again: %w", err)
 	}
+	if done.RowsAffected() == 0 {
+		return errors.New("begin the range again: another step was taken meanwhile")
+	}
+	r.steps++
 	return nil
 }
 
@@ -330,13 +334,14 @@ func (r *Range) step(ctx context.Context, landed string, lower []string, next *s
 		text := next.Snapshot.String()
 		upper, snapshot, rows = next.Upper, &text, next.Rows
 	}
-	err := r.Control.QueryRow(ctx, "select freshet.next_chunk($1, $2, $3, $4, $5, $6, $7::text::pg_snapshot)",
-		r.held.ID, r.held.Epoch, landed, rows, lower, upper, snapshot).Scan(&ours)
+	err := r.Control.QueryRow(ctx, "select freshet.next_chunk($1, $2, $3, $4, $5, $6, $7, $8::text::pg_snapshot)",
+		r.held.ID, r.held.Epoch, r.steps, landed, rows, lower, upper, snapshot).Scan(&ours)
 	if err != nil {
 		return fmt.Errorf("record chunk: %w", err)
 	}
 	if !ours {
 		return lease.ErrLost
 	}
+	r.steps++
 	return nil
 }

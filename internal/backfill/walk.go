@@ -37,7 +37,6 @@ type walk struct {
 	writer  *fence.Writer
 	book    *failing.Book
 	own     fence.Fence
-	upper   []string
 	durable *durable.Waiter
 	pace    pace
 	count   *metrics.Work

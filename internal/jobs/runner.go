@@ -88,7 +88,7 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 	}
 	end := "select freshet.release_lease($1, $2)"
 	if parked {
-		end = "select freshet.park_lease($1, $2)"
+		end = "select freshet.release_lease($1, $2, parked => true)"
 	} else if done || errors.Is(err, task.ErrGone) {
 		end = "select freshet.finish_lease($1, $2)"
 	}

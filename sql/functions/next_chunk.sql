@@ -2,9 +2,14 @@
 -- been written is validated, and the intent of the next one becomes durable before
 -- a byte of it is. Without a snapshot it only validates. What has landed is as in
 -- validate_intent. False if the lease is no longer held under `epoch`.
+--
+-- `steps` is how many there have been as far as the worker knows. When its connection was
+-- lost in a step it cannot tell whether that one is still to come: of the two only
+-- one is taken, and the other fails.
 create or replace function freshet.next_chunk(
     lease     bigint,
     epoch     bigint,
+    steps     bigint,
     landed    text,
     rows_read bigint,
     lower     text[],
@@ -25,6 +30,10 @@ begin
     if not found then
         return false;
     end if;
+    -- Nobody else takes a step while the lease is locked.
+    if not exists (select from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.steps = next_chunk.steps) then
+        raise exception 'this step was taken already' using errcode = 'serialization_failure';
+    end if;
     -- The change table before the range: so does whoever mends capture.
     perform freshet.validate_intent(lease, landed);
     -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
@@ -39,7 +48,8 @@ begin
     end if;
 
     update freshet.backfill_range r
-    set intent_lower = next_chunk.lower,
+    set steps = r.steps + 1,
+        intent_lower = next_chunk.lower,
         intent_upper = next_chunk.upper,
         intent_snapshot = next_chunk.snapshot,
         intent_incarnation = freshet.incarnation(),
@@ -50,4 +60,4 @@ begin
 end
 $$;
 
-revoke all on function freshet.next_chunk(bigint, bigint, text, bigint, text[], text[], pg_snapshot) from public;
+revoke all on function freshet.next_chunk(bigint, bigint, bigint, text, bigint, text[], text[], pg_snapshot) from public;

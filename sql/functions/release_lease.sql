@@ -3,8 +3,13 @@
 -- otherwise somebody else has it and nothing happens.
 --
 -- With `older_than`, only if its heartbeat has been silent for that long: this is
--- how a lease is taken from a worker that died.
-create or replace function freshet.release_lease(lease bigint, epoch bigint, older_than interval default null)
+-- how a lease is taken from a worker that died. With `parked` nobody comes next: it is a
+-- range's that nobody can work on for now, and gets no job before that has changed.
+create or replace function freshet.release_lease(
+    lease       bigint,
+    epoch       bigint,
+    older_than  interval default null,
+    parked      boolean default false)
 returns boolean
 language plpgsql
 set search_path = ''
@@ -31,9 +36,14 @@ begin
     where j.id = v_job
       and (j.state in ('available', 'scheduled', 'retryable') or (j.state = 'running' and older_than is not null));
 
-    perform freshet.enqueue_lease(release_lease.lease);
+    if release_lease.parked then
+        update freshet.lease l set job_id = null where l.id = release_lease.lease;
+        update freshet.backfill_range r set parked = true where r.lease_id = release_lease.lease;
+    else
+        perform freshet.enqueue_lease(release_lease.lease);
+    end if;
     return true;
 end
 $$;
 
-revoke all on function freshet.release_lease(bigint, bigint, interval) from public;
+revoke all on function freshet.release_lease(bigint, bigint, interval, boolean) from public;

@@ -17,7 +17,8 @@ begin
     loop
         -- An intent without bounds: all that was touched since is looked at again.
         update freshet.backfill_range r
-        set superseded = true, lower = null, upper = null, position = null, intent_lower = null, intent_upper = null
+        set superseded = true, lower = null, upper = null, position = null, intent_lower = null, intent_upper = null,
+            steps = r.steps + 1
         where r.lease_id = any (v_range.leases);
         perform freshet.add_range(v_range.run_id, v_range.target, null, null);
     end loop;

@@ -216,6 +216,8 @@ create table freshet.backfill_range (
     intent_snapshot     pg_snapshot,
     intent_incarnation  text,
     intent_rows         bigint not null default 0,
+    -- how often position and intent were changed
+    steps               bigint not null default 0,
     finished_at         timestamptz,
     -- who finished it: a cursor in the target that sees this transaction was written after
     -- everything that the range wrote, if it is of the same life of the database. Null once
