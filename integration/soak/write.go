@@ -139,7 +139,7 @@ func (w *writer) connected(ctx context.Context) bool {
 		return false
 	}
 	w.resolve(context.WithoutCancel(ctx))
-	return true
+	return w.conn != nil
 }
 
 // resolve ends what a connection that was lost had prepared.
