@@ -138,17 +138,27 @@ func TestBackfillGoesOnWhereItWasStopped(t *testing.T) {
 }
 
 func TestTruncateDuringABackfillLeavesNoEntries(t *testing.T) {
-	e := newEnv(t)
-	e.exec(usersTable)
-	e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 60000) g")
-	e.exec("select freshet.create_sink('users', 'users')")
-	e.start()
-	e.await("the backfill is on its way", func() bool { return one[int64](e, "select rows_done from freshet.backfills") > 0 })
-	e.transaction("truncate users", "insert into users (id, name) values (5, 'after')")
-	e.follow("users:*", usersPromise)
-	e.settle()
-	e.settle()
-	e.inStep("users:*", usersPromise)
+	for _, ranges := range []int{1, 6} {
+		t.Run(fmt.Sprintf("%d ranges", ranges), func(t *testing.T) {
+			e := newEnv(t)
+			e.inRangesOf(60_000 / ranges)
+			e.exec(usersTable)
+			e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 60000) g; analyze users")
+			e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+			e.start()
+			e.settle()
+			e.exec("select freshet.backfill('users', rate => 30000)")
+			e.await("the backfill is on its way", func() bool { return one[int64](e, "select rows_done from freshet.backfills") > 20_000 })
+			if n := one[int](e.admin(), "select count(*) from freshet.backfill_range"); n < ranges {
+				t.Fatalf("there are %d ranges, want %d", n, ranges)
+			}
+			e.transaction("truncate users", "insert into users (id, name) values (5, 'after')")
+			e.follow("users:*", usersPromise)
+			e.lastBackfill("users")
+			e.settle()
+			e.inStep("users:*", usersPromise)
+		})
+	}
 }
 
 func TestBackfillOfEveryShapeOfTable(t *testing.T) {

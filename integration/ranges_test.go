@@ -1,10 +1,15 @@
 package integration
 
 import (
+	"bufio"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"net/url"
 	"os/exec"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -92,7 +97,7 @@ func TestWorkersShareABackfill(t *testing.T) {
 	e.inStep("users:*", usersPromise)
 }
 
-func TestKilledWorkersNeverUndoWhatABackfillHasDone(t *testing.T) {
+func TestKilledWorkersDoAChunkTwiceAtMost(t *testing.T) {
 	const rows = 60_000
 	e := newEnv(t)
 	e.inRangesOf(15_000)
@@ -100,21 +105,35 @@ func TestKilledWorkersNeverUndoWhatABackfillHasDone(t *testing.T) {
 	e.exec("insert into users (id, name) select g, repeat('x', 200) from generate_series(1, $1::int) g", rows)
 	e.exec("analyze users")
 	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	written := e.written("users:")
 	id := one[int64](e, "select freshet.backfill('users', rate => 25000)")
-	// Validated by then, and so never to be read again.
-	const progress = "select coalesce(sum(rows_done - intent_rows), 0)::bigint from freshet.backfill_range where run_id = $1"
+	// Validated by then, and so never to be read again; and what may be written again.
+	const (
+		progress = "select coalesce(sum(rows_done - intent_rows), 0)::bigint from freshet.backfill_range where run_id = $1"
+		open     = "select coalesce(sum(intent_rows), 0)::bigint from freshet.backfill_range where run_id = $1"
+	)
 	random := rand.New(rand.NewPCG(7, 7))
-	var done int64
-	for kill := range 6 {
-		p := e.process("worker")
-		more := int64(1 + random.IntN(4000))
+	var done, again int64
+	for kill := range 10 {
+		workers := []*process{e.process("worker"), e.process("worker")}
+		more := int64(1 + random.IntN(3000))
 		e.await(fmt.Sprintf("there is progress before kill %d", kill+1), func() bool { return one[int64](e, progress, id) >= min(done+more, rows) })
-		p.kill()
+		for _, p := range workers {
+			p.signal(syscall.SIGKILL)
+		}
+		for _, p := range workers {
+			<-p.ended
+		}
+		// Postgres may be in the middle of their last statements.
+		e.await("they are gone", func() bool {
+			return one[int](e.admin(), "select count(*) from pg_stat_activity where application_name = any ($1)", []string{workers[0].name, workers[1].name}) == 0
+		})
 		now := one[int64](e, progress, id)
 		if now < done {
 			t.Fatalf("%d rows were done, and after a kill %d", done, now)
 		}
-		done = now
+		done, again = now, again+one[int64](e, open, id)
+		e.admin().exec("update freshet.lease set heartbeat_at = 'epoch' where holder is not null")
 	}
 	e.process("worker")
 	e.backfilled(id)
@@ -122,6 +141,63 @@ func TestKilledWorkersNeverUndoWhatABackfillHasDone(t *testing.T) {
 	e.inStep("users:*", usersPromise)
 	if n := one[int64](e, "select rows_done from freshet.backfills where id = $1", id); n != rows {
 		t.Errorf("%d rows were counted of %d", n, rows)
+	}
+	n := written()
+	t.Logf("%d rows written, of %d; at the kills %d were being written", n, rows, again)
+	if n < rows || n > rows+again {
+		t.Errorf("%d rows were written; want %d, and at most %d of them twice", n, rows, again)
+	}
+}
+
+// written counts, from now on, how often a key with this prefix is written by MSET.
+func (e *env) written(prefix string) (count func() int64) {
+	e.t.Helper()
+	u, err := url.Parse(e.redisURL)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { _ = conn.Close() })
+	if _, err := fmt.Fprintf(conn, "MONITOR\r\n"); err != nil {
+		e.t.Fatal(err)
+	}
+	lines := bufio.NewReader(conn)
+	if line, err := lines.ReadString('\n'); err != nil || line != "+OK\r\n" {
+		e.t.Fatalf("MONITOR: %q, %v", line, err)
+	}
+	database := fmt.Sprintf("[%s ", strings.TrimPrefix(u.Path, "/"))
+	var n atomic.Int64
+	marks := make(chan struct{}, 1)
+	go func() {
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if strings.Contains(line, `"freshet:test:mark"`) {
+				marks <- struct{}{}
+			}
+			_, command, _ := strings.Cut(line, "] ")
+			if strings.Contains(line, database) && strings.HasPrefix(command, `"mset"`) {
+				n.Add(int64(strings.Count(command, ` "`+prefix)))
+			}
+		}
+	}()
+	return func() int64 {
+		e.t.Helper()
+		// What was written before this was told before it.
+		if err := e.redis.Exists(e.t.Context(), "freshet:test:mark").Err(); err != nil {
+			e.t.Fatal(err)
+		}
+		select {
+		case <-marks:
+		case <-time.After(patience):
+			e.t.Fatal("MONITOR does not tell")
+		}
+		return n.Load()
 	}
 }
 

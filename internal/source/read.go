@@ -55,7 +55,7 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 		tuple = r.newTuple()
 	)
 	b, err := r.claimWith(ctx, r.claim, c, limit, func(values [][]byte) error {
-		return r.appendRow(e, r.changeParts, values, tuple)
+		return r.appendRow(e, r.changeParts, r.rowOf(values), tuple)
 	})
 	if !pg.IsData(err) {
 		return b, err
@@ -149,8 +149,14 @@ const enoughBytes = 6 << 20
 // Chunk reads at most limit rows after the tuple `after` (nil: from the beginning), up to and
 // including the tuple `until` (nil: to the end), and renders those that pass the filter into e.
 func (r *Reader) Chunk(ctx context.Context, after, until []string, limit int, e *Entries) (Chunk, error) {
-	params := [][]byte{arrayParam(after), strconv.AppendInt(nil, int64(limit), 10), arrayParam(until)}
-	c, err := r.rows(ctx, r.chunk, r.bareChunk, params, e)
+	params := [][]byte{strconv.AppendInt(nil, int64(limit), 10)}
+	for _, bound := range [][]string{after, until} {
+		if bound != nil {
+			params = append(params, arrayLiteral(bound))
+		}
+	}
+	has := bounded{after: after != nil, until: until != nil}
+	c, err := r.rows(ctx, r.chunk[has], r.bareChunk[has], params, e)
 	c.End = err == nil && !c.full && c.Rows < limit
 	return c, err
 }
@@ -173,17 +179,17 @@ func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, erro
 // rows runs a statement that reads rows of the source, or its bare twin and looks the rows
 // up by their keys where one of them raises an error. Snapshot is then that of the former:
 // what was touched since may have been read newer, and nothing older.
-func (r *Reader) rows(ctx context.Context, q, bare pg.Query, params [][]byte, e *Entries) (Chunk, error) {
+func (r *Reader) rows(ctx context.Context, full, bare listing, params [][]byte, e *Entries) (Chunk, error) {
 	begin := e.mark()
 	enough := len(e.arena) + enoughBytes
-	c, err := r.rowsWith(ctx, q, params, func() bool { return len(e.arena) > enough }, func(values, tuple [][]byte) error {
-		return r.appendRow(e, r.parts, values, tuple)
+	c, err := r.rowsWith(ctx, full, params, func() bool { return len(e.arena) > enough }, func(from row, tuple [][]byte) error {
+		return r.appendRow(e, r.parts, from, tuple)
 	})
 	if pg.IsData(err) {
 		e.rewind(begin)
 		var read []named
-		c, err = r.rowsWith(ctx, bare, params, func() bool { return false }, func(values, tuple [][]byte) error {
-			return r.appendNamed(&read, r.parts, values[1:], tuple)
+		c, err = r.rowsWith(ctx, bare, params, func() bool { return false }, func(from row, tuple [][]byte) error {
+			return r.appendNamed(&read, r.parts, from.keys, tuple)
 		})
 		if err == nil {
 			err = r.isolate(ctx, &c.Meta, read, e)
@@ -197,15 +203,16 @@ func (r *Reader) rows(ctx context.Context, q, bare pg.Query, params [][]byte, e 
 	return c, nil
 }
 
-// rowsWith calls row for each row until full says that there is room for no more.
-func (r *Reader) rowsWith(ctx context.Context, q pg.Query, params [][]byte, full func() bool, row func(values, tuple [][]byte) error) (Chunk, error) {
+// rowsWith calls each for each row until full says that there is room for no more.
+func (r *Reader) rowsWith(ctx context.Context, l listing, params [][]byte, full func() bool, each func(from row, tuple [][]byte) error) (Chunk, error) {
 	var (
 		c     Chunk
 		tuple = r.newTuple()
 		seen  bool
 		last  [][]byte
+		keys  = make([][]byte, len(r.parts))
 	)
-	err := pg.Read(ctx, r.pool, q, params, func(values [][]byte) error {
+	err := pg.Read(ctx, r.pool, l.query, params, func(values [][]byte) error {
 		if values[0] != nil {
 			seen = true
 			var err error
@@ -216,7 +223,9 @@ func (r *Reader) rowsWith(ctx context.Context, q pg.Query, params [][]byte, full
 			return nil // the rest of the reply is let go
 		}
 		c.Rows++
-		keys := values[2 : 2+len(r.parts)]
+		for i, at := range l.keys {
+			keys[i] = values[at]
+		}
 		if last == nil {
 			last = r.newTuple()
 		}
@@ -225,7 +234,7 @@ func (r *Reader) rowsWith(ctx context.Context, q pg.Query, params [][]byte, full
 			// unless the null is in the order columns, where nothing comes after it by comparison.
 			return r.renderOrder(keys, last)
 		}
-		if err := row(values[1:], tuple); err != nil {
+		if err := each(row{isTrue(values[1]), keys, values[l.value:]}, tuple); err != nil {
 			return err
 		}
 		for i := range tuple {
@@ -381,7 +390,7 @@ func (r *Reader) lookUp(ctx context.Context, tuples [][]string, e *Entries) (Met
 			if hasNull(values[2 : 2+len(r.parts)]) {
 				return nil
 			}
-			return r.appendRow(e, r.parts, values[1:], tuple)
+			return r.appendRow(e, r.parts, r.rowOf(values[1:]), tuple)
 		}
 		var err error
 		meta, err = parseMeta(string(values[0]))

@@ -26,12 +26,22 @@ type Reader struct {
 	// parts of the change table's columns, under their names there
 	changeParts []keyPart
 
-	claim, chunk, sample, touched, untouched, lookup, absent pg.Query
+	claim, touched, untouched, lookup, absent pg.Query
+	chunk                                     map[bounded]listing
+	sample                                    listing
 	// The same, but with the key columns only.
-	bareClaim, bareChunk, bareSample pg.Query
+	bareClaim  pg.Query
+	bareChunk  map[bounded]listing
+	bareSample listing
 
 	// suspected tells which keys are likely to fail; nil if nobody knows.
 	suspected func(key string) bool
+}
+
+// listing is a statement that lists rows, ready to be run.
+type listing struct {
+	rows
+	query pg.Query
 }
 
 // NewReader prepares the statements for a sink. The source must exist.
@@ -64,8 +74,12 @@ func newReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int, only string) (
 		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql}
 	}
 	r.claim, r.bareClaim = query(s.claim(false)), query(s.claim(true))
-	r.chunk, r.bareChunk = query(s.chunk(false)), query(s.chunk(true))
-	r.sample, r.bareSample = query(s.sample(false)), query(s.sample(true))
+	list := func(l rows) listing { return listing{l, query(l.sql)} }
+	r.sample, r.bareSample = list(s.sample(false)), list(s.sample(true))
+	r.chunk, r.bareChunk = make(map[bounded]listing), make(map[bounded]listing)
+	for _, has := range []bounded{{}, {after: true}, {until: true}, {after: true, until: true}} {
+		r.chunk[has], r.bareChunk[has] = list(s.chunk(has, false)), list(s.chunk(has, true))
+	}
 	r.touched = query(s.touched())
 	r.untouched = query(s.untouched())
 	r.lookup = query(s.lookup())
@@ -80,12 +94,25 @@ func (r *Reader) Suspect(suspected func(key string) bool) { r.suspected = suspec
 // Sink is the definition that r reads for.
 func (r *Reader) Sink() *catalog.Sink { return r.sink }
 
-// appendRow renders one row: present (a boolean), the key columns as parts read them, the
-// value's columns.
-func (r *Reader) appendRow(e *Entries, parts []keyPart, values [][]byte, tuple [][]byte) error {
+// row is one row that was read.
+type row struct {
+	present bool
+	// keys are the key columns as the key parts read them, value the value's.
+	keys, value [][]byte
+}
+
+// rowOf is a row whose key columns come first, after present.
+func (r *Reader) rowOf(values [][]byte) row {
+	n := 1 + len(r.parts)
+	return row{present: isTrue(values[0]), keys: values[1:n], value: values[n:]}
+}
+
+func isTrue(boolean []byte) bool { return boolean != nil && boolean[0] == 1 }
+
+// appendRow renders one row.
+func (r *Reader) appendRow(e *Entries, parts []keyPart, from row, tuple [][]byte) error {
 	it := item{key: len(e.arena)}
-	present := values[0] != nil && values[0][0] == 1
-	if err := r.appendKey(&e.arena, parts, values[1:1+len(parts)], tuple); err != nil {
+	if err := r.appendKey(&e.arena, parts, from.keys, tuple); err != nil {
 		return err
 	}
 	it.value = len(e.arena)
@@ -93,9 +120,9 @@ func (r *Reader) appendRow(e *Entries, parts []keyPart, values [][]byte, tuple [
 		e.arena = e.arena[:it.key]
 		return nil
 	}
-	if present {
+	if from.present {
 		var err error
-		if e.arena, err = r.object.Append(e.arena, values[1+len(r.parts):]); err != nil {
+		if e.arena, err = r.object.Append(e.arena, from.value); err != nil {
 			e.arena = e.arena[:it.key]
 			return err
 		}
@@ -106,7 +133,7 @@ func (r *Reader) appendRow(e *Entries, parts []keyPart, values [][]byte, tuple [
 			fmt.Sprintf("the value has %d bytes, and an entry can have %d", size, MaxValue))
 		return nil
 	}
-	it.end, it.present = len(e.arena), present
+	it.end, it.present = len(e.arena), from.present
 	e.items = append(e.items, it)
 	return nil
 }

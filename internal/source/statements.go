@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -248,41 +249,77 @@ func (s statements) bounds(param string) string {
 	return strings.Join(list, ", ")
 }
 
-// chunk reads rows in key order: $1 the tuple to go on after or null, $2 the limit, $3 the
-// tuple to end with or null. Rows that a filter rejects come too, as not present: the limit
-// is on rows read. A bare one has neither filters nor values.
-func (s statements) chunk(bare bool) string {
-	values, filters := s.r.object.Select(s.alias), s.filters()
-	present, looked := "true", ""
-	switch {
-	case bare:
-		present, values = "null::boolean", nil
-	case len(filters) > 0:
-		// What is not selected is not sent either.
-		looked = fmt.Sprintf(" left join lateral (select true as freshet_present%s where %s offset 0) as freshet_t on true",
-			prefixed(numbered(values)), strings.Join(filters, " and "))
-		present, values = "freshet_t.freshet_present", valueNames(len(values))
+// rows is a statement that lists rows of the source: after meta and present come the
+// columns of the key and of the value.
+type rows struct {
+	sql string
+	// keys are the places of the key columns; those of the value begin at value.
+	keys  []int
+	value int
+}
+
+// rows has the key columns first.
+func (s statements) rows() rows {
+	r := rows{value: 2 + len(s.r.parts)}
+	for i := range s.r.parts {
+		r.keys = append(r.keys, 2+i)
 	}
+	return r
+}
+
+// bounded is which bounds a chunk has.
+type bounded struct {
+	after, until bool
+}
+
+// chunk reads rows in key order: $1 the limit, then the tuple to go on after and the one to
+// end with, if there are. Rows that a filter rejects come too, as not present: the limit
+// is on rows read. A bare one has neither filters nor values.
+//
+// Each combination of bounds is a statement of its own, for its plan to seek by them.
+func (s statements) chunk(has bounded, bare bool) rows {
 	own := func(i int) string { return s.alias + "." + s.quoted(s.r.sink.KeyColumns[i].Name) }
-	// Branches of which all but one are empty, each with a plan that can seek: an OR would
-	// read the index from its beginning, or to its end, in every chunk.
-	var branches []string
-	for _, after := range []bool{false, true} {
-		for _, until := range []bool{false, true} {
-			where := []string{s.notNull(own), "$1::text[] is null", "$3::text[] is null"}
-			if after {
-				where[1] = fmt.Sprintf("$1::text[] is not null and (%s) > (%s)", s.order(own), s.bounds("$1"))
-			}
-			if until {
-				where[2] = fmt.Sprintf("$3::text[] is not null and (%s) <= (%s)", s.order(own), s.bounds("$3"))
-			}
-			branches = append(branches, fmt.Sprintf(`union all
-(select null, %[1]s%[2]s%[3]s
-from (select * from %[4]s as %[5]s where %[6]s order by %[7]s limit $2::bigint) as %[5]s%[8]s order by %[7]s)`,
-				present, prefixed(s.keys(s.alias)), prefixed(values), s.table, s.alias, strings.Join(where, " and "), s.order(own), looked))
+	where, param := []string{s.notNull(own)}, 1
+	for _, bound := range []struct {
+		is       bool
+		operator string
+	}{{has.after, ">"}, {has.until, "<="}} {
+		if bound.is {
+			param++
+			where = append(where, fmt.Sprintf("(%s) %s (%s)", s.order(own), bound.operator, s.bounds(fmt.Sprintf("$%d", param))))
 		}
 	}
-	return fmt.Sprintf("select %s as meta, null::boolean%s\n%s", s.meta(), s.nulls(len(s.r.parts)+len(values)), strings.Join(branches, "\n"))
+	from := fmt.Sprintf("%s as %s where %s order by %s limit $1::bigint", s.table, s.alias, strings.Join(where, " and "), s.order(own))
+
+	list := s.rows()
+	present, columns, filters := "null::boolean", s.keys(s.alias), s.filters()
+	switch {
+	case bare:
+	case len(filters) == 0:
+		// A key column that is sent with the value is not sent twice.
+		present = "true"
+		parts := s.r.object.Select(s.alias)
+		var others []string
+		for _, c := range columns {
+			if !slices.Contains(parts, c) {
+				others = append(others, c)
+			}
+		}
+		sent := slices.Concat(others, parts)
+		for i, c := range columns {
+			list.keys[i] = 2 + slices.Index(sent, c)
+		}
+		columns, list.value = sent, 2+len(others)
+	default:
+		// What is not selected is not sent either.
+		parts := s.r.object.Select(s.alias)
+		from = fmt.Sprintf("(select * from %s) as %s left join lateral (select true as freshet_present%s where %s offset 0) as freshet_t on true order by %s",
+			from, s.alias, prefixed(numbered(parts)), strings.Join(filters, " and "), s.order(own))
+		present, columns = "freshet_t.freshet_present", append(columns, valueNames(len(parts))...)
+	}
+	list.sql = fmt.Sprintf("select %s as meta, null::boolean%s\nunion all\n(select null, %s%s from %s)",
+		s.meta(), s.nulls(len(columns)), present, prefixed(columns), from)
+	return list
 }
 
 // filters are the conditions that a row's entry depends on, and which rows a backfill is for.
@@ -298,16 +335,18 @@ func (s statements) filters() []string {
 }
 
 // sample reads about $1 percent of the rows, at most $2.
-func (s statements) sample(bare bool) string {
+func (s statements) sample(bare bool) rows {
 	filter, values := s.filter, s.r.object.Select(s.alias)
 	if bare {
 		filter, values = "null::boolean", nil
 	}
 	n, width := len(s.r.parts), len(values)
-	return fmt.Sprintf(`select %s as meta, null::boolean%s
+	list := s.rows()
+	list.sql = fmt.Sprintf(`select %s as meta, null::boolean%s
 union all
 (select null, %s%s%s from %s as %s tablesample bernoulli ($1::float8) limit $2::bigint)`,
 		s.meta(), s.nulls(n+width), filter, prefixed(s.keys(s.alias)), prefixed(values), s.table, s.alias)
+	return list
 }
 
 // since is the rows of the change table in ($2, $3] from transactions that snapshot $1 does
