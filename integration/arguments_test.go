@@ -138,12 +138,9 @@ func TestArgumentsOfLaterVersionsAreRefusedByName(t *testing.T) {
 	e, conn := argumentsEnv(t)
 	var refusals []refusal
 	for _, a := range []struct{ name, value string }{
-		{"value", "'name'"},
 		{"transform", "'row.name'"},
-		{"expires_at", "'at'"},
 		{"capture", "'logical'"},
 		{"capture", "null"},
-		{"accept_drift", "true"},
 	} {
 		refusals = append(refusals, refusal{
 			name: a.name + " " + a.value, begins: a.name + ": ", code: "0A000",

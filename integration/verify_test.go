@@ -170,3 +170,12 @@ func TestDemoEndsInStep(t *testing.T) {
 		t.Errorf("last line %q after %v", line, time.Since(began))
 	}
 }
+
+// verified runs verify, which must find nothing.
+func (e *env) verified(sink string) {
+	e.t.Helper()
+	stdout, stderr, status := e.freshet("verify", sink)
+	if status != 0 || !strings.HasPrefix(lastLine(stdout), "in step: ") {
+		e.t.Fatalf("verify %s: status %d, %q\n%s", sink, status, lastLine(stdout), stderr)
+	}
+}

@@ -126,12 +126,23 @@ create table freshet.sink (
     key_attnums       smallint[] not null,
     -- key columns that are compared and ordered as lower(column)
     folded_attnums    smallint[] not null,
-    -- the columns of the unique index that orders a backfill
+    -- the columns of the index that orders a backfill
     order_attnums     smallint[] not null,
-    column_attnums    smallint[] not null,
+    -- the columns of the entry; null: all there are
+    column_attnums    smallint[],
+    -- an expression that makes the entry instead of the columns, and its type
+    value             text,
+    value_type        oid,
+    -- several rows share a key, and value is an aggregate over them
+    grouped           boolean not null default false,
     filter            text,
     -- null: entries do not expire
     expires           interval,
+    -- an expression for the moment at which an entry expires
+    expires_at        text,
+    accept_drift      boolean not null default false,
+    -- other tables that its expressions read
+    reads             oid[] not null default '{}',
     targets           text[] not null,
     shards            integer not null
         constraint sink_shards_are_few check (shards between 1 and 64),
@@ -969,7 +980,7 @@ begin
         raise exception 'sink: nothing can be written for "%": %', sink, coalesce(v_sink.broken, 'its source is gone')
             using errcode = 'object_not_in_prerequisite_state';
     end if;
-    perform freshet.check_filter(v_relid, filter);
+    perform freshet.check_expression(v_relid, 'filter', filter, 'condition');
     v_run := freshet.request_backfill(v_sink.id, 'user', filter, rate, filter is null);
     if (select b.created_at < pg_catalog.transaction_timestamp() from freshet.backfill_run b where b.id = v_run) then
         raise notice 'backfill % is not at its end yet: what it had written is written again', v_run;
@@ -1150,10 +1161,14 @@ $$;
 
 revoke all on function freshet.changes_of(integer, integer) from public;
 
--- Plans the filter as the workers will run it: a SQL boolean over the row of the
--- source, whose name is its alias.
-create or replace function freshet.check_filter(source oid, filter text)
-returns void
+-- Plans an expression over the row of a source as the workers will run it, with the
+-- table's name as its alias, and returns its type. What for:
+--
+--   condition  true or false for each row
+--   row        one value for each row
+--   group      one value for all rows that share a key: an aggregate
+create or replace function freshet.check_expression(source oid, argument text, expression text, what text)
+returns oid
 language plpgsql
 set search_path = ''
 as $$
@@ -1164,13 +1179,15 @@ declare
     v_message text;
     v_frame   text;
     v_plan    refcursor;
+    v_type    oid;
 begin
-    if filter is null then
-        return;
+    if expression is null then
+        return null;
     end if;
-    if pg_catalog.btrim(filter, E' \t\n\r') = '' then
-        raise exception 'filter: it is empty' using errcode = 'invalid_parameter_value',
-            hint = 'Leave filter out to take every row.';
+    if pg_catalog.btrim(expression, E' \t\n\r') = '' then
+        raise exception '%: it is empty', argument using errcode = 'invalid_parameter_value',
+            hint = case what when 'condition' then pg_catalog.format('Leave %s out to take every row.', argument)
+                else pg_catalog.format('Leave %s out, or give an expression.', argument) end;
     end if;
     select n.nspname, c.relname into v_class
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -1178,29 +1195,48 @@ begin
 
     begin
         perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
-        -- Where no parenthesis is open the filter cannot close one: what fits into both
+        -- Where no parenthesis is open the expression cannot close one: what fits into both
         -- frames stays inside the second, which is the workers'. And a cursor takes one
-        -- statement only.
-        foreach v_frame in array array[
-            E'explain select from %1$I.%2$I as %2$I where case when\n%3$s\nthen true end',
-            E'explain select from %1$I.%2$I as %2$I where ((\n%3$s\n)) is true']
+        -- statement only. Where a row makes a value, no aggregate can stand in a condition.
+        foreach v_frame in array case what
+            when 'condition' then array[
+                E'where case when\n%3$s\nthen true end',
+                E'where ((\n%3$s\n)) is true']
+            when 'row' then array[
+                E'where case when true then\n%3$s\nend is null',
+                E'where ((\n%3$s\n)) is null']
+            else array[
+                E'group by () having case when true then\n%3$s\nend is null',
+                E'group by () having ((\n%3$s\n)) is null'] end
         loop
-            open v_plan for execute pg_catalog.format(v_frame, v_class.nspname, v_class.relname, filter);
+            open v_plan for execute pg_catalog.format('explain select from %1$I.%2$I as %2$I ' || v_frame, v_class.nspname, v_class.relname, expression);
             close v_plan;
         end loop;
+        -- Nothing is evaluated: there is no row.
+        execute pg_catalog.format(E'select pg_catalog.pg_typeof((select ((\n%3$s\n)) from %1$I.%2$I as %2$I where false%4$s))::oid',
+            v_class.nspname, v_class.relname, expression, case when what = 'group' then ' group by () having false' else '' end)
+        into v_type;
         perform pg_catalog.set_config('search_path', v_path, true);
     exception when others then
         get stacked diagnostics v_state = returned_sqlstate, v_message = message_text;
-        if v_message like 'argument of % must be type boolean%' then
-            v_message := 'it must be a condition, true or false for each row';
-        end if;
-        raise exception 'filter: %', v_message
+        v_message := case
+            when v_message like 'argument of % must be type boolean%' then 'it must be a condition, true or false for each row'
+            when v_message like 'aggregate functions are not allowed%' then
+                'it has an aggregate, and each row has a key and an entry of its own'
+            when v_message like 'window functions are not allowed%' then 'it has a window function, and an entry is made of the rows of its key only'
+            when v_message like 'set-returning functions are not allowed%' then 'it must be one value, and it has a function that returns several'
+            when v_message like '% must appear in the GROUP BY clause or be used in an aggregate function' then
+                'several rows share a key, so it must be an aggregate over them: '
+                || pg_catalog.replace(v_message, ' must appear in the GROUP BY clause or be used in an aggregate function', ' is in none')
+            else v_message end;
+        raise exception '%: %', argument, v_message
             using errcode = v_state, hint = freshet.column_hint(source);
     end;
+    return v_type;
 end
 $$;
 
-revoke all on function freshet.check_filter(oid, text) from public;
+revoke all on function freshet.check_expression(oid, text, text, text) from public;
 
 -- Refuses templates in which two tuples could render the same key. One column may
 -- contain any text. What stands before it must be told from what follows it, reading
@@ -1278,6 +1314,25 @@ $$;
 
 revoke all on function freshet.check_limits(interval, bigint) from public;
 
+-- Plans expires_at, which has to be a moment for each entry. `what` is as in check_expression.
+create or replace function freshet.check_moment(source oid, expires_at text, what text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_type  oid := freshet.check_expression(source, 'expires_at', expires_at, what);
+begin
+    if v_type <> all (array['timestamptz', 'timestamp', 'date']::pg_catalog.regtype[]) then
+        raise exception 'expires_at: it must be a timestamp, and is of type %', v_type::pg_catalog.regtype
+            using errcode = 'datatype_mismatch',
+                  hint = 'For how long an entry lives after it was written, there is expires.';
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_moment(oid, text, text) from public;
+
 -- Refuses a template whose keys could also be those of another sink on the same
 -- target: two writers of one key would overwrite each other for ever.
 create or replace function freshet.check_overlap(parts jsonb, targets text[])
@@ -1330,6 +1385,90 @@ end
 $$;
 
 revoke all on function freshet.check_owner(integer) from public;
+
+-- Refuses an expression of a sink that is more than a function of the rows of its entry.
+-- What is volatile is always refused; what is stable, or reads another table, unless its
+-- drift is accepted. `what` is as in check_expression. Returns the other tables.
+--
+-- Postgres says which functions an expression calls and what it reads: it is made a view for
+-- a moment. And it says how volatile they are; of those that are stable, the ones in
+-- is_settled depend on nothing but settings that are the same for every worker.
+create or replace function freshet.check_purity(source oid, argument text, expression text, what text, drifts boolean)
+returns oid[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_class   record;
+    v_path    text := pg_catalog.current_setting('search_path');
+    v_view    oid;
+    v_tree    text;
+    v_called  record;
+    v_others  oid[];
+    v_why     text;
+begin
+    if expression is null then
+        return '{}';
+    end if;
+    if not pg_catalog.has_database_privilege(pg_catalog.current_database(), 'temporary') then
+        raise exception '%: to look into it, this role needs the right to make temporary objects in this database', argument
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Run: grant temporary on database %I to %I;', pg_catalog.current_database(), current_user);
+    end if;
+    select n.nspname, c.relname into v_class
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = source;
+    perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
+    execute pg_catalog.format(E'create temporary view freshet_probe as select true as probe from %1$I.%2$I as %2$I %4$s ((\n%3$s\n)) is null',
+        v_class.nspname, v_class.relname, expression, case what when 'group' then 'group by () having' else 'where' end);
+    perform pg_catalog.set_config('search_path', v_path, true);
+    v_view := 'pg_temp.freshet_probe'::pg_catalog.regclass;
+    select r.ev_action::text into v_tree from pg_catalog.pg_rewrite r where r.ev_class = v_view;
+    drop view pg_temp.freshet_probe;
+
+    for v_called in
+        select p.oid, p.proname, p.provolatile, p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace as ours
+        from (
+            select m[1]::oid as oid from pg_catalog.regexp_matches(v_tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') as m
+            union
+            select o.oprcode::oid from pg_catalog.regexp_matches(v_tree, ':opno (\d+)', 'g') as m
+            join pg_catalog.pg_operator o on o.oid = m[1]::oid
+        ) c
+        join pg_catalog.pg_proc p on p.oid = c.oid
+        where p.provolatile = 'v' or p.provolatile = 's' and not freshet.is_settled(p.oid)
+        order by p.provolatile desc, p.proname
+    loop
+        if v_called.provolatile = 'v' then
+            raise exception '%: %() is volatile, so that the same row would make another value each time', argument, v_called.proname
+                using errcode = 'invalid_parameter_value',
+                      hint = case when v_called.ours then 'Leave it out, or compute it when the row is written.'
+                          else pg_catalog.format('If it is not, say so: alter function %s immutable;', v_called.oid::pg_catalog.regprocedure) end;
+        end if;
+        v_why := coalesce(v_why, pg_catalog.format('%s() can change its answer when no row changes', v_called.proname));
+    end loop;
+    if v_why is null and v_tree like '%{SQLVALUEFUNCTION %' then
+        v_why := 'it asks for the time or the user, which change when no row does';
+    end if;
+
+    select coalesce(pg_catalog.array_agg(distinct r.relid) filter (where r.relid <> source), '{}'),
+           coalesce(v_why, case
+               when count(*) filter (where r.relid <> source) > 0 then
+                   pg_catalog.format('it reads %s, and nothing here tells when that changes', min(r.relid::pg_catalog.regclass::text) filter (where r.relid <> source))
+               when count(*) filter (where r.relid = source) > 1 then
+                   pg_catalog.format('it reads other rows of %s, whose changes touch other entries', source::pg_catalog.regclass) end)
+    into v_others, v_why
+    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_tree, ':relid (\d+)', 'g') as m) r
+    where r.relid not in (0, v_view);
+    if v_why is not null and not drifts then
+        raise exception '%: %', argument, v_why
+            using errcode = 'invalid_parameter_value',
+                  hint = 'Give expires, for how long an entry may be as it was, or say accept_drift => true.';
+    end if;
+    return v_others;
+end
+$$;
+
+revoke all on function freshet.check_purity(oid, text, text, text, boolean) from public;
 
 -- Refuses a number of rows a second that nothing could be done at.
 create or replace function freshet.check_rate(argument text, rate integer)
@@ -1617,12 +1756,14 @@ declare
     v_lease    bigint;
     v_made     boolean := false;
     v_altered  boolean := false;
+    v_grouped  boolean := false;
+    v_what     text;
+    v_drifts   boolean;
+    v_type     oid;
+    v_others   oid[];
 begin
-    perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
-    perform freshet.refuse_later('expires_at', expires_at is not null);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
-    perform freshet.refuse_later('accept_drift', accept_drift is distinct from false);
 
     if name is null or name !~ '^[a-z][a-z0-9_]{0,47}$' then
         raise exception 'name: "%" is not a sink name', name
@@ -1637,6 +1778,17 @@ begin
     end if;
     if backfill is null then
         raise exception 'backfill: say true or false' using errcode = 'invalid_parameter_value';
+    end if;
+    if accept_drift is null then
+        raise exception 'accept_drift: say true or false' using errcode = 'invalid_parameter_value';
+    end if;
+    if columns is not null and value is not null then
+        raise exception 'columns: value says what the entry is already' using errcode = 'invalid_parameter_value',
+            hint = 'Give one of the two.';
+    end if;
+    if expires <> interval '0' and expires_at is not null then
+        raise exception 'expires: expires_at says already when an entry expires' using errcode = 'invalid_parameter_value',
+            hint = 'Give one of the two.';
     end if;
     if expires < interval '0' then
         raise exception 'expires: % is negative', expires using errcode = 'invalid_parameter_value',
@@ -1696,24 +1848,34 @@ begin
         raise exception 'key: ${%} stands there with |lower and without', v_missing
             using errcode = 'invalid_parameter_value';
     end if;
-    v_order := freshet.unique_index(source, v_parts);
+    v_order := freshet.walk_index(source, v_parts, false);
     if v_order is null then
-        perform freshet.refuse_key(source, key, v_key);
+        if value is null then
+            perform freshet.refuse_key(source, key, v_key);
+        end if;
+        v_grouped := true;
+        v_order := freshet.walk_index(source, v_parts, true);
+        if v_order is null then
+            perform freshet.refuse_group(source, key, v_parts);
+        end if;
     end if;
     perform freshet.check_key(v_parts);
     perform freshet.check_overlap(v_parts, targets);
 
-    -- The value: the columns there are now, so that a later one does not leak.
+    -- The value: the columns there are now, so that a later one does not leak. An expression
+    -- can use any.
     select pg_catalog.string_agg(pg_catalog.format('"%s"', c.name), ', ') into v_missing
     from pg_catalog.unnest(columns) as c (name)
-    where not exists (
+    where columns <> '{*}' and not exists (
         select from pg_catalog.pg_attribute a
         where a.attrelid = source and a.attname = c.name and a.attnum > 0 and not a.attisdropped);
     if v_missing is not null then
         raise exception 'columns: % has no column %', source, v_missing
             using errcode = 'undefined_column', hint = freshet.column_hint(source);
     end if;
-    if columns is null then
+    if columns = '{*}' or value is not null then
+        v_columns := null;
+    elsif columns is null then
         select pg_catalog.array_agg(a.attnum order by a.attnum) into v_columns
         from pg_catalog.pg_attribute a
         where a.attrelid = source and a.attnum > 0 and not a.attisdropped;
@@ -1729,7 +1891,15 @@ begin
             raise exception 'columns: a column is named twice' using errcode = 'duplicate_column';
         end if;
     end if;
-    perform freshet.check_filter(source, filter);
+
+    v_what := case when v_grouped then 'group' else 'row' end;
+    v_drifts := accept_drift or expires is not null or expires_at is not null;
+    perform freshet.check_expression(source, 'filter', filter, 'condition');
+    v_type := freshet.check_expression(source, 'value', value, v_what);
+    perform freshet.check_moment(source, expires_at, v_what);
+    v_others := freshet.check_purity(source, 'filter', filter, 'condition', v_drifts)
+        || freshet.check_purity(source, 'value', value, v_what, v_drifts)
+        || freshet.check_purity(source, 'expires_at', expires_at, v_what, v_drifts);
 
     -- From here on the source is locked against writers, for as long as this
     -- transaction takes, unless capture already has all that the sink needs.
@@ -1750,13 +1920,15 @@ begin
         v_made := true;
     end if;
     perform freshet.grant_source(v_source.id);
+    perform freshet.grant_reading(o) from (select distinct o from pg_catalog.unnest(v_others) as o) u;
 
     insert into freshet.sink (
-        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, targets, shards,
-        capture, on_schema_change, max_lag, max_pending, max_rate)
+        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value, value_type,
+        grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture, on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
-        create_sink.filter, create_sink.expires, create_sink.targets, create_sink.shards, create_sink.capture,
+        create_sink.value, v_type, v_grouped, create_sink.filter, create_sink.expires, create_sink.expires_at,
+        create_sink.accept_drift, v_others, create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning id into v_sink;
 
@@ -1855,7 +2027,9 @@ begin
     select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
     if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
         perform freshet.lock_source(v_relid, 'access exclusive');
-        if pg_catalog.to_regrole('freshet_worker') is not null then
+        if pg_catalog.to_regrole('freshet_worker') is not null
+            and not exists (select from freshet.sink s where v_relid = any (s.reads) and s.state <> 'dropping')
+        then
             execute pg_catalog.format('revoke select on %s from freshet_worker', v_relid::pg_catalog.regclass);
         end if;
     end if;
@@ -1959,9 +2133,9 @@ $$;
 
 revoke all on function freshet.enqueue_lease(bigint) from public;
 
--- How many rows the planner expects in a table, or expects a filter to select. Nothing is
--- counted.
-create or replace function freshet.estimate_rows(source oid, filter text default null)
+-- How many rows the planner expects in a table, or expects a filter to select; with terms,
+-- how many different ones. Nothing is counted.
+create or replace function freshet.estimate_rows(source oid, filter text default null, terms text[] default null)
 returns bigint
 language plpgsql
 set search_path = ''
@@ -1974,14 +2148,14 @@ begin
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid = source;
     perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
-    execute pg_catalog.format(E'explain (format json) select from %I.%I as %2$I where ((\n%3$s\n))',
-        v_class.nspname, v_class.relname, coalesce(filter, 'true'))
+    execute pg_catalog.format(E'explain (format json) select %4$s from %1$I.%2$I as %2$I where ((\n%3$s\n))',
+        v_class.nspname, v_class.relname, coalesce(filter, 'true'), 'distinct ' || pg_catalog.array_to_string(terms, ', '))
     into v_plan;
     return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::bigint;
 end
 $$;
 
-revoke all on function freshet.estimate_rows(oid, text) from public;
+revoke all on function freshet.estimate_rows(oid, text, text[]) from public;
 
 -- Between which tuples of a sink's order columns the rows are that a filter selects:
 -- (lower, upper]. Asked only where an index answers at once, as for bounds on the key
@@ -2304,6 +2478,45 @@ $$;
 
 revoke all on function freshet.forget_ranges(integer, bigint, boolean) from public;
 
+-- Lets the workers read a table. What this role may not grant is said in a notice, as the
+-- statement to run.
+create or replace function freshet.grant_reading(relation oid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_table  record;
+    v_grant  text;
+begin
+    if pg_catalog.to_regrole('freshet_worker') is null then
+        return;
+    end if;
+    select n.nspname, n.oid as schema, n.nspowner, c.relowner into strict v_table
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = relation;
+    if not pg_catalog.has_table_privilege('freshet_worker', relation, 'select') then
+        v_grant := pg_catalog.format('grant select on %s to freshet_worker', relation::pg_catalog.regclass);
+        if pg_catalog.pg_has_role(v_table.relowner, 'usage') then
+            execute v_grant;
+        else
+            raise notice 'the workers may not read % yet', relation::pg_catalog.regclass using hint = 'Run: ' || v_grant || ';';
+        end if;
+    end if;
+    if not pg_catalog.has_schema_privilege('freshet_worker', v_table.schema, 'usage') then
+        v_grant := pg_catalog.format('grant usage on schema %I to freshet_worker', v_table.nspname);
+        if pg_catalog.pg_has_role(v_table.nspowner, 'usage') then
+            execute v_grant;
+        else
+            raise notice 'the workers may not use the schema % yet', v_table.nspname
+                using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_table.nspowner), v_grant);
+        end if;
+    end if;
+end
+$$;
+
+revoke all on function freshet.grant_reading(oid) from public;
+
 -- Gives Freshet's two roles what they need, making them if there are none and this role
 -- may: members of freshet_admin create sinks on tables they own, members of
 -- freshet_worker run workers. Run by every migration, and by hand after the roles were
@@ -2368,7 +2581,7 @@ begin
         -- What a sink is made of is not a worker's business either, but for what has to
         -- follow from changes of its source.
         revoke update on freshet.sink, freshet.source from freshet_worker;
-        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, broken, notice, state, failing)
+        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value_type, broken, notice, state, failing)
             on freshet.sink to freshet_worker;
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
@@ -2414,13 +2627,10 @@ as $$
 declare
     v_source  record;
     v_role    text;
-    v_grant   text;
     v_table   record;
 begin
-    select s.relid, n.nspname, n.oid as schema, n.nspowner, c.relowner into v_source
-    from freshet.source s
-    join pg_catalog.pg_class c on c.oid = s.relid
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    select s.relid into v_source
+    from freshet.source s join pg_catalog.pg_class c on c.oid = s.relid
     where s.id = grant_source.source;
     if not found then
         return;
@@ -2449,26 +2659,7 @@ begin
         end loop;
     end loop;
 
-    if pg_catalog.to_regrole('freshet_worker') is null then
-        return;
-    end if;
-    if not pg_catalog.has_table_privilege('freshet_worker', v_source.relid, 'select') then
-        v_grant := pg_catalog.format('grant select on %s to freshet_worker', v_source.relid::pg_catalog.regclass);
-        if pg_catalog.pg_has_role(v_source.relowner, 'usage') then
-            execute v_grant;
-        else
-            raise notice 'the workers may not read % yet', v_source.relid::pg_catalog.regclass using hint = 'Run: ' || v_grant || ';';
-        end if;
-    end if;
-    if not pg_catalog.has_schema_privilege('freshet_worker', v_source.schema, 'usage') then
-        v_grant := pg_catalog.format('grant usage on schema %I to freshet_worker', v_source.nspname);
-        if pg_catalog.pg_has_role(v_source.nspowner, 'usage') then
-            execute v_grant;
-        else
-            raise notice 'the workers may not use the schema % yet', v_source.nspname
-                using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_source.nspowner), v_grant);
-        end if;
-    end if;
+    perform freshet.grant_reading(v_source.relid);
 end
 $$;
 
@@ -2672,6 +2863,31 @@ as $$
 $$;
 
 revoke all on function freshet.is_exact(oid, smallint) from public;
+
+-- Whether a function that Postgres calls stable depends on its arguments and on settings
+-- only that are the same for every worker: TimeZone, DateStyle, IntervalStyle, bytea_output,
+-- extra_float_digits and lc_monetary. It is a property that the catalog does not have.
+create or replace function freshet.is_settled(function oid)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+    select exists (
+        select from pg_catalog.pg_proc p
+        where p.oid = function and p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
+          and (p.proname ~ '^(to_jsonb?|row_to_json|array_to_json|jsonb?_build_(object|array)|jsonb?_(agg|object_agg)(_strict|_unique|_unique_strict)?|jsonb?_(populate_record|populate_recordset|to_record|to_recordset))$'
+              or p.proname in ('format', 'concat', 'concat_ws', 'textanycat', 'anytextcat', 'array_to_string', 'quote_literal', 'quote_nullable')
+              or p.proname in ('to_char', 'to_date', 'to_timestamp', 'date_trunc', 'date_part', 'extract', 'timezone', 'make_timestamptz')
+              -- Casts between moments, and what compares and adds them.
+              or p.proname in ('date', 'time', 'timetz', 'timestamp', 'timestamptz')
+              or p.proname ~ '^(timestamptz_(pl|mi)_interval|interval_pl_timestamptz|date_(add|subtract))$'
+              or p.proname ~ '^(timestamp|date)_(lt|le|eq|ne|ge|gt|cmp)_timestamptz$'
+              or p.proname ~ '^timestamptz_(lt|le|eq|ne|ge|gt|cmp)_(timestamp|date)$'
+              or p.proname in ('money', 'numeric') and p.pronargs = 1))
+$$;
+
+revoke all on function freshet.is_settled(oid) from public;
 
 -- Has the backfill of everything that a sink is in the middle of write again what it had
 -- written before this moment. Null if there is none; one that is paused is joined by users
@@ -3518,7 +3734,12 @@ begin
     for v_sink in
         select s.id, s.on_schema_change, s.broken,
                exists (
-                   select from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u (attnum)
+                   select from (
+                       select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
+                       union
+                       select k::smallint from pg_catalog.jsonb_object_keys(v_now -> 'columns') as k where s.column_attnums is null
+                       union
+                       select k::smallint from pg_catalog.jsonb_object_keys(v_was -> 'columns') as k where s.column_attnums is null) as u (attnum)
                    where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text) as reshaped
         from freshet.sink s
         where s.source_id = v_source.id and s.state <> 'dropping'
@@ -3916,9 +4137,9 @@ begin
                          case when p.part ? 'attnum' then pg_catalog.jsonb_set(p.part, '{attnum}', v_map -> (p.part ->> 'attnum')) else p.part end
                          order by p.n)
                      from pg_catalog.jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
-        column_attnums = coalesce((select pg_catalog.array_agg((v_map ->> u.attnum::text)::smallint order by u.n)
+        column_attnums = case when s.column_attnums is not null then coalesce((select pg_catalog.array_agg((v_map ->> u.attnum::text)::smallint order by u.n)
                           from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
-                          where v_map ? u.attnum::text), '{}')
+                          where v_map ? u.attnum::text), '{}') end
     where s.source_id = rebase.source and s.state <> 'dropping';
 end
 $$;
@@ -4146,6 +4367,32 @@ $$;
 comment on function freshet.refresh(text, bigint) is 'Looks at one entry again: refresh(''users'', 7).';
 revoke all on function freshet.refresh(text, bigint) from public;
 
+-- Says which index is missing on the columns of a key that several rows share: without one,
+-- each entry would take a walk through the whole table.
+create or replace function freshet.refuse_group(source oid, key text, parts jsonb)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    raise exception 'key: several rows of % share a key, and no index begins with the columns of "%"',
+        source::pg_catalog.regclass, key
+        using errcode = 'invalid_parameter_value',
+              hint = pg_catalog.format('Run: create index concurrently on %s (%s);', source::pg_catalog.regclass, (
+                  select pg_catalog.string_agg(c.term, ', ' order by c.n)
+                  from (
+                      select case when p.part -> 'modifiers' ? 'lower' and not freshet.ignores_case(source, (p.part ->> 'attnum')::smallint)
+                                 then pg_catalog.format('lower(%I)', p.part ->> 'column')
+                                 else pg_catalog.quote_ident(p.part ->> 'column') end as term, min(p.n) as n
+                      from pg_catalog.jsonb_array_elements(parts) with ordinality as p (part, n)
+                      where p.part ? 'column'
+                      group by 1) c));
+end
+$$;
+
+revoke all on function freshet.refuse_group(oid, text, jsonb) from public;
+
 -- Says why no index makes the tuples of a key unique: there is one on these columns and
 -- it does not count, or there is none.
 create or replace function freshet.refuse_key(source oid, key text, columns smallint[])
@@ -4184,7 +4431,7 @@ begin
         source::pg_catalog.regclass, key
         using errcode = 'invalid_parameter_value',
               hint = 'Use all columns of the primary key, or create a unique index on the columns of the key'
-                  ' (on lower(column) where the key says |lower).';
+                  ' (on lower(column) where the key says |lower). Or let rows share an entry: give value, an aggregate over them.';
 end
 $$;
 
@@ -4293,6 +4540,7 @@ declare
     v_relid   oid;
     v_run     bigint;
     v_rows    bigint;
+    v_units   bigint;
     v_bounds  record;
     v_lower   text[];
     v_point   text[];
@@ -4321,10 +4569,14 @@ begin
             v_rows := freshet.estimate_rows(v_relid);
         end if;
     end if;
+    -- Where rows share a key it is groups that are read.
+    v_units := case when v_sink.grouped then least(v_rows, freshet.estimate_rows(v_relid, filter, freshet.order_terms(
+                   sink, (select pg_catalog.quote_ident(c.relname) from pg_catalog.pg_class c where c.oid = v_relid), false)))
+               else v_rows end;
     insert into freshet.backfill_run (sink_id, reason, filter, needed, sweeps, rate, rows_estimated)
     values (v_sink.id, request_backfill.reason, request_backfill.filter, request_backfill.reason <> 'user',
             request_backfill.sweeps, request_backfill.rate,
-            v_rows * pg_catalog.cardinality(v_sink.targets))
+            v_units * pg_catalog.cardinality(v_sink.targets))
     returning id into v_run;
 
     select least(64, pg_catalog.ceil(v_rows::double precision / i.range_rows)) into v_pieces from freshet.installation i;
@@ -4480,6 +4732,7 @@ declare
     v_relid  oid;
     v_parts  jsonb;
     v_order  smallint[];
+    v_what   text;
     v_wrong  text;
 begin
     select s.* into strict v_sink from freshet.sink s where s.id = resurvey.sink;
@@ -4503,14 +4756,18 @@ begin
             end order by p.n)
         into v_parts
         from pg_catalog.jsonb_array_elements(v_sink.key_parts) with ordinality as p (part, n);
-        v_order := freshet.unique_index(v_relid, v_parts);
+        v_order := freshet.walk_index(v_relid, v_parts, v_sink.grouped);
         if v_order is null then
-            raise exception 'key: no unique index of % covers the columns of "%" any more', v_relid::pg_catalog.regclass, v_sink.key;
+            raise exception 'key: no % any more', pg_catalog.format(case when v_sink.grouped then 'index of %s begins with the columns of "%s"'
+                else 'unique index of %s covers the columns of "%s"' end, v_relid::pg_catalog.regclass, v_sink.key);
         end if;
         perform freshet.check_key(v_parts);
-        perform freshet.check_filter(v_relid, v_sink.filter);
+        v_what := case when v_sink.grouped then 'group' else 'row' end;
+        perform freshet.check_expression(v_relid, 'filter', v_sink.filter, 'condition');
+        perform freshet.check_moment(v_relid, v_sink.expires_at, v_what);
         update freshet.sink s
-        set key_parts = v_parts, order_attnums = v_order, folded_attnums = freshet.folded(v_relid, v_parts)
+        set value_type = freshet.check_expression(v_relid, 'value', v_sink.value, v_what),
+            key_parts = v_parts, order_attnums = v_order, folded_attnums = freshet.folded(v_relid, v_parts)
         where s.id = v_sink.id;
         if (v_order, freshet.folded(v_relid, v_parts)) is distinct from (v_sink.order_attnums, v_sink.folded_attnums) then
             perform freshet.restart_ranges(v_sink.id);
@@ -5135,49 +5392,6 @@ $$;
 
 revoke all on function freshet.type_name(oid) from public;
 
--- The columns, in index order, of the index that makes tuples of a key unique: the
--- primary key if it does, else the smallest unique index that covers every row. Null
--- if there is none. A column that the key folds with |lower counts when the index is
--- on lower(column), or when the type itself ignores case. Where the column's collation
--- takes different texts for equal, the index must go by the same one: rows that the
--- index tells apart and the column does not could not be walked in order.
-create or replace function freshet.unique_index(source oid, parts jsonb)
-returns smallint[]
-language sql
-stable
-set search_path = ''
-as $$
-    with terms as (
-        select distinct a.attnum, a.attname,
-               p.part -> 'modifiers' ? 'lower' as folded,
-               freshet.ignores_case(source, a.attnum) as ignores_case,
-               case when not c.collisdeterministic then c.oid end as collated
-        from pg_catalog.jsonb_array_elements(parts) as p (part)
-        join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p.part ->> 'column'
-        left join pg_catalog.pg_collation c on c.oid = a.attcollation
-    )
-    select k.attnums
-    from pg_catalog.pg_index i
-    cross join lateral (
-        select pg_catalog.array_agg(t.attnum order by u.n) as attnums, count(*) = count(t.attnum) as covered
-        from pg_catalog.unnest(i.indkey::smallint[]) with ordinality as u (attnum, n)
-        left join terms t on coalesce(t.collated = i.indcollation[u.n - 1], true) and
-            case when u.attnum > 0
-                then t.attnum = u.attnum and (not t.folded or t.ignores_case)
-                else t.folded and not t.ignores_case and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
-                    pg_catalog.format('lower(%I)', t.attname), pg_catalog.format('lower((%I)::text)', t.attname))
-            end
-        where u.n <= i.indnkeyatts
-    ) k
-    where i.indrelid = source
-      and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
-      and k.covered
-    order by i.indisprimary desc, i.indnkeyatts, i.indexrelid
-    limit 1
-$$;
-
-revoke all on function freshet.unique_index(oid, jsonb) from public;
-
 -- Enqueues the parked ranges that can be worked on again: of these backfills, or of all.
 create or replace function freshet.unpark(runs bigint[] default null)
 returns void
@@ -5308,11 +5522,16 @@ select s.name as sink,
        s.state,
        coalesce(c.oid::pg_catalog.regclass::text, o.schema_name || '.' || o.table_name) as source,
        s.key,
-       (select pg_catalog.array_agg(a.attname::text order by u.n)
-        from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
-        join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum) as columns,
+       case when s.column_attnums is not null then
+           (select pg_catalog.array_agg(a.attname::text order by u.n)
+            from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
+            join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum)
+           when s.value is null then '{*}' end as columns,
+       s.value,
        s.filter,
        s.expires,
+       s.expires_at,
+       s.accept_drift,
        s.targets,
        s.shards,
        s.capture,
@@ -5472,6 +5691,55 @@ comment on view freshet.recent_changes
 is 'The newest thousand changes captured for each sink, and whether its lanes have passed them: then they are in Redis.';
 
 revoke all on freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes from public;
+
+-- The columns, in index order, of the index that a backfill walks. Where each row is to
+-- have a key of its own, it is the one that makes tuples of the key unique: the primary key
+-- if it does, else the smallest unique index that covers every row. Where rows may share a
+-- key, it is one that begins with all columns of the key. Null if there is none.
+--
+-- A column that the key folds with |lower counts when the index is on lower(column), or
+-- when the type itself ignores case. Where the column's collation takes different texts for
+-- equal, the index must go by the same one: rows that the index tells apart and the column
+-- does not could not be walked in order.
+create or replace function freshet.walk_index(source oid, parts jsonb, grouped boolean)
+returns smallint[]
+language sql
+stable
+set search_path = ''
+as $$
+    with terms as (
+        select distinct a.attnum, a.attname,
+               p.part -> 'modifiers' ? 'lower' as folded,
+               freshet.ignores_case(source, a.attnum) as ignores_case,
+               case when not c.collisdeterministic then c.oid end as collated
+        from pg_catalog.jsonb_array_elements(parts) as p (part)
+        join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p.part ->> 'column'
+        left join pg_catalog.pg_collation c on c.oid = a.attcollation
+    )
+    select k.attnums
+    from pg_catalog.pg_index i
+    cross join lateral (
+        select pg_catalog.array_agg(t.attnum order by u.n) as attnums, count(*) = count(t.attnum) as covered
+        from pg_catalog.unnest(i.indkey::smallint[]) with ordinality as u (attnum, n)
+        left join terms t on coalesce(t.collated = i.indcollation[u.n - 1], true) and
+            case when u.attnum > 0
+                then t.attnum = u.attnum and (not t.folded or t.ignores_case)
+                else t.folded and not t.ignores_case and pg_catalog.pg_get_indexdef(i.indexrelid, u.n::integer, false) in (
+                    pg_catalog.format('lower(%I)', t.attname), pg_catalog.format('lower((%I)::text)', t.attname))
+            end
+        where u.n <= case when grouped then (select count(*) from terms) else i.indnkeyatts end
+    ) k
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'btree'
+    where i.indrelid = source
+      and i.indisvalid and i.indpred is null
+      and (grouped and i.indnkeyatts >= (select count(*) from terms) or i.indisunique and i.indimmediate)
+      and k.covered
+    order by i.indisprimary desc, i.indnkeyatts, i.indexrelid
+    limit 1
+$$;
+
+revoke all on function freshet.walk_index(oid, jsonb, boolean) from public;
 
 -- The transaction ids that are finished in `new` and were not in `old`, as closed
 -- ranges in ascending order. Running transactions are cut out, so that the rows a

@@ -53,10 +53,18 @@ type Sink struct {
 	Targets []string
 	// Key columns, in order of attribute number: this is the order of a tuple.
 	KeyColumns []KeyColumn
-	// Order lists positions in KeyColumns: the columns of the unique index.
-	Order    []int
-	Columns  []render.Column
-	Template *key.Template
+	// Order lists positions in KeyColumns: the columns of the index that backfills walk.
+	Order []int
+	// Columns of the entry. Value, an SQL expression of type ValueType, stands in their place
+	// unless it is empty.
+	Columns   []render.Column
+	Value     string
+	ValueType uint32
+	// Grouped: several rows share a key, and Value is an aggregate over them.
+	Grouped bool
+	// ExpiresAt is an SQL expression for the moment at which an entry expires, empty for none.
+	ExpiresAt string
+	Template  *key.Template
 	// KeyTypes are the OIDs of the key columns' types when the sink was made, known
 	// even when the source is gone.
 	KeyTypes []uint32
@@ -96,6 +104,7 @@ select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, 
        coalesce(s.filter, ''), s.state = 'paused', s.state = 'failing', s.state = 'dropping', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
        (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
         from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
+       coalesce(s.value, ''), coalesce(s.value_type, 0)::bigint, s.grouped, coalesce(s.expires_at, ''),
        s.key_attnums, s.folded_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
 from freshet.sink s
 join freshet.source o on o.id = s.source_id
@@ -111,10 +120,11 @@ left join lateral (
 ) k on true
 left join lateral (
     select json_agg(json_build_object(
-               'attnum', a.attnum, 'name', a.attname, 'type', t.oid::bigint, 'kind', t.typtype) order by u.n) as columns
-    from unnest(s.column_attnums) with ordinality as u (attnum, n)
-    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum and not a.attisdropped
+               'attnum', a.attnum, 'name', a.attname, 'type', t.oid::bigint, 'kind', t.typtype) order by u.n, a.attnum) as columns
+    from pg_catalog.pg_attribute a
+    left join unnest(s.column_attnums) with ordinality as u (attnum, n) on u.attnum = a.attnum
     join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)
+    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and (s.column_attnums is null or u.n is not null)
 ) v on true
 where `
 
@@ -157,7 +167,7 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 	err := db.QueryRow(ctx, sinkQuery+where, arg).Scan(
 		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity,
 		&s.Filter, &s.Paused, &s.Failing, &s.Dropping, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
-		&rawParts, &keyAttnums, &folded, &order, &keyColumns, &columns)
+		&rawParts, &s.Value, &s.ValueType, &s.Grouped, &s.ExpiresAt, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoSink
 	}

@@ -32,6 +32,8 @@ type Entries interface {
 	Key(i int) []byte
 	// Value returns false if the entry must be absent.
 	Value(i int) ([]byte, bool)
+	// Expires is when the entry expires, in milliseconds since 1970; 0: as all of them do.
+	Expires(i int) int64
 }
 
 const (
@@ -232,7 +234,10 @@ func (w *Writer) queueEntries(ctx context.Context, pipe redis.Pipeliner, e Entri
 	}
 	sets, dels := []any{"mset"}, []any{"del"}
 	for i := range e.Len() {
-		if value, present := e.Value(i); present && w.entryTTL > 0 {
+		value, present := e.Value(i)
+		if at := e.Expires(i); present && at > 0 {
+			cmds = append(cmds, pipe.Do(ctx, "set", e.Key(i), value, "pxat", at))
+		} else if present && w.entryTTL > 0 {
 			// MSET knows no expiry.
 			cmds = append(cmds, pipe.Do(ctx, "set", e.Key(i), value, "px", max(w.entryTTL.Milliseconds(), 1)))
 		} else if present {

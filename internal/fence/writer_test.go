@@ -91,6 +91,8 @@ func (e entries) Value(i int) ([]byte, bool) {
 	return []byte(e[i][1]), e[i][1] != "-"
 }
 
+func (e entries) Expires(int) int64 { return 0 }
+
 func TestEntriesAndCursorLandTogether(t *testing.T) {
 	p := sharedPlace(t)
 	w := p.open()

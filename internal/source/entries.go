@@ -11,6 +11,8 @@ type Entries struct {
 type item struct {
 	key, value, end int
 	present         bool
+	// expires is when it does, in milliseconds since 1970; 0 for as all do.
+	expires int64
 	// failed is the place of its failure, counted from 1; 0 if there is none.
 	failed int
 }
@@ -36,6 +38,10 @@ func (e *Entries) Value(i int) ([]byte, bool) {
 	return e.arena[it.value:it.end], it.present
 }
 
+// Expires is when entry i expires, in milliseconds since 1970; 0 if it has no moment of its
+// own.
+func (e *Entries) Expires(i int) int64 { return e.items[i].expires }
+
 // Keep drops the entries for which keep is false.
 func (e *Entries) Keep(keep func(i int) bool) {
 	kept := e.items[:0]
@@ -58,6 +64,9 @@ func (a Absent) Key(i int) []byte { return []byte(a[i]) }
 
 // Value returns false for every key.
 func (a Absent) Value(int) ([]byte, bool) { return nil, false }
+
+// Expires is 0.
+func (a Absent) Expires(int) int64 { return 0 }
 
 // Part are entries of e in a row.
 type Part struct {
@@ -85,3 +94,6 @@ func (p Part) Key(i int) []byte { return p.Entries.Key(p.from + i) }
 
 // Value returns the value of entry i, and false if the entry must be absent.
 func (p Part) Value(i int) ([]byte, bool) { return p.Entries.Value(p.from + i) }
+
+// Expires is when entry i expires.
+func (p Part) Expires(i int) int64 { return p.Entries.Expires(p.from + i) }

@@ -54,15 +54,15 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 		begin = e.mark()
 		tuple = r.newTuple()
 	)
-	b, err := r.claimWith(ctx, r.claim, c, limit, func(values [][]byte) error {
-		return r.appendRow(e, r.changeParts, r.rowOf(values), tuple)
+	b, err := r.claimWith(ctx, r.claim, c, limit, func(values [][]byte, at time.Time) error {
+		return r.appendRow(e, r.changeParts, r.rowOf(values, at), tuple)
 	})
 	if !pg.IsData(err) {
 		return b, err
 	}
 	e.rewind(begin)
 	var touched []named
-	b, err = r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte) error {
+	b, err = r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte, _ time.Time) error {
 		return r.appendNamed(&touched, r.changeParts, values[1:], tuple)
 	})
 	if err == nil {
@@ -74,7 +74,7 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 	return b, nil
 }
 
-func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, limit int, row func(values [][]byte) error) (Batch, error) {
+func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, limit int, row func(values [][]byte, at time.Time) error) (Batch, error) {
 	var (
 		b    Batch
 		seen bool
@@ -87,7 +87,7 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, lim
 	}
 	err := pg.Read(ctx, r.pool, q, params, func(values [][]byte) error {
 		if values[0] == nil {
-			return row(values[1:])
+			return row(values[1:], b.At)
 		}
 		seen = true
 		fields := strings.SplitN(string(values[0]), "|", 8)
@@ -234,7 +234,7 @@ func (r *Reader) rowsWith(ctx context.Context, l listing, params [][]byte, full 
 			// unless the null is in the order columns, where nothing comes after it by comparison.
 			return r.renderOrder(keys, last)
 		}
-		if err := each(row{isTrue(values[1]), keys, values[l.value:]}, tuple); err != nil {
+		if err := each(row{isTrue(values[1]), keys, values[l.value:], c.At}, tuple); err != nil {
 			return err
 		}
 		for i := range tuple {
@@ -314,10 +314,13 @@ func (r *Reader) Untouched(ctx context.Context, incarnation string, since cursor
 	return clean, nil
 }
 
-// Absent returns which of these tuples, given in the order of the key columns, have no row
-// that passes the filter. Tuples whose rows raise an error count as present.
+// Absent returns which of these tuples, given in the order of the key columns, have no entry.
+// Tuples whose rows raise an error count as having one.
 func (r *Reader) Absent(ctx context.Context, tuples [][]string) ([][]string, error) {
 	var gone [][]string
+	if !r.plain() {
+		return r.absentOf(ctx, tuples)
+	}
 	err := pg.Read(ctx, r.pool, r.absent, r.columns(tuples), func(values [][]byte) error {
 		n := int(binary.BigEndian.Uint64(values[0]))
 		gone = append(gone, tuples[n-1])
@@ -329,6 +332,16 @@ func (r *Reader) Absent(ctx context.Context, tuples [][]string) ([][]string, err
 		}
 		return gone, nil
 	}
+	return r.absentOf(ctx, tuples)
+}
+
+// plain: a row that passes the filter has an entry.
+func (r *Reader) plain() bool {
+	return r.sink.Value == "" && r.sink.ExpiresAt == ""
+}
+
+// absentOf makes the values to see which of them are absent.
+func (r *Reader) absentOf(ctx context.Context, tuples [][]string) ([][]string, error) {
 	var e Entries
 	if _, err := r.Lookup(ctx, tuples, &e); err != nil {
 		return nil, err
@@ -339,7 +352,7 @@ func (r *Reader) Absent(ctx context.Context, tuples [][]string) ([][]string, err
 			there[string(e.Key(i))] = true
 		}
 	}
-	gone = nil
+	var gone [][]string
 	for _, tuple := range tuples {
 		if !there[r.name(tuple).key] {
 			gone = append(gone, tuple)
@@ -390,7 +403,7 @@ func (r *Reader) lookUp(ctx context.Context, tuples [][]string, e *Entries) (Met
 			if hasNull(values[2 : 2+len(r.parts)]) {
 				return nil
 			}
-			return r.appendRow(e, r.parts, r.rowOf(values[1:]), tuple)
+			return r.appendRow(e, r.parts, r.rowOf(values[1:], meta.At), tuple)
 		}
 		var err error
 		meta, err = parseMeta(string(values[0]))

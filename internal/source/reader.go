@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -11,7 +12,6 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/key"
 	"github.com/freshet/freshet/internal/pg"
-	"github.com/freshet/freshet/internal/render"
 )
 
 // Reader reads for one definition of one sink. It is safe for concurrent use.
@@ -20,11 +20,13 @@ type Reader struct {
 	sink  *catalog.Sink
 	shard int
 	// only is a condition that chunks leave rows out by, empty for none.
-	only   string
-	object *render.Object
-	parts  []keyPart
+	only  string
+	shape shape
+	parts []keyPart
 	// parts of the change table's columns, under their names there
 	changeParts []keyPart
+	// parts of the source's columns, under their names in the change table
+	groupParts []keyPart
 
 	claim, touched, untouched, lookup, absent pg.Query
 	chunk                                     map[bounded]listing
@@ -63,10 +65,11 @@ func newReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int, only string) (
 	if sink.Table == "" {
 		return nil, fmt.Errorf("sink %s: its source is gone", sink.Name)
 	}
-	r := &Reader{pool: pool, sink: sink, shard: shard, only: only, object: render.NewObject(sink.Columns)}
+	r := &Reader{pool: pool, sink: sink, shard: shard, only: only, shape: newShape(sink)}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))
 		r.changeParts = append(r.changeParts, newKeyPart(inChangeTable(k), k.Change))
+		r.groupParts = append(r.groupParts, newKeyPart(k, k.Change))
 	}
 	s := newStatements(r)
 	path := "pg_catalog, " + pgx.Identifier{sink.Schema}.Sanitize() + ", public"
@@ -99,12 +102,14 @@ type row struct {
 	present bool
 	// keys are the key columns as the key parts read them, value the value's.
 	keys, value [][]byte
+	// at is when it was read.
+	at time.Time
 }
 
 // rowOf is a row whose key columns come first, after present.
-func (r *Reader) rowOf(values [][]byte) row {
+func (r *Reader) rowOf(values [][]byte, at time.Time) row {
 	n := 1 + len(r.parts)
-	return row{present: isTrue(values[0]), keys: values[1:n], value: values[n:]}
+	return row{present: isTrue(values[0]), keys: values[1:n], value: values[n:], at: at}
 }
 
 func isTrue(boolean []byte) bool { return boolean != nil && boolean[0] == 1 }
@@ -122,7 +127,7 @@ func (r *Reader) appendRow(e *Entries, parts []keyPart, from row, tuple [][]byte
 	}
 	if from.present {
 		var err error
-		if e.arena, err = r.object.Append(e.arena, from.value); err != nil {
+		if it.present, it.expires, err = r.appendValue(e, from); err != nil {
 			e.arena = e.arena[:it.key]
 			return err
 		}
@@ -133,9 +138,27 @@ func (r *Reader) appendRow(e *Entries, parts []keyPart, from row, tuple [][]byte
 			fmt.Sprintf("the value has %d bytes, and an entry can have %d", size, MaxValue))
 		return nil
 	}
-	it.end, it.present = len(e.arena), from.present
+	it.end = len(e.arena)
 	e.items = append(e.items, it)
 	return nil
+}
+
+// appendValue renders the value of a row. It returns false if there is to be no entry, and
+// when the entry expires, 0 for never.
+func (r *Reader) appendValue(e *Entries, from row) (present bool, expires int64, err error) {
+	values := from.value
+	if r.sink.ExpiresAt != "" {
+		last := len(values) - 1
+		if expires, err = moment(values[last]); err != nil {
+			return false, 0, err
+		}
+		if expires != 0 && expires <= from.at.UnixMilli() {
+			return false, 0, nil
+		}
+		values = values[:last]
+	}
+	e.arena, present, err = r.shape.Append(e.arena, values)
+	return present, expires, err
 }
 
 // appendKey renders a tuple's key. The tuple's texts are left in tuple.

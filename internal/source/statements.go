@@ -122,13 +122,26 @@ func (s statements) same(alias string, column func(i int) string) string {
 	})
 }
 
-// looked is the row of each tuple in freshet_k, if there is one that passes the
-// filter. OFFSET 0 keeps the subquery whole: an index lookup for each tuple, never a
-// join that reads the table.
+// value lists what an entry is made of, in terms of the row of the source or of the rows of a
+// group: what the shape reads, and the moment at which the entry expires.
+func (s statements) value() []string {
+	list := s.r.shape.Select(s.alias)
+	if s.r.sink.ExpiresAt != "" {
+		list = append(list, "((\n"+s.r.sink.ExpiresAt+"\n))::pg_catalog.timestamptz")
+	}
+	return list
+}
+
+// looked is what the rows of each tuple in freshet_k make that pass the filter: one row, or
+// those of a group. OFFSET 0 keeps the subquery whole: an index lookup for each tuple, never
+// a join that reads the table.
 func (s statements) looked(column func(i int) string) string {
-	values := s.r.object.Select(s.alias)
-	return fmt.Sprintf(`left join lateral (select true as freshet_present%s from %s as %s where %s and %s offset 0) as freshet_t on true`,
-		prefixed(numbered(values)), s.table, s.alias, s.same("freshet_k", column), s.filter)
+	present := "true"
+	if s.r.sink.Grouped {
+		present = "count(*) > 0"
+	}
+	return fmt.Sprintf(`left join lateral (select %s as freshet_present%s from %s as %s where %s and %s offset 0) as freshet_t on true`,
+		present, prefixed(numbered(s.value())), s.table, s.alias, s.same("freshet_k", column), s.filter)
 }
 
 func numbered(expressions []string) []string {
@@ -161,20 +174,12 @@ func prefixed(list []string) string {
 // statement that reads it, for only that holds off whoever empties a segment. A bare one
 // only lists the tuples.
 func (s statements) claim(bare bool) string {
-	n, width := len(s.r.parts), len(s.r.object.Select("x"))
+	n, width := len(s.r.parts), len(s.value())
 	present, looked := "freshet_t.freshet_present", s.looked(s.changeColumn)
 	if bare {
 		width, present, looked = 0, "null", ""
 	}
 	columns := s.each(", ", s.changeColumn)
-	terms := s.each(", ", func(i int) string { return s.term(i, s.changeColumn(i)) + " as " + s.changeColumn(i) })
-	rendered := s.each("", func(i int) string {
-		k := s.r.sink.KeyColumns[i]
-		if k.Exact {
-			return ""
-		}
-		return fmt.Sprintf(", %s as freshet_r%d", s.bytes(i, k.Change), i)
-	})
 	return fmt.Sprintf(`with freshet_w as materialized (
   select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %[5]s as meta
 ), freshet_b as materialized (
@@ -188,21 +193,38 @@ func (s statements) claim(bare bool) string {
   ) as c
   order by c.xid, c.id limit $5::bigint
 ), freshet_k as materialized (
-  select distinct %[10]s%[3]s from freshet_b where op <> 't' and %[4]s%[12]s order by %[11]s
+  select distinct %[3]s from freshet_b where op <> 't' and %[4]s%[11]s order by %[10]s
 )
 select freshet_w.win::text || '|' || (select count(*) from freshet_b)
    || '|' || coalesce((select xid || '|' || id from freshet_b order by xid desc, id desc limit 1), '0|0')
    || '|' || (select count(*) filter (where op = 't') || '|' || count(*) filter (where op = 'r') from freshet_b)
-   || '|' || (select s.floor from freshet.source s where s.id = %[14]d) || '|' || freshet_w.meta as meta, null::boolean%[6]s
+   || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || freshet_w.meta as meta, null::boolean%[6]s
 from freshet_w
 union all
-select null, %[13]s%[7]s%[8]s
+select null, %[12]s%[7]s%[8]s
 from freshet_k %[9]s`,
-		columns, s.changes, rendered,
+		columns, s.changes, s.distinct(s.changeColumn),
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
 		s.meta(), s.nulls(n+width),
 		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), looked,
-		terms, s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }), s.ours(), present, s.r.sink.SourceID)
+		s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }), s.ours(), present, s.r.sink.SourceID)
+}
+
+// distinct lists terms of key columns, named as in the change table, and what tells those
+// apart that are equal in SQL and not as rendered.
+func (s statements) distinct(column func(i int) string) string {
+	return s.each(", ", func(i int) string { return s.term(i, column(i)) + " as " + s.changeColumn(i) }) +
+		s.each("", func(i int) string {
+			if s.r.sink.KeyColumns[i].Exact {
+				return ""
+			}
+			return fmt.Sprintf(", %s as freshet_r%d", s.bytes(i, column(i)), i)
+		})
+}
+
+// own is a key column of the source's row.
+func (s statements) own(i int) string {
+	return s.alias + "." + s.quoted(s.r.sink.KeyColumns[i].Name)
 }
 
 // ours keeps the tuples of the reader's shard. Tuples are hashed as rendered: those that
@@ -278,18 +300,21 @@ type bounded struct {
 //
 // Each combination of bounds is a statement of its own, for its plan to seek by them.
 func (s statements) chunk(has bounded, bare bool) rows {
-	own := func(i int) string { return s.alias + "." + s.quoted(s.r.sink.KeyColumns[i].Name) }
-	where, param := []string{s.notNull(own)}, 1
+	where, param := []string{s.notNull(s.own)}, 1
 	for _, bound := range []struct {
 		is       bool
 		operator string
 	}{{has.after, ">"}, {has.until, "<="}} {
 		if bound.is {
 			param++
-			where = append(where, fmt.Sprintf("(%s) %s (%s)", s.order(own), bound.operator, s.bounds(fmt.Sprintf("$%d", param))))
+			where = append(where, fmt.Sprintf("(%s) %s (%s)", s.order(s.own), bound.operator, s.bounds(fmt.Sprintf("$%d", param))))
 		}
 	}
-	from := fmt.Sprintf("%s as %s where %s order by %s limit $1::bigint", s.table, s.alias, strings.Join(where, " and "), s.order(own))
+	from, condition := fmt.Sprintf("%s as %s", s.table, s.alias), strings.Join(where, " and ")
+	if s.r.sink.Grouped {
+		return s.groups(fmt.Sprintf("%s where %s and %s order by %s fetch first ($1::bigint) rows with ties",
+			from, condition, s.allNotNull(), s.order(s.own)), bare)
+	}
 
 	list := s.rows()
 	present, columns, filters := "null::boolean", s.keys(s.alias), s.filters()
@@ -298,28 +323,55 @@ func (s statements) chunk(has bounded, bare bool) rows {
 	case len(filters) == 0:
 		// A key column that is sent with the value is not sent twice.
 		present = "true"
-		parts := s.r.object.Select(s.alias)
+		values := s.value()
 		var others []string
 		for _, c := range columns {
-			if !slices.Contains(parts, c) {
+			if !slices.Contains(values, c) {
 				others = append(others, c)
 			}
 		}
-		sent := slices.Concat(others, parts)
+		sent := slices.Concat(others, values)
 		for i, c := range columns {
 			list.keys[i] = 2 + slices.Index(sent, c)
 		}
 		columns, list.value = sent, 2+len(others)
 	default:
 		// What is not selected is not sent either.
-		parts := s.r.object.Select(s.alias)
-		from = fmt.Sprintf("(select * from %s) as %s left join lateral (select true as freshet_present%s where %s offset 0) as freshet_t on true order by %s",
-			from, s.alias, prefixed(numbered(parts)), strings.Join(filters, " and "), s.order(own))
-		present, columns = "freshet_t.freshet_present", append(columns, valueNames(len(parts))...)
+		values := s.value()
+		from += fmt.Sprintf(" left join lateral (select true as freshet_present%s where %s offset 0) as freshet_t on true",
+			prefixed(numbered(values)), strings.Join(filters, " and "))
+		present, columns = "freshet_t.freshet_present", append(columns, valueNames(len(values))...)
 	}
-	list.sql = fmt.Sprintf("select %s as meta, null::boolean%s\nunion all\n(select null, %s%s from %s)",
-		s.meta(), s.nulls(len(columns)), present, prefixed(columns), from)
+	list.sql = fmt.Sprintf("select %s as meta, null::boolean%s\nunion all\n(select null, %s%s from %s where %s order by %s limit $1::bigint)",
+		s.meta(), s.nulls(len(columns)), present, prefixed(columns), from, condition, s.order(s.own))
 	return list
+}
+
+// groups lists each tuple of key columns once, with what its rows make.
+func (s statements) groups(from string, bare bool) rows {
+	list := s.rows()
+	present, values, looked := "freshet_t.freshet_present", valueNames(len(s.value())), s.looked(s.changeColumn)
+	switch {
+	case bare:
+		present, values, looked = "null::boolean", nil, ""
+	case s.r.only != "":
+		// It selects tuples, and never rows of a group.
+		present = fmt.Sprintf("freshet_t.freshet_present and exists (select from %s as %s where %s and ((\n%s\n)) is true offset 0)",
+			s.table, s.alias, s.same("freshet_k", s.changeColumn), s.r.only)
+	}
+	keys := make([]string, len(s.r.groupParts))
+	for i, p := range s.r.groupParts {
+		keys[i] = p.Select("freshet_k")
+	}
+	list.sql = fmt.Sprintf("select %s as meta, null::boolean%s\nunion all\n(select null, %s%s%s from (select distinct %s from %s) as freshet_k %s order by %s)",
+		s.meta(), s.nulls(len(keys)+len(values)), present, prefixed(keys), prefixed(values), s.distinct(s.own), from, looked,
+		s.order(func(i int) string { return "freshet_k." + s.changeColumn(i) }))
+	return list
+}
+
+// allNotNull keeps rows out that have no key.
+func (s statements) allNotNull() string {
+	return s.each(" and ", func(i int) string { return s.own(i) + " is not null" })
 }
 
 // filters are the conditions that a row's entry depends on, and which rows a backfill is for.
@@ -334,18 +386,21 @@ func (s statements) filters() []string {
 	return list
 }
 
-// sample reads about $1 percent of the rows, at most $2.
+// sample reads about $1 percent of the rows, at most $2, or the groups that they are of.
 func (s statements) sample(bare bool) rows {
-	filter, values := s.filter, s.r.object.Select(s.alias)
+	from := fmt.Sprintf("%s as %s tablesample bernoulli ($1::float8)", s.table, s.alias)
+	if s.r.sink.Grouped {
+		return s.groups(fmt.Sprintf("%s where %s limit $2::bigint", from, s.allNotNull()), bare)
+	}
+	filter, values := s.filter, s.value()
 	if bare {
 		filter, values = "null::boolean", nil
 	}
-	n, width := len(s.r.parts), len(values)
 	list := s.rows()
 	list.sql = fmt.Sprintf(`select %s as meta, null::boolean%s
 union all
-(select null, %s%s%s from %s as %s tablesample bernoulli ($1::float8) limit $2::bigint)`,
-		s.meta(), s.nulls(n+width), filter, prefixed(s.keys(s.alias)), prefixed(values), s.table, s.alias)
+(select null, %s%s%s from %s limit $2::bigint)`,
+		s.meta(), s.nulls(len(s.r.parts)+len(values)), filter, prefixed(s.keys(s.alias)), prefixed(values), from)
 	return list
 }
 
@@ -385,7 +440,7 @@ where not exists (select from %s as %s where %s and %s offset 0)`,
 // lookup reads the rows of given tuples: one text[] parameter for each key column.
 // Tuples whose text is not what their type would print have no row.
 func (s statements) lookup() string {
-	n, width := len(s.r.parts), len(s.r.object.Select("x"))
+	n, width := len(s.r.parts), len(s.value())
 	column := func(i int) string { return fmt.Sprintf("k%d", i) }
 	return fmt.Sprintf(`select %[1]s as meta, null::boolean%[2]s
 union all

@@ -80,7 +80,7 @@ func Run(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.
 		db: db, target: t, sink: sink, reader: reader, options: o,
 		suspects: make(map[string][]string), judged: make(map[string]bool),
 	}
-	v.result.Lazy = sink.Coverage != "full" || sink.Expires > 0
+	v.result.Lazy = sink.Coverage != "full" || sink.Expires > 0 || sink.ExpiresAt != ""
 	if err := v.rows(ctx); err != nil {
 		return v.result, err
 	}

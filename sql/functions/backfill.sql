@@ -19,7 +19,7 @@ begin
         raise exception 'sink: nothing can be written for "%": %', sink, coalesce(v_sink.broken, 'its source is gone')
             using errcode = 'object_not_in_prerequisite_state';
     end if;
-    perform freshet.check_filter(v_relid, filter);
+    perform freshet.check_expression(v_relid, 'filter', filter, 'condition');
     v_run := freshet.request_backfill(v_sink.id, 'user', filter, rate, filter is null);
     if (select b.created_at < pg_catalog.transaction_timestamp() from freshet.backfill_run b where b.id = v_run) then
         raise notice 'backfill % is not at its end yet: what it had written is written again', v_run;

@@ -35,12 +35,14 @@ declare
     v_lease    bigint;
     v_made     boolean := false;
     v_altered  boolean := false;
+    v_grouped  boolean := false;
+    v_what     text;
+    v_drifts   boolean;
+    v_type     oid;
+    v_others   oid[];
 begin
-    perform freshet.refuse_later('value', value is not null);
     perform freshet.refuse_later('transform', transform is not null);
-    perform freshet.refuse_later('expires_at', expires_at is not null);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
-    perform freshet.refuse_later('accept_drift', accept_drift is distinct from false);
 
     if name is null or name !~ '^[a-z][a-z0-9_]{0,47}$' then
         raise exception 'name: "%" is not a sink name', name
@@ -55,6 +57,17 @@ begin
     end if;
     if backfill is null then
         raise exception 'backfill: say true or false' using errcode = 'invalid_parameter_value';
+    end if;
+    if accept_drift is null then
+        raise exception 'accept_drift: say true or false' using errcode = 'invalid_parameter_value';
+    end if;
+    if columns is not null and value is not null then
+        raise exception 'columns: value says what the entry is already' using errcode = 'invalid_parameter_value',
+            hint = 'Give one of the two.';
+    end if;
+    if expires <> interval '0' and expires_at is not null then
+        raise exception 'expires: expires_at says already when an entry expires' using errcode = 'invalid_parameter_value',
+            hint = 'Give one of the two.';
     end if;
     if expires < interval '0' then
         raise exception 'expires: % is negative', expires using errcode = 'invalid_parameter_value',
@@ -114,24 +127,34 @@ begin
         raise exception 'key: ${%} stands there with |lower and without', v_missing
             using errcode = 'invalid_parameter_value';
     end if;
-    v_order := freshet.unique_index(source, v_parts);
+    v_order := freshet.walk_index(source, v_parts, false);
     if v_order is null then
-        perform freshet.refuse_key(source, key, v_key);
+        if value is null then
+            perform freshet.refuse_key(source, key, v_key);
+        end if;
+        v_grouped := true;
+        v_order := freshet.walk_index(source, v_parts, true);
+        if v_order is null then
+            perform freshet.refuse_group(source, key, v_parts);
+        end if;
     end if;
     perform freshet.check_key(v_parts);
     perform freshet.check_overlap(v_parts, targets);
 
-    -- The value: the columns there are now, so that a later one does not leak.
+    -- The value: the columns there are now, so that a later one does not leak. An expression
+    -- can use any.
     select pg_catalog.string_agg(pg_catalog.format('"%s"', c.name), ', ') into v_missing
     from pg_catalog.unnest(columns) as c (name)
-    where not exists (
+    where columns <> '{*}' and not exists (
         select from pg_catalog.pg_attribute a
         where a.attrelid = source and a.attname = c.name and a.attnum > 0 and not a.attisdropped);
     if v_missing is not null then
         raise exception 'columns: % has no column %', source, v_missing
             using errcode = 'undefined_column', hint = freshet.column_hint(source);
     end if;
-    if columns is null then
+    if columns = '{*}' or value is not null then
+        v_columns := null;
+    elsif columns is null then
         select pg_catalog.array_agg(a.attnum order by a.attnum) into v_columns
         from pg_catalog.pg_attribute a
         where a.attrelid = source and a.attnum > 0 and not a.attisdropped;
@@ -147,7 +170,15 @@ begin
             raise exception 'columns: a column is named twice' using errcode = 'duplicate_column';
         end if;
     end if;
-    perform freshet.check_filter(source, filter);
+
+    v_what := case when v_grouped then 'group' else 'row' end;
+    v_drifts := accept_drift or expires is not null or expires_at is not null;
+    perform freshet.check_expression(source, 'filter', filter, 'condition');
+    v_type := freshet.check_expression(source, 'value', value, v_what);
+    perform freshet.check_moment(source, expires_at, v_what);
+    v_others := freshet.check_purity(source, 'filter', filter, 'condition', v_drifts)
+        || freshet.check_purity(source, 'value', value, v_what, v_drifts)
+        || freshet.check_purity(source, 'expires_at', expires_at, v_what, v_drifts);
 
     -- From here on the source is locked against writers, for as long as this
     -- transaction takes, unless capture already has all that the sink needs.
@@ -168,13 +199,15 @@ begin
         v_made := true;
     end if;
     perform freshet.grant_source(v_source.id);
+    perform freshet.grant_reading(o) from (select distinct o from pg_catalog.unnest(v_others) as o) u;
 
     insert into freshet.sink (
-        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, filter, expires, targets, shards,
-        capture, on_schema_change, max_lag, max_pending, max_rate)
+        name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value, value_type,
+        grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture, on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
-        create_sink.filter, create_sink.expires, create_sink.targets, create_sink.shards, create_sink.capture,
+        create_sink.value, v_type, v_grouped, create_sink.filter, create_sink.expires, create_sink.expires_at,
+        create_sink.accept_drift, v_others, create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning id into v_sink;
 

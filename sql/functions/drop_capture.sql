@@ -13,7 +13,9 @@ begin
     select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
     if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
         perform freshet.lock_source(v_relid, 'access exclusive');
-        if pg_catalog.to_regrole('freshet_worker') is not null then
+        if pg_catalog.to_regrole('freshet_worker') is not null
+            and not exists (select from freshet.sink s where v_relid = any (s.reads) and s.state <> 'dropping')
+        then
             execute pg_catalog.format('revoke select on %s from freshet_worker', v_relid::pg_catalog.regclass);
         end if;
     end if;

@@ -8,13 +8,10 @@ as $$
 declare
     v_source  record;
     v_role    text;
-    v_grant   text;
     v_table   record;
 begin
-    select s.relid, n.nspname, n.oid as schema, n.nspowner, c.relowner into v_source
-    from freshet.source s
-    join pg_catalog.pg_class c on c.oid = s.relid
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    select s.relid into v_source
+    from freshet.source s join pg_catalog.pg_class c on c.oid = s.relid
     where s.id = grant_source.source;
     if not found then
         return;
@@ -43,26 +40,7 @@ begin
         end loop;
     end loop;
 
-    if pg_catalog.to_regrole('freshet_worker') is null then
-        return;
-    end if;
-    if not pg_catalog.has_table_privilege('freshet_worker', v_source.relid, 'select') then
-        v_grant := pg_catalog.format('grant select on %s to freshet_worker', v_source.relid::pg_catalog.regclass);
-        if pg_catalog.pg_has_role(v_source.relowner, 'usage') then
-            execute v_grant;
-        else
-            raise notice 'the workers may not read % yet', v_source.relid::pg_catalog.regclass using hint = 'Run: ' || v_grant || ';';
-        end if;
-    end if;
-    if not pg_catalog.has_schema_privilege('freshet_worker', v_source.schema, 'usage') then
-        v_grant := pg_catalog.format('grant usage on schema %I to freshet_worker', v_source.nspname);
-        if pg_catalog.pg_has_role(v_source.nspowner, 'usage') then
-            execute v_grant;
-        else
-            raise notice 'the workers may not use the schema % yet', v_source.nspname
-                using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_source.nspowner), v_grant);
-        end if;
-    end if;
+    perform freshet.grant_reading(v_source.relid);
 end
 $$;
 

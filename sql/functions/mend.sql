@@ -140,7 +140,12 @@ begin
     for v_sink in
         select s.id, s.on_schema_change, s.broken,
                exists (
-                   select from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u (attnum)
+                   select from (
+                       select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
+                       union
+                       select k::smallint from pg_catalog.jsonb_object_keys(v_now -> 'columns') as k where s.column_attnums is null
+                       union
+                       select k::smallint from pg_catalog.jsonb_object_keys(v_was -> 'columns') as k where s.column_attnums is null) as u (attnum)
                    where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text) as reshaped
         from freshet.sink s
         where s.source_id = v_source.id and s.state <> 'dropping'

@@ -33,9 +33,9 @@ begin
                          case when p.part ? 'attnum' then pg_catalog.jsonb_set(p.part, '{attnum}', v_map -> (p.part ->> 'attnum')) else p.part end
                          order by p.n)
                      from pg_catalog.jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
-        column_attnums = coalesce((select pg_catalog.array_agg((v_map ->> u.attnum::text)::smallint order by u.n)
+        column_attnums = case when s.column_attnums is not null then coalesce((select pg_catalog.array_agg((v_map ->> u.attnum::text)::smallint order by u.n)
                           from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
-                          where v_map ? u.attnum::text), '{}')
+                          where v_map ? u.attnum::text), '{}') end
     where s.source_id = rebase.source and s.state <> 'dropping';
 end
 $$;

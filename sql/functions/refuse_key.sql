@@ -36,7 +36,7 @@ begin
         source::pg_catalog.regclass, key
         using errcode = 'invalid_parameter_value',
               hint = 'Use all columns of the primary key, or create a unique index on the columns of the key'
-                  ' (on lower(column) where the key says |lower).';
+                  ' (on lower(column) where the key says |lower). Or let rows share an entry: give value, an aggregate over them.';
 end
 $$;
 

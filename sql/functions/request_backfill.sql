@@ -16,6 +16,7 @@ declare
     v_relid   oid;
     v_run     bigint;
     v_rows    bigint;
+    v_units   bigint;
     v_bounds  record;
     v_lower   text[];
     v_point   text[];
@@ -44,10 +45,14 @@ begin
             v_rows := freshet.estimate_rows(v_relid);
         end if;
     end if;
+    -- Where rows share a key it is groups that are read.
+    v_units := case when v_sink.grouped then least(v_rows, freshet.estimate_rows(v_relid, filter, freshet.order_terms(
+                   sink, (select pg_catalog.quote_ident(c.relname) from pg_catalog.pg_class c where c.oid = v_relid), false)))
+               else v_rows end;
     insert into freshet.backfill_run (sink_id, reason, filter, needed, sweeps, rate, rows_estimated)
     values (v_sink.id, request_backfill.reason, request_backfill.filter, request_backfill.reason <> 'user',
             request_backfill.sweeps, request_backfill.rate,
-            v_rows * pg_catalog.cardinality(v_sink.targets))
+            v_units * pg_catalog.cardinality(v_sink.targets))
     returning id into v_run;
 
     select least(64, pg_catalog.ceil(v_rows::double precision / i.range_rows)) into v_pieces from freshet.installation i;

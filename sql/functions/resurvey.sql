@@ -10,6 +10,7 @@ declare
     v_relid  oid;
     v_parts  jsonb;
     v_order  smallint[];
+    v_what   text;
     v_wrong  text;
 begin
     select s.* into strict v_sink from freshet.sink s where s.id = resurvey.sink;
@@ -33,14 +34,18 @@ begin
             end order by p.n)
         into v_parts
         from pg_catalog.jsonb_array_elements(v_sink.key_parts) with ordinality as p (part, n);
-        v_order := freshet.unique_index(v_relid, v_parts);
+        v_order := freshet.walk_index(v_relid, v_parts, v_sink.grouped);
         if v_order is null then
-            raise exception 'key: no unique index of % covers the columns of "%" any more', v_relid::pg_catalog.regclass, v_sink.key;
+            raise exception 'key: no % any more', pg_catalog.format(case when v_sink.grouped then 'index of %s begins with the columns of "%s"'
+                else 'unique index of %s covers the columns of "%s"' end, v_relid::pg_catalog.regclass, v_sink.key);
         end if;
         perform freshet.check_key(v_parts);
-        perform freshet.check_filter(v_relid, v_sink.filter);
+        v_what := case when v_sink.grouped then 'group' else 'row' end;
+        perform freshet.check_expression(v_relid, 'filter', v_sink.filter, 'condition');
+        perform freshet.check_moment(v_relid, v_sink.expires_at, v_what);
         update freshet.sink s
-        set key_parts = v_parts, order_attnums = v_order, folded_attnums = freshet.folded(v_relid, v_parts)
+        set value_type = freshet.check_expression(v_relid, 'value', v_sink.value, v_what),
+            key_parts = v_parts, order_attnums = v_order, folded_attnums = freshet.folded(v_relid, v_parts)
         where s.id = v_sink.id;
         if (v_order, freshet.folded(v_relid, v_parts)) is distinct from (v_sink.order_attnums, v_sink.folded_attnums) then
             perform freshet.restart_ranges(v_sink.id);

@@ -7,11 +7,16 @@ select s.name as sink,
        s.state,
        coalesce(c.oid::pg_catalog.regclass::text, o.schema_name || '.' || o.table_name) as source,
        s.key,
-       (select pg_catalog.array_agg(a.attname::text order by u.n)
-        from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
-        join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum) as columns,
+       case when s.column_attnums is not null then
+           (select pg_catalog.array_agg(a.attname::text order by u.n)
+            from pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n)
+            join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum)
+           when s.value is null then '{*}' end as columns,
+       s.value,
        s.filter,
        s.expires,
+       s.expires_at,
+       s.accept_drift,
        s.targets,
        s.shards,
        s.capture,

@@ -80,12 +80,23 @@ create table freshet.sink (
     key_attnums       smallint[] not null,
     -- key columns that are compared and ordered as lower(column)
     folded_attnums    smallint[] not null,
-    -- the columns of the unique index that orders a backfill
+    -- the columns of the index that orders a backfill
     order_attnums     smallint[] not null,
-    column_attnums    smallint[] not null,
+    -- the columns of the entry; null: all there are
+    column_attnums    smallint[],
+    -- an expression that makes the entry instead of the columns, and its type
+    value             text,
+    value_type        oid,
+    -- several rows share a key, and value is an aggregate over them
+    grouped           boolean not null default false,
     filter            text,
     -- null: entries do not expire
     expires           interval,
+    -- an expression for the moment at which an entry expires
+    expires_at        text,
+    accept_drift      boolean not null default false,
+    -- other tables that its expressions read
+    reads             oid[] not null default '{}',
     targets           text[] not null,
     shards            integer not null
         constraint sink_shards_are_few check (shards between 1 and 64),
