@@ -34,7 +34,7 @@ func (e *env) catalog() []string {
 		union all select 'function ' || oid || ' ' || pronamespace || ' ' || proname from pg_proc
 		union all select 'trigger ' || oid || ' ' || tgrelid || ' ' || tgname || ' ' || tgenabled::text from pg_trigger
 		union all select 'type ' || oid || ' ' || typnamespace || ' ' || typname from pg_type
-		union all select 'schema ' || oid || ' ' || nspname from pg_namespace
+		union all select 'schema ' || oid || ' ' || nspname from pg_namespace where nspname !~ '^pg_(toast_)?temp_'
 		union all select 'event trigger ' || oid || ' ' || evtname from pg_event_trigger
 		union all select 'constraint ' || oid || ' ' || conname from pg_constraint
 		union all select 'default ' || oid || ' ' || adrelid from pg_attrdef

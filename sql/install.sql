@@ -152,7 +152,7 @@ create table freshet.sink (
     max_pending       bigint,
     max_rate          integer,
     state             text not null default 'active'
-        constraint sink_state_is_known check (state in ('active', 'paused', 'failing', 'dropping')),
+        constraint sink_state_is_known check (state in ('active', 'paused', 'failing', 'retiring', 'dropping')),
     -- why the state is failing
     failing           text,
     keep_entries      boolean not null default false,
@@ -193,6 +193,8 @@ create table freshet.lease (
     recut          boolean not null default false,
     -- what database and target had been through when the control key was last seen; null: not known
     life           text,
+    -- the lane removes the entry of whatever changes, while a purge removes all the others
+    closing        boolean not null default false,
     -- keys that others have written to the target may be taken over, once
     adopt          boolean not null default false,
     -- so many keys of the sink's form are in the target and not from it, or another
@@ -861,7 +863,13 @@ $$;
 
 revoke all on function freshet.admit_owner(oid) from public;
 
--- Changes a sink. Null leaves an argument as it is.
+-- Changes a sink. Null leaves an argument as it is, and what is named in `reset` goes back to
+-- what it is when nobody says anything.
+--
+-- What says how an entry is made is changed in place: the definition is raised, so that
+-- nobody writes by the old one any more, and every entry is written again. Another key makes
+-- another sink of the same name, and the old one removes its entries: those that change at
+-- once, and the others one after the other. So does a sink on a target that it leaves.
 create or replace function freshet.alter_sink(
     name              text,
     source            regclass default null,
@@ -888,47 +896,52 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+    -- What says which entries there are, and of what.
+    v_defines  constant text[] := array['key', 'columns', 'value', 'filter', 'expires', 'expires_at', 'targets', 'accept_drift'];
+    v_all      constant text[] := v_defines || array['shards', 'on_schema_change', 'max_lag', 'max_pending', 'max_rate'];
+    v_given    jsonb := pg_catalog.jsonb_build_object(
+        'key', key, 'columns', columns, 'value', value, 'filter', filter, 'expires', expires, 'expires_at', expires_at,
+        'targets', targets, 'shards', shards, 'accept_drift', accept_drift,
+        'on_schema_change', on_schema_change, 'max_lag', max_lag, 'max_pending', max_pending, 'max_rate', max_rate);
     v_sink     freshet.sink;
+    v_next     freshet.sink;
+    v_relid    oid;
     v_unknown  text;
+    v_target   text;
+    v_lease    bigint;
 begin
     -- First: the sink may be dropped while this waits.
     perform freshet.lock_definitions();
     v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
-    perform freshet.refuse_later('source', source is not null);
-    perform freshet.refuse_later('key', key is not null);
-    perform freshet.refuse_later('columns', columns is not null);
-    perform freshet.refuse_later('value', value is not null);
+    select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
+    if source is not null then
+        raise exception 'source: a sink stays with its source' using errcode = 'feature_not_supported',
+            hint = 'Drop it, and create one of that name on the other table.';
+    end if;
     perform freshet.refuse_later('transform', transform is not null);
-    perform freshet.refuse_later('filter', filter is not null);
-    perform freshet.refuse_later('expires', expires is not null);
-    perform freshet.refuse_later('expires_at', expires_at is not null);
-    perform freshet.refuse_later('targets', targets is not null);
     perform freshet.refuse_later('capture', capture is not null);
-    perform freshet.refuse_later('backfill', backfill is not null);
-    perform freshet.refuse_later('accept_drift', accept_drift is not null);
 
     select pg_catalog.string_agg(pg_catalog.format('"%s"', r), ', ') into v_unknown
     from pg_catalog.unnest(reset) as r
-    where r is null or r <> all (array['max_lag', 'max_pending', 'max_rate']);
+    where r is null or r <> all (v_all);
     if v_unknown is not null then
         raise exception 'reset: % cannot be reset', v_unknown
-            using errcode = 'invalid_parameter_value', hint = 'What this version can reset: max_lag, max_pending and max_rate.';
+            using errcode = 'invalid_parameter_value', hint = 'These can: ' || pg_catalog.array_to_string(v_all, ', ') || '.';
     end if;
-    select r into v_unknown
-    from pg_catalog.unnest(reset) as r
-    where case r when 'max_lag' then max_lag is not null when 'max_pending' then max_pending is not null else max_rate is not null end
-    limit 1;
+    select r into v_unknown from pg_catalog.unnest(reset) as r where v_given -> r <> 'null' limit 1;
     if found then
         raise exception 'reset: % is both set and reset', v_unknown using errcode = 'invalid_parameter_value';
     end if;
+    reset := coalesce(reset, '{}');
     perform freshet.check_shards(coalesce(shards, 1));
     perform freshet.check_rate('max_rate', max_rate);
     perform freshet.check_limits(coalesce(max_lag, interval '1 hour'), max_pending);
     perform freshet.check_schema_change(coalesce(on_schema_change, 'rewarm'));
+    shards := case when 'shards' = any (reset) then 1 else coalesce(shards, v_sink.shards) end;
 
     update freshet.sink s
-    set on_schema_change = coalesce(alter_sink.on_schema_change, s.on_schema_change),
+    set on_schema_change = case when 'on_schema_change' = any (reset) then 'rewarm' else coalesce(alter_sink.on_schema_change, s.on_schema_change) end,
         max_lag = case when 'max_lag' = any (reset) then interval '24 hours' else coalesce(alter_sink.max_lag, s.max_lag) end,
         max_pending = case when 'max_pending' = any (reset) then null else coalesce(alter_sink.max_pending, s.max_pending) end,
         max_rate = case when 'max_rate' = any (reset) then null else coalesce(alter_sink.max_rate, s.max_rate) end,
@@ -942,10 +955,93 @@ begin
     update freshet.backfill_run b
     set rate = v_sink.max_rate, paced_until = null
     where b.sink_id = v_sink.id and b.reason = 'rewarm' and b.state in ('queued', 'running', 'paused');
+
+    if reset && v_defines or exists (
+        select from pg_catalog.jsonb_each(v_given) g where g.key = any (v_defines) and g.value <> 'null')
+    then
+        if v_relid is null or not exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
+            raise exception 'sink: the source of "%" is gone', name using errcode = 'object_not_in_prerequisite_state';
+        end if;
+        key := case when 'key' = any (reset) then null else coalesce(key, freshet.key_text(v_sink.key_parts)) end;
+        value := case when 'value' = any (reset) then null else coalesce(value, v_sink.value) end;
+        -- A value stands in the place of columns, and columns in that of a value that is reset.
+        columns := case when columns is not null then columns when value is not null or 'columns' = any (reset) or v_sink.value is not null then null
+            when v_sink.column_attnums is null then '{*}'
+            else (select pg_catalog.array_agg(a.attname::text order by u.n)
+                  from pg_catalog.unnest(v_sink.column_attnums) with ordinality as u (attnum, n)
+                  join pg_catalog.pg_attribute a on a.attrelid = v_relid and a.attnum = u.attnum and not a.attisdropped) end;
+        filter := case when 'filter' = any (reset) then null else coalesce(filter, v_sink.filter) end;
+        -- One kind of expiry takes the other's place.
+        v_next.expires := case when 'expires' = any (reset) or expires_at is not null and expires is null then null else coalesce(expires, v_sink.expires) end;
+        v_next.expires_at := case when 'expires_at' = any (reset) or expires is not null and expires_at is null then null else coalesce(expires_at, v_sink.expires_at) end;
+        targets := case when 'targets' = any (reset) then '{default}' else coalesce(targets, v_sink.targets) end;
+        accept_drift := case when 'accept_drift' = any (reset) then false else coalesce(accept_drift, v_sink.accept_drift) end;
+        v_next := freshet.check_definition(v_relid, key, columns, value, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
+
+        if v_next.key_parts is distinct from v_sink.key_parts then
+            -- Whoever writes by the old definition is refused; what is there goes.
+            update freshet.sink s
+            set name = s.name || '~' || s.id, state = 'retiring', broken = null, definition = s.definition + 1, revision = s.revision + 1
+            where s.id = v_sink.id;
+            update freshet.backfill_run b set state = 'cancelled', finished_at = pg_catalog.clock_timestamp()
+            where b.sink_id = v_sink.id and b.state in ('queued', 'running', 'paused', 'sweeping');
+            foreach v_target in array v_sink.targets loop
+                perform freshet.close_target(v_sink.id, v_target);
+            end loop;
+            perform freshet.create_sink(name, v_relid::pg_catalog.regclass, key => key, columns => columns, value => value, filter => filter,
+                expires => v_next.expires, expires_at => v_next.expires_at, targets => targets, shards => shards,
+                backfill => coalesce(backfill, true), adopt => coalesce(adopt, false), accept_drift => accept_drift,
+                on_schema_change => v_sink.on_schema_change, max_lag => v_sink.max_lag, max_pending => v_sink.max_pending,
+                max_rate => v_sink.max_rate);
+            if v_sink.state = 'paused' then
+                perform freshet.pause_sink(name);
+            end if;
+            return;
+        end if;
+
+        foreach v_target in array targets loop
+            if exists (select from freshet.lease l where l.sink_id = v_sink.id and l.target = v_target and l.closing) then
+                raise exception 'targets: the entries of "%" on "%" are still being removed', name, v_target
+                    using errcode = 'object_not_in_prerequisite_state', hint = 'Try again when freshet.status shows that target no more.';
+            end if;
+        end loop;
+        perform freshet.grant_reading(o) from pg_catalog.unnest(v_next.reads) as o;
+        update freshet.sink s
+        set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
+            column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, grouped = v_next.grouped,
+            filter = v_next.filter, expires = v_next.expires, expires_at = v_next.expires_at, accept_drift = v_next.accept_drift,
+            reads = v_next.reads, targets = v_next.targets, broken = null, notice = null,
+            coverage = 'lazy', definition = s.definition + 1, revision = s.revision + 1
+        where s.id = v_sink.id;
+        for v_target in select t from pg_catalog.unnest(v_sink.targets) as t where t <> all (targets) loop
+            perform freshet.close_target(v_sink.id, v_target);
+        end loop;
+        for v_lease in
+            insert into freshet.lease (sink_id, kind, target, part, cursor, adopt)
+            select v_sink.id, 'sync', t, p.shard::text, freshet.cursor_now()::text, coalesce(alter_sink.adopt, false)
+            from pg_catalog.unnest(targets) as t, pg_catalog.generate_series(0, v_sink.shards - 1) as p (shard)
+            where t <> all (v_sink.targets)
+            returning id
+        loop
+            perform freshet.enqueue_lease(v_lease);
+        end loop;
+        if v_next.order_attnums is distinct from v_sink.order_attnums or v_next.folded_attnums is distinct from v_sink.folded_attnums then
+            perform freshet.restart_ranges(v_sink.id);
+        end if;
+        if coalesce(backfill, true) then
+            perform freshet.request_rewarm(v_sink.id);
+            -- Entries of rows that have none any more.
+            perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
+        end if;
+    elsif backfill is not null then
+        raise exception 'backfill: it says what follows from a new definition, and nothing of that is given'
+            using errcode = 'invalid_parameter_value', hint = pg_catalog.format('To write every entry again run: select freshet.backfill(%L);', name);
+    end if;
+
     if adopt then
         -- In the order of heartbeats, which know leases of many sinks.
         perform from freshet.lease l where l.sink_id = v_sink.id and l.kind = 'sync' order by l.id for update;
-        update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync';
+        update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync' and not l.closing;
         update freshet.backfill_run b set sweeps = true
         where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused');
     end if;
@@ -1161,6 +1257,156 @@ $$;
 
 revoke all on function freshet.changes_of(integer, integer) from public;
 
+-- Checks what says which entries a sink has and what they are, and returns it as far as it
+-- follows from the arguments: a row of freshet.sink that is not one yet. `self` is the sink
+-- that is to be changed, null for a new one.
+create or replace function freshet.check_definition(
+    source        oid,
+    key           text,
+    columns       text[],
+    value         text,
+    filter        text,
+    expires       interval,
+    expires_at    text,
+    accept_drift  boolean,
+    targets       text[],
+    self          integer)
+returns freshet.sink
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink     freshet.sink;
+    v_missing  text;
+    v_what     text;
+    v_drifts   boolean;
+begin
+    if accept_drift is null then
+        raise exception 'accept_drift: say true or false' using errcode = 'invalid_parameter_value';
+    end if;
+    if columns is not null and value is not null then
+        raise exception 'columns: value says what the entry is already' using errcode = 'invalid_parameter_value',
+            hint = 'Give one of the two.';
+    end if;
+    if expires <> interval '0' and expires_at is not null then
+        raise exception 'expires: expires_at says already when an entry expires' using errcode = 'invalid_parameter_value',
+            hint = 'Give one of the two.';
+    end if;
+    if expires < interval '0' then
+        raise exception 'expires: % is negative', expires using errcode = 'invalid_parameter_value',
+            hint = 'Give how long an entry lives after it was written; leave expires out for ever.';
+    end if;
+    expires := nullif(expires, interval '0');
+    perform freshet.check_targets(targets);
+
+    -- The key.
+    v_sink.grouped := false;
+    if key is null then
+        key := freshet.default_key(source);
+    end if;
+    v_sink.key_parts := freshet.parse_key(key);
+    select pg_catalog.string_agg(pg_catalog.format('"%s"', p ->> 'column'), ', ') into v_missing
+    from pg_catalog.jsonb_array_elements(v_sink.key_parts) as p
+    where p ? 'column' and not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = source and a.attname = p ->> 'column' and a.attnum > 0 and not a.attisdropped);
+    if v_missing is not null then
+        raise exception 'key: % has no column %', source::pg_catalog.regclass, v_missing
+            using errcode = 'undefined_column', hint = freshet.column_hint(source);
+    end if;
+    select pg_catalog.array_agg(distinct a.attnum order by a.attnum) into v_sink.key_attnums
+    from pg_catalog.jsonb_array_elements(v_sink.key_parts) as p
+    join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p ->> 'column';
+    if v_sink.key_attnums is null then
+        raise exception 'key: the template "%" names no column, so all rows would share one key', key
+            using errcode = 'invalid_parameter_value', hint = 'Write ${column} for a column of the source.';
+    end if;
+    v_sink.key_parts := freshet.key_by_attnum(source, v_sink.key_parts);
+    select p ->> 'column' into v_missing
+    from pg_catalog.jsonb_array_elements(v_sink.key_parts) as p
+    where p ? 'column' and freshet.prints_names((p ->> 'type')::oid);
+    if v_missing is not null then
+        raise exception 'key: ${%} prints names, so its text can change when no row does', v_missing
+            using errcode = 'invalid_parameter_value',
+                  hint = 'Use a column of type oid or text.';
+    end if;
+    select p ->> 'column' into v_missing
+    from pg_catalog.jsonb_array_elements(v_sink.key_parts) as p
+    where p ? 'column'
+    group by p ->> 'column'
+    having count(distinct p -> 'modifiers' ? 'lower') > 1;
+    if v_missing is not null then
+        raise exception 'key: ${%} stands there with |lower and without', v_missing
+            using errcode = 'invalid_parameter_value';
+    end if;
+    v_sink.order_attnums := freshet.walk_index(source, v_sink.key_parts, false);
+    if v_sink.order_attnums is null then
+        if value is null then
+            perform freshet.refuse_key(source, key, v_sink.key_attnums);
+        end if;
+        v_sink.grouped := true;
+        v_sink.order_attnums := freshet.walk_index(source, v_sink.key_parts, true);
+        if v_sink.order_attnums is null then
+            perform freshet.refuse_group(source, key, v_sink.key_parts);
+        end if;
+    end if;
+    perform freshet.check_key(v_sink.key_parts);
+    perform freshet.check_overlap(v_sink.key_parts, targets, self);
+
+    -- The value: the columns there are now, so that a later one does not leak. An expression
+    -- can use any.
+    select pg_catalog.string_agg(pg_catalog.format('"%s"', c.name), ', ') into v_missing
+    from pg_catalog.unnest(columns) as c (name)
+    where columns <> '{*}' and not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = source and a.attname = c.name and a.attnum > 0 and not a.attisdropped);
+    if v_missing is not null then
+        raise exception 'columns: % has no column %', source::pg_catalog.regclass, v_missing
+            using errcode = 'undefined_column', hint = freshet.column_hint(source);
+    end if;
+    if columns = '{*}' or value is not null then
+        v_sink.column_attnums := null;
+    elsif columns is null then
+        select pg_catalog.array_agg(a.attnum order by a.attnum) into v_sink.column_attnums
+        from pg_catalog.pg_attribute a
+        where a.attrelid = source and a.attnum > 0 and not a.attisdropped;
+    else
+        select pg_catalog.array_agg(a.attnum order by c.n) into v_sink.column_attnums
+        from pg_catalog.unnest(columns) with ordinality as c (name, n)
+        join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = c.name;
+        if v_sink.column_attnums is null then
+            raise exception 'columns: the list is empty' using errcode = 'invalid_parameter_value',
+                hint = 'Leave columns out to take all of them.';
+        end if;
+        if (select count(distinct c) < count(*) from pg_catalog.unnest(columns) as c) then
+            raise exception 'columns: a column is named twice' using errcode = 'duplicate_column';
+        end if;
+    end if;
+
+    v_what := case when v_sink.grouped then 'group' else 'row' end;
+    v_drifts := accept_drift or expires is not null or expires_at is not null;
+    perform freshet.check_expression(source, 'filter', filter, 'condition');
+    v_sink.value_type := freshet.check_expression(source, 'value', value, v_what);
+    perform freshet.check_moment(source, expires_at, v_what);
+    v_sink.reads := freshet.check_purity(source, 'filter', filter, 'condition', v_drifts)
+        || freshet.check_purity(source, 'value', value, v_what, v_drifts)
+        || freshet.check_purity(source, 'expires_at', expires_at, v_what, v_drifts);
+    select coalesce(pg_catalog.array_agg(distinct o), '{}') into v_sink.reads from pg_catalog.unnest(v_sink.reads) as o;
+
+    v_sink.key := key;
+    v_sink.folded_attnums := freshet.folded(source, v_sink.key_parts);
+    v_sink.value := value;
+    v_sink.filter := filter;
+    v_sink.expires := expires;
+    v_sink.expires_at := expires_at;
+    v_sink.accept_drift := accept_drift;
+    v_sink.targets := targets;
+    return v_sink;
+end
+$$;
+
+revoke all on function freshet.check_definition(oid, text, text[], text, text, interval, text, boolean, text[], integer) from public;
+
 -- Plans an expression over the row of a source as the workers will run it, with the
 -- table's name as its alias, and returns its type. What for:
 --
@@ -1334,8 +1580,10 @@ $$;
 revoke all on function freshet.check_moment(oid, text, text) from public;
 
 -- Refuses a template whose keys could also be those of another sink on the same
--- target: two writers of one key would overwrite each other for ever.
-create or replace function freshet.check_overlap(parts jsonb, targets text[])
+-- target: two writers of one key would overwrite each other for ever. `self` is left out, and
+-- so are sinks that only remove what they have: until that is done, a worker that finds their
+-- keys waits.
+create or replace function freshet.check_overlap(parts jsonb, targets text[], self integer)
 returns void
 language plpgsql
 stable
@@ -1346,7 +1594,8 @@ declare
 begin
     select s.name, s.key into v_other
     from freshet.sink s
-    where s.targets && check_overlap.targets and freshet.keys_overlap(s.key_parts, parts)
+    where s.targets && check_overlap.targets and s.id is distinct from self and s.state <> 'retiring'
+      and freshet.keys_overlap(s.key_parts, parts)
     order by s.id
     limit 1;
     if found then
@@ -1357,7 +1606,7 @@ begin
 end
 $body$;
 
-revoke all on function freshet.check_overlap(jsonb, text[]) from public;
+revoke all on function freshet.check_overlap(jsonb, text[], integer) from public;
 
 -- Refuses who does not own the source of a sink. A source that is gone anybody may
 -- clear away.
@@ -1668,6 +1917,47 @@ $$;
 
 revoke all on function freshet.check_visible(oid, oid) from public;
 
+-- Has a sink's entries removed from one target while its source is written to. Its lanes go
+-- on, and remove the entry of each tuple that changes: so whatever is still there is right.
+-- Meanwhile a purge removes everything, and then ends the lanes. Who calls it raises the
+-- sink's definition.
+create or replace function freshet.close_target(sink integer, target text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  record;
+begin
+    -- In the order of heartbeats, which know leases of many sinks.
+    perform from freshet.lease l where l.sink_id = close_target.sink and l.target = close_target.target order by l.id for update;
+    update freshet.backfill_range r set superseded = true
+    from freshet.lease l
+    where l.id = r.lease_id and l.sink_id = close_target.sink and l.target = close_target.target and r.finished_at is null;
+    perform freshet.unpark((
+        select pg_catalog.array_agg(distinct r.run_id)
+        from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where l.sink_id = close_target.sink and l.target = close_target.target and r.parked));
+    delete from freshet.lease l
+    where l.sink_id = close_target.sink and l.target = close_target.target and l.kind = 'sweep' and l.finished_at is null;
+    delete from freshet.failure f where f.sink_id = close_target.sink and f.target = close_target.target;
+    for v_lease in
+        update freshet.lease l
+        set closing = true, adopt = false, lapsed = false
+        where l.sink_id = close_target.sink and l.target = close_target.target and l.kind = 'sync'
+        returning l.id, l.epoch
+    loop
+        perform freshet.release_lease(v_lease.id, v_lease.epoch);
+    end loop;
+    insert into freshet.lease (sink_id, kind, target, part, cursor)
+    values (close_target.sink, 'purge', close_target.target, 'purge', '')
+    returning id into v_lease;
+    perform freshet.enqueue_lease(v_lease.id);
+end
+$$;
+
+revoke all on function freshet.close_target(integer, text) from public;
+
 -- What to say after an unknown column.
 create or replace function freshet.column_hint(source oid)
 returns text
@@ -1746,21 +2036,11 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_parts    jsonb;
-    v_key      smallint[];
-    v_order    smallint[];
-    v_columns  smallint[];
     v_source   freshet.source;
-    v_sink     integer;
-    v_missing  text;
+    v_sink     freshet.sink;
     v_lease    bigint;
     v_made     boolean := false;
     v_altered  boolean := false;
-    v_grouped  boolean := false;
-    v_what     text;
-    v_drifts   boolean;
-    v_type     oid;
-    v_others   oid[];
 begin
     perform freshet.refuse_later('transform', transform is not null);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
@@ -1779,22 +2059,6 @@ begin
     if backfill is null then
         raise exception 'backfill: say true or false' using errcode = 'invalid_parameter_value';
     end if;
-    if accept_drift is null then
-        raise exception 'accept_drift: say true or false' using errcode = 'invalid_parameter_value';
-    end if;
-    if columns is not null and value is not null then
-        raise exception 'columns: value says what the entry is already' using errcode = 'invalid_parameter_value',
-            hint = 'Give one of the two.';
-    end if;
-    if expires <> interval '0' and expires_at is not null then
-        raise exception 'expires: expires_at says already when an entry expires' using errcode = 'invalid_parameter_value',
-            hint = 'Give one of the two.';
-    end if;
-    if expires < interval '0' then
-        raise exception 'expires: % is negative', expires using errcode = 'invalid_parameter_value',
-            hint = 'Give how long an entry lives after it was written; leave expires out for ever.';
-    end if;
-    expires := nullif(expires, interval '0');
     perform freshet.check_shards(shards);
     perform freshet.check_rate('max_rate', max_rate);
     perform freshet.check_limits(max_lag, max_pending);
@@ -1809,106 +2073,16 @@ begin
     end if;
     perform freshet.check_source(source);
 
-    -- The key.
-    if key is null then
-        key := freshet.default_key(source);
-    end if;
-    v_parts := freshet.parse_key(key);
-    select pg_catalog.string_agg(pg_catalog.format('"%s"', p ->> 'column'), ', ') into v_missing
-    from pg_catalog.jsonb_array_elements(v_parts) as p
-    where p ? 'column' and not exists (
-        select from pg_catalog.pg_attribute a
-        where a.attrelid = source and a.attname = p ->> 'column' and a.attnum > 0 and not a.attisdropped);
-    if v_missing is not null then
-        raise exception 'key: % has no column %', source, v_missing
-            using errcode = 'undefined_column', hint = freshet.column_hint(source);
-    end if;
-    select pg_catalog.array_agg(distinct a.attnum order by a.attnum) into v_key
-    from pg_catalog.jsonb_array_elements(v_parts) as p
-    join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = p ->> 'column';
-    if v_key is null then
-        raise exception 'key: the template "%" names no column, so all rows would share one key', key
-            using errcode = 'invalid_parameter_value', hint = 'Write ${column} for a column of the source.';
-    end if;
-    v_parts := freshet.key_by_attnum(source, v_parts);
-    select p ->> 'column' into v_missing
-    from pg_catalog.jsonb_array_elements(v_parts) as p
-    where p ? 'column' and freshet.prints_names((p ->> 'type')::oid);
-    if v_missing is not null then
-        raise exception 'key: ${%} prints names, so its text can change when no row does', v_missing
-            using errcode = 'invalid_parameter_value',
-                  hint = 'Use a column of type oid or text.';
-    end if;
-    select p ->> 'column' into v_missing
-    from pg_catalog.jsonb_array_elements(v_parts) as p
-    where p ? 'column'
-    group by p ->> 'column'
-    having count(distinct p -> 'modifiers' ? 'lower') > 1;
-    if v_missing is not null then
-        raise exception 'key: ${%} stands there with |lower and without', v_missing
-            using errcode = 'invalid_parameter_value';
-    end if;
-    v_order := freshet.walk_index(source, v_parts, false);
-    if v_order is null then
-        if value is null then
-            perform freshet.refuse_key(source, key, v_key);
-        end if;
-        v_grouped := true;
-        v_order := freshet.walk_index(source, v_parts, true);
-        if v_order is null then
-            perform freshet.refuse_group(source, key, v_parts);
-        end if;
-    end if;
-    perform freshet.check_key(v_parts);
-    perform freshet.check_overlap(v_parts, targets);
-
-    -- The value: the columns there are now, so that a later one does not leak. An expression
-    -- can use any.
-    select pg_catalog.string_agg(pg_catalog.format('"%s"', c.name), ', ') into v_missing
-    from pg_catalog.unnest(columns) as c (name)
-    where columns <> '{*}' and not exists (
-        select from pg_catalog.pg_attribute a
-        where a.attrelid = source and a.attname = c.name and a.attnum > 0 and not a.attisdropped);
-    if v_missing is not null then
-        raise exception 'columns: % has no column %', source, v_missing
-            using errcode = 'undefined_column', hint = freshet.column_hint(source);
-    end if;
-    if columns = '{*}' or value is not null then
-        v_columns := null;
-    elsif columns is null then
-        select pg_catalog.array_agg(a.attnum order by a.attnum) into v_columns
-        from pg_catalog.pg_attribute a
-        where a.attrelid = source and a.attnum > 0 and not a.attisdropped;
-    else
-        select pg_catalog.array_agg(a.attnum order by c.n) into v_columns
-        from pg_catalog.unnest(columns) with ordinality as c (name, n)
-        join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = c.name;
-        if v_columns is null then
-            raise exception 'columns: the list is empty' using errcode = 'invalid_parameter_value',
-                hint = 'Leave columns out to take all of them.';
-        end if;
-        if (select count(distinct c) < count(*) from pg_catalog.unnest(columns) as c) then
-            raise exception 'columns: a column is named twice' using errcode = 'duplicate_column';
-        end if;
-    end if;
-
-    v_what := case when v_grouped then 'group' else 'row' end;
-    v_drifts := accept_drift or expires is not null or expires_at is not null;
-    perform freshet.check_expression(source, 'filter', filter, 'condition');
-    v_type := freshet.check_expression(source, 'value', value, v_what);
-    perform freshet.check_moment(source, expires_at, v_what);
-    v_others := freshet.check_purity(source, 'filter', filter, 'condition', v_drifts)
-        || freshet.check_purity(source, 'value', value, v_what, v_drifts)
-        || freshet.check_purity(source, 'expires_at', expires_at, v_what, v_drifts);
+    v_sink := freshet.check_definition(source, key, columns, value, filter, expires, expires_at, accept_drift, targets, null);
 
     -- From here on the source is locked against writers, for as long as this
     -- transaction takes, unless capture already has all that the sink needs.
     select * into v_source from freshet.source s where s.relid = create_sink.source;
-    if not found or not v_key <@ v_source.key_attnums then
+    if not found or not v_sink.key_attnums <@ v_source.key_attnums then
         perform freshet.lock_source(source);
         v_altered := v_source.fingerprint is not null and freshet.is_altered(v_source.id);
         insert into freshet.source as s (relid, schema_name, table_name, key_attnums, floor)
-        select c.oid, n.nspname, c.relname, v_key, freshet.cursor_now()
+        select c.oid, n.nspname, c.relname, v_sink.key_attnums, freshet.cursor_now()
         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
         where c.oid = create_sink.source
         on conflict (relid) do update
@@ -1920,23 +2094,25 @@ begin
         v_made := true;
     end if;
     perform freshet.grant_source(v_source.id);
-    perform freshet.grant_reading(o) from (select distinct o from pg_catalog.unnest(v_others) as o) u;
+    perform freshet.grant_reading(o) from pg_catalog.unnest(v_sink.reads) as o;
 
     insert into freshet.sink (
         name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value, value_type,
-        grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture, on_schema_change, max_lag, max_pending, max_rate)
+        grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture,
+        on_schema_change, max_lag, max_pending, max_rate)
     values (
-        create_sink.name, v_source.id, create_sink.key, v_parts, v_key, freshet.folded(source, v_parts), v_order, v_columns,
-        create_sink.value, v_type, v_grouped, create_sink.filter, create_sink.expires, create_sink.expires_at,
-        create_sink.accept_drift, v_others, create_sink.targets, create_sink.shards, create_sink.capture,
+        create_sink.name, v_source.id, v_sink.key, v_sink.key_parts, v_sink.key_attnums, v_sink.folded_attnums,
+        v_sink.order_attnums, v_sink.column_attnums, v_sink.value, v_sink.value_type,
+        v_sink.grouped, v_sink.filter, v_sink.expires, v_sink.expires_at, v_sink.accept_drift, v_sink.reads,
+        create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
-    returning id into v_sink;
+    returning * into v_sink;
 
     -- The cursor is taken after the lock: what was captured by then, this very
     -- transaction's own later writes included, counts as not yet applied.
     for v_lease in
         insert into freshet.lease (sink_id, kind, target, part, cursor, adopt)
-        select v_sink, 'sync', t.target, p.shard::text, freshet.cursor_now()::text, create_sink.adopt
+        select v_sink.id, 'sync', t.target, p.shard::text, freshet.cursor_now()::text, create_sink.adopt
         from pg_catalog.unnest(targets) as t (target), pg_catalog.generate_series(0, shards - 1) as p (shard)
         returning id
     loop
@@ -1950,7 +2126,7 @@ begin
 
     if backfill then
         -- Among keys that are taken over there may be some without a row.
-        perform freshet.request_backfill(v_sink, 'create', sweeps => adopt);
+        perform freshet.request_backfill(v_sink.id, 'create', sweeps => adopt);
     end if;
 end
 $$;
@@ -2083,6 +2259,33 @@ $$;
 comment on function freshet.drop_sink(text, boolean)
 is 'Ends a sink and removes its entries from Redis, or leaves them there with keep_entries => true.';
 revoke all on function freshet.drop_sink(text, boolean) from public;
+
+-- Ends the lanes of a target from which a purge has removed everything: from here on nothing
+-- is written. False if the purge's lease is no longer held under `epoch`.
+create or replace function freshet.end_lanes(lease bigint, epoch bigint)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  freshet.lease;
+begin
+    select * into v_lease from freshet.lease l where l.id = end_lanes.lease and l.epoch = end_lanes.epoch and l.kind = 'purge';
+    if not found then
+        return false;
+    end if;
+    perform from freshet.lease l where l.sink_id = v_lease.sink_id and l.target = v_lease.target order by l.id for update;
+    -- One of an earlier number of shards had the same control key.
+    delete from freshet.lease r
+    where r.sink_id = v_lease.sink_id and r.target = v_lease.target and r.kind = 'retired';
+    update freshet.lease l
+    set kind = 'retired', epoch = l.epoch + 1, holder = null, finished_at = pg_catalog.clock_timestamp()
+    where l.sink_id = v_lease.sink_id and l.target = v_lease.target and l.kind = 'sync' and l.closing;
+    return true;
+end
+$$;
+
+revoke all on function freshet.end_lanes(bigint, bigint) from public;
 
 -- Inserts a River job and wakes a worker at commit. River's own client sends its
 -- notifications from Go; a job inserted by SQL would wait for the next poll.
@@ -2261,13 +2464,13 @@ as $$
 declare
     v_sink  freshet.sink;
 begin
-    select * into v_sink from freshet.sink s where s.name = find_sink.name and s.state <> 'dropping';
+    select * into v_sink from freshet.sink s where s.name = find_sink.name and s.state not in ('retiring', 'dropping');
     if not found then
         raise exception 'sink: there is no sink "%"', name
             using errcode = 'undefined_object',
                   hint = (select coalesce('There are: ' || pg_catalog.string_agg(s.name, ', ' order by s.name) || '.',
                                           'Create one with freshet.create_sink.')
-                          from freshet.sink s where s.state <> 'dropping');
+                          from freshet.sink s where s.state not in ('retiring', 'dropping'));
     end if;
     return v_sink;
 end
@@ -2418,7 +2621,11 @@ begin
 
     elsif v_lease.kind = 'purge' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;
-        if not exists (
+        if not exists (select from freshet.sink s where s.id = v_lease.sink_id and s.state in ('retiring', 'dropping')) then
+            -- A target less.
+            delete from freshet.lease l
+            where l.sink_id = v_lease.sink_id and l.target = v_lease.target and l.kind in ('retired', 'purge');
+        elsif not exists (
             select from freshet.lease l
             where l.sink_id = v_lease.sink_id and l.kind = 'purge' and l.finished_at is null)
         then
@@ -3077,6 +3284,25 @@ as $$
 $$;
 
 revoke all on function freshet.key_class(oid, jsonb) from public;
+
+-- The template that parts of a key come from, with the columns as they are called now.
+create or replace function freshet.key_text(parts jsonb)
+returns text
+language sql
+immutable
+set search_path = ''
+as $body$
+    select pg_catalog.string_agg(
+        case when p.part ? 'column'
+            then '${' || pg_catalog.concat_ws('|', p.part ->> 'column', (
+                select pg_catalog.string_agg(m.modifier, '|' order by m.n)
+                from pg_catalog.jsonb_array_elements_text(p.part -> 'modifiers') with ordinality as m (modifier, n))) || '}'
+            else pg_catalog.replace(p.part ->> 'text', '${', '$${') end,
+        '' order by p.n)
+    from pg_catalog.jsonb_array_elements(parts) with ordinality as p (part, n)
+$body$;
+
+revoke all on function freshet.key_text(jsonb) from public;
 
 -- A key template as a list of tokens: '=x' is the character x, '[…]' any number of
 -- characters of a class, '*' any text.
@@ -4252,7 +4478,7 @@ begin
                 from (select min(pg_catalog.pg_snapshot_xmin(
                           pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot)::text::bigint) as xmin) m) as cursor
         from freshet.lease l
-        where l.sink_id = recut.sink and l.kind = 'sync'
+        where l.sink_id = recut.sink and l.kind = 'sync' and not l.closing
         group by l.target
     loop
         -- A lane that comes and goes: what the earlier one of its number may have
@@ -4607,6 +4833,9 @@ set search_path = ''
 as $$
 begin
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
+    if exists (select from freshet.sink s where s.id = request_rewarm.sink and s.state = 'retiring') then
+        return null;
+    end if;
     -- What earlier ones wrote is written again: nobody need ask any more whether it is there.
     update freshet.backfill_range r
     set finished_xid = null
@@ -5554,7 +5783,7 @@ select s.name as sink,
        l.target,
        l.part::integer as shard,
        case
-           when s.state = 'dropping' then s.state
+           when s.state in ('retiring', 'dropping') or l.closing then 'dropping'
            when s.broken is not null or o.mend_error is not null then 'failing'
            when l.lapsed then 'lapsed'
            when s.state in ('paused', 'failing') then s.state

@@ -69,8 +69,8 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil || turn == waiting {
 		return false, err
 	}
-	if turn == over && !r.held.Stamped {
-		return true, nil // nothing was written, and nothing ever will be
+	if turn == over && (!r.held.Stamped || sink.Leaves(r.target.Name)) {
+		return true, nil // nothing was written that stays, and nothing ever will be
 	}
 	incarnation, err := catalog.Incarnation(ctx, r.Control)
 	if err != nil {

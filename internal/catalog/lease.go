@@ -40,6 +40,8 @@ type Lease struct {
 	// Recut: Cursor counts, and an older or newer one in the control key does not: the
 	// shards of the sink were changed.
 	Recut bool
+	// Closing: the lane only removes entries, for its sink has left the target.
+	Closing bool
 	// Life is what database and target had been through when the control key was last seen
 	// there, nil if that is not known.
 	Life *string
@@ -57,8 +59,8 @@ func TakeLease(ctx context.Context, db Querier, id, epoch int64, worker string) 
 		set holder = $3, heartbeat_at = clock_timestamp()
 		from freshet.sink s
 		where l.id = $1 and l.epoch = $2 and l.holder is null and l.finished_at is null and s.id = l.sink_id
-		returning s.id, s.name, l.kind, l.target, l.part, l.epoch, l.nonce, l.stamped, l.cursor, l.as_of, l.recut, l.life`,
-		id, epoch, worker).Scan(&l.SinkID, &l.Sink, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor, &l.AsOf, &l.Recut, &l.Life)
+		returning s.id, s.name, l.kind, l.target, l.part, l.epoch, l.nonce, l.stamped, l.cursor, l.as_of, l.recut, l.closing, l.life`,
+		id, epoch, worker).Scan(&l.SinkID, &l.Sink, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor, &l.AsOf, &l.Recut, &l.Closing, &l.Life)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Lease{}, ErrNotOurs
 	}

@@ -41,8 +41,10 @@ type Sink struct {
 	Filter      string
 	Paused      bool
 	// Failing: it was stopped because too many of its entries fail.
-	Failing     bool
-	Dropping    bool
+	Failing  bool
+	Dropping bool
+	// Retiring: its entries are being removed while its lanes go on.
+	Retiring    bool
 	KeepEntries bool
 	Shards      int
 	// Broken says why nothing can be written for the sink, empty if it can.
@@ -88,6 +90,12 @@ type KeyColumn struct {
 	Foreign bool
 }
 
+// Leaves reports whether the sink's entries are being removed from a target while its source
+// is written to.
+func (s *Sink) Leaves(target string) bool {
+	return s.Retiring || !slices.Contains(s.Targets, target)
+}
+
 // LoadSink reads the sink with this id.
 func LoadSink(ctx context.Context, db Querier, id int32) (*Sink, error) {
 	return load(ctx, db, "s.id = $1", id)
@@ -101,7 +109,7 @@ func LoadSinkNamed(ctx context.Context, db Querier, name string) (*Sink, error) 
 const sinkQuery = `
 select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
        coalesce(c.oid, 0)::bigint, coalesce(row_security_active(c.oid), false),
-       coalesce(s.filter, ''), s.state = 'paused', s.state = 'failing', s.state = 'dropping', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
+       coalesce(s.filter, ''), s.state = 'paused', s.state = 'failing', s.state = 'dropping', s.state = 'retiring', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
        (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
         from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
        coalesce(s.value, ''), coalesce(s.value_type, 0)::bigint, s.grouped, coalesce(s.expires_at, ''),
@@ -166,7 +174,7 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 	)
 	err := db.QueryRow(ctx, sinkQuery+where, arg).Scan(
 		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity,
-		&s.Filter, &s.Paused, &s.Failing, &s.Dropping, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
+		&s.Filter, &s.Paused, &s.Failing, &s.Dropping, &s.Retiring, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
 		&rawParts, &s.Value, &s.ValueType, &s.Grouped, &s.ExpiresAt, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoSink

@@ -22,6 +22,9 @@ import (
 // for again. was is the control key as it was found, start the cursor to go on from. Returns
 // the latest transaction that a later cursor in the target has to see.
 func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State, start cursor.Cursor) (uint64, error) {
+	if l.held.Closing {
+		return 0, nil
+	}
 	rows, err := l.Control.Query(ctx, `
 		select l.id, l.part, r.finished_xid::text::bigint, r.finished_in, r.position, l.life
 		from freshet.lease l join freshet.backfill_range r on r.lease_id = l.id

@@ -91,6 +91,10 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
+	if l.held.Closing {
+		// Of whatever changes the entry goes; the rest is left to a purge.
+		sink.Filter = "false"
+	}
 	l.held.Loaded(sink.Revision)
 	end, release := l.held.Until(stop)
 	defer release()
@@ -211,7 +215,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	if w.Owned() != value {
 		// Workers of another server, or of another timeline, have written for the sink: by this
 		// key or by others, such as those of a backfill, which are refused from now on.
-		if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Restored); err != nil {
+		if err := l.rewarm(ctx, metrics.Restored); err != nil {
 			return cursor.Cursor{}, err
 		}
 		w.Possess(value)
@@ -320,7 +324,15 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 // sweep.
 func (l *Lane) lost(ctx context.Context) error {
 	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
-	return l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Lost)
+	return l.rewarm(ctx, metrics.Lost)
+}
+
+// rewarm asks for every entry to be written again, unless the lane is there to remove them.
+func (l *Lane) rewarm(ctx context.Context, cause metrics.Cause) error {
+	if l.held.Closing {
+		return nil
+	}
+	return l.Rewarm(ctx, l.held.SinkID, l.held.Sink, cause)
 }
 
 // succeed judges a fence that is not ours: whether we may replace it, and with which
@@ -346,7 +358,7 @@ func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence
 		// The key was of this definition before. In what it says now, other lanes may have
 		// had some of our tuples, and been further behind.
 		l.Log.Warn("the target went back to before the shards of a sink were changed; warming again", "sink", l.held.SinkID, "target", l.target.Name)
-		if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Lost); err != nil {
+		if err := l.rewarm(ctx, metrics.Lost); err != nil {
 			return err
 		}
 	}
@@ -366,7 +378,7 @@ func (l *Lane) recut(ctx context.Context, state *fence.State) error {
 		}
 		if behind {
 			l.Log.Warn("the target has lost writes while the shards of a sink were changed; warming again", "sink", l.held.SinkID)
-			if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Lost); err != nil {
+			if err := l.rewarm(ctx, metrics.Lost); err != nil {
 				return err
 			}
 		}
@@ -393,7 +405,7 @@ func (l *Lane) reincarnate(ctx context.Context, own, other fence.Fence, state *f
 	}
 	l.Log.Warn("this is another Postgres server or timeline than before; warming again", "sink", l.held.SinkID,
 		"was", other.Incarnation, "is", own.Incarnation)
-	if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, metrics.Restored); err != nil {
+	if err := l.rewarm(ctx, metrics.Restored); err != nil {
 		return err
 	}
 	// Cursors of the other server mean nothing here. What was captured by now is covered by
@@ -421,6 +433,9 @@ func (l *Lane) aboveFloor(ctx context.Context, sink *catalog.Sink, c cursor.Curs
 	}
 	if c.Done.Covers(floor) {
 		return c, nil
+	}
+	if l.held.Closing {
+		return cursor.Finished(floor), nil
 	}
 	var asked bool
 	err = l.Control.QueryRow(ctx, "select freshet.rewarm_trimmed($1, $2::text::pg_snapshot)", sink.ID, text).Scan(&asked)

@@ -11,14 +11,18 @@ import (
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/owner"
+	"github.com/freshet/freshet/internal/redefine"
 	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
 )
 
-// Purge removes the entries of a dropped sink from a target, then Freshet's own keys. It
-// returns true when it is done, false when stop was closed.
+// Purge removes the entries of a sink from a target that it was dropped from or has left,
+// then Freshet's own keys. It returns true when it is done, false when stop was closed.
+//
+// The lanes of a dropped sink are refused before it begins. Those of one that has left the
+// target go on until it is done: they remove what changes, so that nobody reads it meanwhile.
 func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Held, stop <-chan struct{}) (bool, error) {
 	sink, err := catalog.LoadSink(ctx, c.Control, held.SinkID)
 	if errors.Is(err, catalog.ErrNoSink) {
@@ -42,6 +46,9 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 		return false, err
 	}
 	if found != (owner.Obstacle{}) {
+		if err := endLanes(ctx, c, held, sink); err != nil {
+			return false, err
+		}
 		// A sink that was blocked to its end has no entries, and one whose keys another
 		// installation took over has none any more: what is there is others'.
 		if err := t.Shared().Del(ctx, append(others, fence.Key(c.Installation, sink.ID, held.Part))...).Err(); err != nil {
@@ -51,14 +58,13 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 
 	// Whoever still writes under the old definition is refused from here on.
-	for _, k := range others {
-		w, err := take(ctx, c, t, held, k, own)
-		if err != nil {
-			return false, err
-		}
-		if err := w.Close(); err != nil {
-			return false, err
-		}
+	if sink.Dropping {
+		err = refuse(ctx, c, t, held, others, own)
+	} else {
+		err = redefine.Older(ctx, c, t, sink, incarnation)
+	}
+	if err != nil {
+		return false, err
 	}
 
 	// The deletions are fenced as well: a purge that was taken over must not go on
@@ -71,7 +77,7 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	cursor := w.State().Cursor
 	var wrote bool
 	err = c.Control.QueryRow(ctx, `
-		select exists (select from freshet.lease where sink_id = $1 and target = $2 and kind = 'sync' and stamped)`,
+		select exists (select from freshet.lease where sink_id = $1 and target = $2 and kind in ('sync', 'retired') and stamped)`,
 		sink.ID, t.Name).Scan(&wrote)
 	if err != nil {
 		return false, fmt.Errorf("ask what was written: %w", err)
@@ -87,6 +93,14 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 			return false, fmt.Errorf("purge target %s: %w", t.Name, err)
 		}
 	}
+	if err := endLanes(ctx, c, held, sink); err != nil {
+		return false, err
+	}
+	if !sink.Dropping {
+		if err := refuse(ctx, c, t, held, others, own); err != nil {
+			return false, err
+		}
+	}
 	if err := w.Write(ctx, own, cursor, cursor, source.Absent(others)); err != nil {
 		return false, fmt.Errorf("purge target %s: %w", t.Name, err)
 	}
@@ -94,6 +108,35 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 		return false, err
 	}
 	return true, owner.Release(ctx, c, t, sink.ID)
+}
+
+// refuse takes these control keys from whoever writes by them.
+func refuse(ctx context.Context, c task.Config, t *target.Target, held *lease.Held, keys []string, own fence.Fence) error {
+	for _, k := range keys {
+		w, err := take(ctx, c, t, held, k, own)
+		if err != nil {
+			return err
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endLanes ends the lanes of a target that a sink has left.
+func endLanes(ctx context.Context, c task.Config, held *lease.Held, sink *catalog.Sink) error {
+	if sink.Dropping {
+		return nil
+	}
+	var ours bool
+	if err := c.Control.QueryRow(ctx, "select freshet.end_lanes($1, $2)", held.ID, held.Epoch).Scan(&ours); err != nil {
+		return fmt.Errorf("end lanes: %w", err)
+	}
+	if !ours {
+		return lease.ErrLost
+	}
+	return nil
 }
 
 // take makes a control key ours. That the lease is held still is asked after the key is

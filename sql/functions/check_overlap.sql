@@ -1,6 +1,8 @@
 -- Refuses a template whose keys could also be those of another sink on the same
--- target: two writers of one key would overwrite each other for ever.
-create or replace function freshet.check_overlap(parts jsonb, targets text[])
+-- target: two writers of one key would overwrite each other for ever. `self` is left out, and
+-- so are sinks that only remove what they have: until that is done, a worker that finds their
+-- keys waits.
+create or replace function freshet.check_overlap(parts jsonb, targets text[], self integer)
 returns void
 language plpgsql
 stable
@@ -11,7 +13,8 @@ declare
 begin
     select s.name, s.key into v_other
     from freshet.sink s
-    where s.targets && check_overlap.targets and freshet.keys_overlap(s.key_parts, parts)
+    where s.targets && check_overlap.targets and s.id is distinct from self and s.state <> 'retiring'
+      and freshet.keys_overlap(s.key_parts, parts)
     order by s.id
     limit 1;
     if found then
@@ -22,4 +25,4 @@ begin
 end
 $body$;
 
-revoke all on function freshet.check_overlap(jsonb, text[]) from public;
+revoke all on function freshet.check_overlap(jsonb, text[], integer) from public;

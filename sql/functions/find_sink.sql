@@ -8,13 +8,13 @@ as $$
 declare
     v_sink  freshet.sink;
 begin
-    select * into v_sink from freshet.sink s where s.name = find_sink.name and s.state <> 'dropping';
+    select * into v_sink from freshet.sink s where s.name = find_sink.name and s.state not in ('retiring', 'dropping');
     if not found then
         raise exception 'sink: there is no sink "%"', name
             using errcode = 'undefined_object',
                   hint = (select coalesce('There are: ' || pg_catalog.string_agg(s.name, ', ' order by s.name) || '.',
                                           'Create one with freshet.create_sink.')
-                          from freshet.sink s where s.state <> 'dropping');
+                          from freshet.sink s where s.state not in ('retiring', 'dropping'));
     end if;
     return v_sink;
 end

@@ -52,7 +52,11 @@ begin
 
     elsif v_lease.kind = 'purge' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;
-        if not exists (
+        if not exists (select from freshet.sink s where s.id = v_lease.sink_id and s.state in ('retiring', 'dropping')) then
+            -- A target less.
+            delete from freshet.lease l
+            where l.sink_id = v_lease.sink_id and l.target = v_lease.target and l.kind in ('retired', 'purge');
+        elsif not exists (
             select from freshet.lease l
             where l.sink_id = v_lease.sink_id and l.kind = 'purge' and l.finished_at is null)
         then

@@ -25,7 +25,7 @@ begin
                 from (select min(pg_catalog.pg_snapshot_xmin(
                           pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot)::text::bigint) as xmin) m) as cursor
         from freshet.lease l
-        where l.sink_id = recut.sink and l.kind = 'sync'
+        where l.sink_id = recut.sink and l.kind = 'sync' and not l.closing
         group by l.target
     loop
         -- A lane that comes and goes: what the earlier one of its number may have

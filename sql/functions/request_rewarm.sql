@@ -7,6 +7,9 @@ set search_path = ''
 as $$
 begin
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
+    if exists (select from freshet.sink s where s.id = request_rewarm.sink and s.state = 'retiring') then
+        return null;
+    end if;
     -- What earlier ones wrote is written again: nobody need ask any more whether it is there.
     update freshet.backfill_range r
     set finished_xid = null

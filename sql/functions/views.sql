@@ -39,7 +39,7 @@ select s.name as sink,
        l.target,
        l.part::integer as shard,
        case
-           when s.state = 'dropping' then s.state
+           when s.state in ('retiring', 'dropping') or l.closing then 'dropping'
            when s.broken is not null or o.mend_error is not null then 'failing'
            when l.lapsed then 'lapsed'
            when s.state in ('paused', 'failing') then s.state

@@ -106,7 +106,7 @@ create table freshet.sink (
     max_pending       bigint,
     max_rate          integer,
     state             text not null default 'active'
-        constraint sink_state_is_known check (state in ('active', 'paused', 'failing', 'dropping')),
+        constraint sink_state_is_known check (state in ('active', 'paused', 'failing', 'retiring', 'dropping')),
     -- why the state is failing
     failing           text,
     keep_entries      boolean not null default false,
@@ -147,6 +147,8 @@ create table freshet.lease (
     recut          boolean not null default false,
     -- what database and target had been through when the control key was last seen; null: not known
     life           text,
+    -- the lane removes the entry of whatever changes, while a purge removes all the others
+    closing        boolean not null default false,
     -- keys that others have written to the target may be taken over, once
     adopt          boolean not null default false,
     -- so many keys of the sink's form are in the target and not from it, or another

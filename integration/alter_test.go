@@ -1,0 +1,228 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/freshet/freshet/internal/servers/serverstest"
+)
+
+// altered is a way to change a sink on users, and what its entries are then.
+type altered struct{ name, arguments, promise string }
+
+// what stays under the same keys.
+var alterations = []altered{
+	{"columns", "columns => '{id,name}'", "select 'users:' || id, jsonb_build_object('id', id, 'name', name)::text from users"},
+	{"filter", "filter => 'active'", "select 'users:' || id, jsonb_build_object('id', id, 'name', name)::text from users where active"},
+	{"value", "value => 'name || price'", "select 'users:' || id, name || price from users where active and price is not null"},
+	{"another filter", "filter => 'id % 3 = 0'", "select 'users:' || id, name || price from users where id % 3 = 0 and price is not null"},
+	{"expiry", "expires => '1 hour'", "select 'users:' || id, name || price from users where id % 3 = 0 and price is not null"},
+	{"expiry by row", "expires_at => 'created_at + interval ''1 day'''", "select 'users:' || id, name || price from users where id % 3 = 0 and price is not null"},
+	{"no value", "reset => '{value,expires_at}'", "select 'users:' || id, to_jsonb(u)::text from users u where id % 3 = 0"},
+	{"star", "columns => '{*}', reset => '{filter}'", usersPromise},
+}
+
+func TestAlteredSinkIsWhatItSays(t *testing.T) {
+	e := newEnv(t)
+	e.inRangesOf(400)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name, active, price) select g, 'n' || g, g % 4 > 0, nullif(g % 5, 0) from generate_series(1, 2000) g; analyze users")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.lastBackfill("users")
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		draw := rand.New(rand.NewPCG(5, 5))
+		for ctx.Err() == nil {
+			_, err := e.db.Exec(ctx, "update users set name = name || 'x', active = not active, price = coalesce(price, 0) + 1 where id = $1", 1+draw.IntN(2000))
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("write: %v", err)
+				return
+			}
+		}
+	})
+	for _, a := range alterations {
+		e.exec("select freshet.alter_sink('users', " + a.arguments + ")")
+		e.changed("users")
+	}
+	cancel()
+	wg.Wait()
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	// And each by itself.
+	for _, a := range alterations {
+		e.exec("select freshet.alter_sink('users', " + a.arguments + ")")
+		e.changed("users")
+		e.settle()
+		e.inStep("users:*", a.promise)
+		if ms := e.redis.PTTL(t.Context(), "users:3").Val(); (ms > 0) != strings.HasPrefix(a.name, "expiry") {
+			t.Errorf("after %s users:3 has %s to live", a.name, ms)
+		}
+	}
+	if c := one[string](e, "select coverage from freshet.sinks"); c != "full" {
+		t.Errorf("coverage is %s", c)
+	}
+}
+
+// changed waits until a sink that was changed is warm and swept.
+func (e *env) changed(sink string) {
+	e.t.Helper()
+	e.await(sink+" is warmed and swept", func() bool {
+		return one[bool](e, `select not exists (select from freshet.backfills where sink = $1 and state in ('queued', 'running', 'sweeping'))
+			and not exists (select from freshet.lease l join freshet.sink s on s.id = l.sink_id where s.name = $1 and l.kind = 'sweep' and l.finished_at is null)`, sink)
+	})
+}
+
+// gone waits until nothing is left of what a sink had.
+func (e *env) gone(sink string) {
+	e.t.Helper()
+	e.await("what "+sink+" had is removed", func() bool {
+		return one[bool](e, "select not exists (select from freshet.status where sink like $1 || '~%' or sink = $1 and state = 'dropping')", sink)
+	})
+}
+
+// Entries under an old key are right for as long as they are there: what changes goes first.
+func TestAlteredKeyLeavesNoStaleEntry(t *testing.T) {
+	e := newEnv(t)
+	const rows = 20_000
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, $1::int) g", rows)
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	e.start()
+	e.lastBackfill("counters")
+	e.settle()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	stop := sync.OnceFunc(func() { cancel(); wg.Wait() })
+	defer stop()
+	wg.Go(func() {
+		draw := rand.New(rand.NewPCG(9, 9))
+		for ctx.Err() == nil {
+			if _, err := e.db.Exec(ctx, "update counters set version = version + 1 where id % 100 = $1", draw.IntN(100)); err != nil && ctx.Err() == nil {
+				t.Errorf("write: %v", err)
+				return
+			}
+			time.Sleep(20 * time.Millisecond) // so that lanes are never far behind
+		}
+	})
+	// Whoever reads an old entry finds nothing older than what was there some time ago.
+	wg.Go(func() {
+		const patience = 3 * time.Second
+		draw := rand.New(rand.NewPCG(8, 8))
+		for ctx.Err() == nil {
+			id := 1 + draw.IntN(rows)
+			var then int64
+			if e.db.QueryRow(ctx, "select version from counters where id = $1", id).Scan(&then) != nil {
+				return
+			}
+			for begun := time.Now(); ctx.Err() == nil; time.Sleep(time.Millisecond) {
+				value, err := e.redis.Get(ctx, fmt.Sprintf("counters:%d", id)).Result()
+				if err != nil || version(value) >= then {
+					break
+				}
+				if time.Since(begun) > patience {
+					t.Errorf("counters:%d is %s, and was %d %s ago", id, value, then, patience)
+					return
+				}
+			}
+		}
+	})
+	// The removal takes long: somebody else has the purge's lease for a while.
+	e.admin().transaction("select freshet.alter_sink('counters', key => 'versions:${id}')",
+		"update freshet.lease set holder = 'somebody', heartbeat_at = clock_timestamp() + interval '1 hour' where kind = 'purge'")
+	e.lastBackfill("counters")
+	if n := one[int](e, "select count(*) from freshet.status where sink like 'counters~%' and state = 'dropping'"); n != 1 {
+		t.Errorf("status shows %d sinks that go", n)
+	}
+	left := len(e.redis.Keys(t.Context(), "counters:*").Val())
+	if left == 0 {
+		t.Error("nothing was left to look at")
+	}
+	e.await("what changes goes", func() bool { return len(e.redis.Keys(t.Context(), "counters:*").Val()) < left-1000 })
+	e.admin().exec("select freshet.release_lease(id, epoch) from freshet.lease where kind = 'purge'")
+	e.gone("counters")
+	stop()
+	e.settle()
+	e.inStep("versions:*", "select 'versions:' || id, to_jsonb(c)::text from counters c")
+	for _, pattern := range []string{"counters:*", "freshet:*:owner"} {
+		keys := e.redis.Keys(t.Context(), pattern).Val()
+		if want := map[string]int{"counters:*": 0, "freshet:*:owner": 1}[pattern]; len(keys) != want {
+			t.Errorf("%d keys %s are left, want %d: %v", len(keys), pattern, want, keys[:min(len(keys), 5)])
+		}
+	}
+}
+
+// New keys that could be old ones wait until those are gone.
+func TestAlteredKeyThatOverlapsWaits(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table users (id bigint primary key, email text not null unique)")
+	e.exec("insert into users select g, 'User' || g from generate_series(1, 500) g; create unique index on users (lower(email))")
+	e.exec("select freshet.create_sink('users', 'users', key => 'u:${email}')")
+	e.start()
+	e.lastBackfill("users")
+	e.exec("select freshet.alter_sink('users', key => 'u:${email|lower}')")
+	e.gone("users")
+	e.exec("update users set email = 'UPPER' where id = 7")
+	e.lastBackfill("users")
+	e.settle()
+	e.inStep("u:*", "select 'u:' || lower(email), to_jsonb(u)::text from users u")
+	// From rows to groups and back.
+	e.exec("alter table users add column team int default 1; update users set team = id % 7; create index on users (team)")
+	e.exec("select freshet.alter_sink('users', key => 'teams:${team}', value => 'jsonb_agg(id order by id)')")
+	e.gone("users")
+	e.lastBackfill("users")
+	e.settle()
+	e.inStep("teams:*", "select 'teams:' || team, jsonb_agg(id order by id)::text from users group by team")
+	e.inStep("u:*", "select '', '' where false")
+	e.exec("select freshet.alter_sink('users', reset => '{key,value}')")
+	e.gone("users")
+	e.lastBackfill("users")
+	e.settle()
+	e.inStep("users:*", `select 'users:' || id, to_jsonb(u)::text from users u`)
+}
+
+func TestSinkMovesBetweenTargets(t *testing.T) {
+	e := newEnv(t)
+	there := *e
+	other := &there
+	other.redisURL = serverstest.Redis(t)
+	other.redis = newRedis(t, other.redisURL)
+	e.targets = map[string]string{"default": e.redisURL, "other": other.redisURL}
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 3000) g")
+	e.exec("select freshet.create_sink('users', 'users', shards => 2)")
+	e.start()
+	e.lastBackfill("users")
+	e.settleTargets("default")
+	e.inStep("users:*", usersPromise)
+	e.exec("select freshet.alter_sink('users', targets => '{default,other}')")
+	e.lastBackfill("users")
+	e.exec("update users set name = 'y' where id % 2 = 0")
+	e.settleTargets("default", "other")
+	e.inStep("users:*", usersPromise)
+	other.inStep("users:*", usersPromise)
+	e.exec("select freshet.alter_sink('users', targets => '{other}')")
+	e.exec("update users set name = 'z' where id % 3 = 0")
+	e.gone("users")
+	e.inStep("users:*", "select '', '' where false")
+	e.changed("users")
+	e.settleTargets("other")
+	other.inStep("users:*", usersPromise)
+	for _, key := range e.redis.Keys(t.Context(), "freshet:*").Val() {
+		// Those of ranges that are over expire.
+		if ttl := e.redis.TTL(t.Context(), key).Val(); key != "freshet:owners" && ttl <= 0 {
+			t.Errorf("left on the target: %s", key)
+		}
+	}
+	e.exec("select freshet.alter_sink('users', reset => '{targets}')")
+	e.lastBackfill("users")
+	e.settleTargets("default")
+	e.inStep("users:*", usersPromise)
+}
