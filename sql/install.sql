@@ -3084,7 +3084,7 @@ as $$
         select from pg_catalog.pg_proc p
         where p.oid = function and p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
           and (p.proname ~ '^(to_jsonb?|row_to_json|array_to_json|jsonb?_build_(object|array)|jsonb?_(agg|object_agg)(_strict|_unique|_unique_strict)?|jsonb?_(populate_record|populate_recordset|to_record|to_recordset))$'
-              or p.proname in ('format', 'concat', 'concat_ws', 'textanycat', 'anytextcat', 'array_to_string', 'quote_literal', 'quote_nullable')
+              or p.proname in ('format', 'concat', 'concat_ws', 'textanycat', 'anytextcat', 'array_to_string', 'quote_literal', 'quote_nullable', 'convert_to', 'convert_from', 'convert')
               or p.proname in ('to_char', 'to_date', 'to_timestamp', 'date_trunc', 'date_part', 'extract', 'timezone', 'make_timestamptz')
               -- Casts between moments, and what compares and adds them.
               or p.proname in ('date', 'time', 'timetz', 'timestamp', 'timestamptz')
