@@ -23,6 +23,8 @@ func (e *encoder) value(dst []byte, v value) []byte {
 	if len(dst) > e.limit {
 		failf(e.at, "the value has more than %d bytes", MaxOutput)
 	}
+	// A list that is made of itself twice, many times over, is small until it is printed.
+	e.run.spend(e.at, 1)
 	var err error
 	switch v.kind {
 	case null:

@@ -53,7 +53,7 @@ var listFunctions = map[string]function{
 	next:
 		for _, v := range args[0].items() {
 			for _, u := range out {
-				r.spend(at, 1)
+				r.spend(at, 2)
 				if r.equal(at, u, v, 0) {
 					continue next
 				}

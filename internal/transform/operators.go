@@ -326,7 +326,7 @@ func (c *compiler) in(n *ast.BinaryNode, l, r compiled) compiled {
 			return boolValue(where.fields().find(v.str) >= 0)
 		}
 		for _, item := range where.items() {
-			r.spend(at, 1)
+			r.spend(at, 2)
 			if r.equal(at, v, item, 0) {
 				return boolValue(true)
 			}

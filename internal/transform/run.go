@@ -12,7 +12,7 @@ import (
 
 const (
 	// maxSteps is about a second's work: a step is a node of the expression in a loop, or some bytes gone through.
-	maxSteps = 20_000_000
+	maxSteps = 10_000_000
 	// maxMemory is how many bytes an entry may make besides four times those of its row.
 	maxMemory = 16 << 20
 	// maxDepth is how deep lists and maps may stand in each other.
