@@ -110,6 +110,9 @@ func appendDecimal(dst []byte, v value) []byte {
 	if d, ok := v.ref.(*apd.Decimal); ok {
 		return d.Append(dst, 'f')
 	}
+	if v.str == "" {
+		return appendShort(dst, v)
+	}
 	return append(dst, v.str...)
 }
 

@@ -68,12 +68,20 @@ var mapFunctions = map[string]function{
 		return value{kind: object, ref: out}
 	}},
 	"merge": {params: []kinds{only(object)}, more: true, result: merged, call: func(r *run, at int, args []value) value {
-		var b builder
+		total := 0
 		for _, a := range args {
-			f := a.fields()
-			r.grow(at, 2*len(f.names)*(valueSize+16))
-			for i, name := range f.names {
-				b.set(name, f.values[i])
+			total += len(a.fields().names)
+		}
+		r.grow(at, total*(valueSize+16))
+		// The names of the first are all different.
+		first := args[0].fields()
+		b := builder{f: &fields{
+			names:  append(make([]string, 0, total), first.names...),
+			values: append(r.list(at, total)[:0], first.values...),
+		}}
+		for _, a := range args[1:] {
+			for i, name := range a.fields().names {
+				b.set(name, a.fields().values[i])
 			}
 		}
 		return b.value()

@@ -35,6 +35,12 @@ func rounding(mode byte, optional bool) function {
 		if v.kind == integer && digits >= 0 {
 			return v
 		}
+		if out, ok := shortRounded(v, digits, mode); ok {
+			if len(args) < 2 {
+				return intValue(out.num)
+			}
+			return out
+		}
 		d := r.exactly(at, v)
 		r.grow(at, 64+int(d.NumDigits())+max(digits, -digits))
 		out := rounded(at, d, digits, mode)

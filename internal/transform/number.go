@@ -72,6 +72,9 @@ func (r *run) exactly(at int, v value) *apd.Decimal {
 	if d, ok := v.ref.(*apd.Decimal); ok {
 		return d
 	}
+	if v.str == "" {
+		return apd.New(v.num, -int32(v.scale))
+	}
 	return parseDecimal(at, v.str)
 }
 
@@ -105,6 +108,9 @@ func (r *run) arithmetic(at int, op byte, a, b value) value {
 		if v, ok := wholes(at, op, a.num, b.num); ok {
 			return v
 		}
+	}
+	if v, ok := shortArithmetic(op, a, b); ok {
+		return v
 	}
 	x, y := r.exactly(at, a), r.exactly(at, b)
 	// The work is the product of the lengths at worst, those that the result has included.
@@ -365,6 +371,9 @@ func (r *run) order(at int, a, b value) int {
 		return 0
 	}
 	if a.kind != float && b.kind != float {
+		if c, d, _, ok := aligned(a, b); ok {
+			return r.order(at, intValue(c), intValue(d))
+		}
 		x, y := r.exactly(at, a), r.exactly(at, b)
 		r.spend(at, int(x.NumDigits()+y.NumDigits())/16+max(scaleOf(x), scaleOf(y))/16)
 		return x.Cmp(y)

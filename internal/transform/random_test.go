@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
@@ -132,9 +133,13 @@ func attempt(t interface {
 		}
 		return
 	}
+	start := time.Now()
 	out, present, err := p.Append(context.Background(), nil, []byte("k"), valuesFor(p, fields), now)
 	if err != nil && (!errors.As(err, &e) || present || len(out) != 0) {
 		t.Fatalf("%q: %v", source, err)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Fatalf("%q took %v", source, took)
 	}
 	again, _, err2 := p.Append(context.Background(), nil, []byte("k"), valuesFor(p, fields), now)
 	if string(again) != string(out) || fmt.Sprint(err) != fmt.Sprint(err2) {

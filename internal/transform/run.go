@@ -197,6 +197,9 @@ func (r *run) force(v value) value {
 		case "-Infinity":
 			return floatValue(math.Inf(-1))
 		}
+		if v, ok := shortDecimal(lent(r.digits)); ok {
+			return v
+		}
 		r.grow(-1, 48+len(r.digits))
 		return decimalValue(parseDecimal(-1, string(r.digits)))
 	case render.Word:

@@ -11,10 +11,13 @@ type value struct {
 	kind kind
 	// clock is which of the types an instant has.
 	clock clock
+	// scale is how many digits of a short decimal are behind the point.
+	scale int16
 	// num is 0 or 1 of a boolean, an integer, the bits of a float, the place of a column, the days of a date, the
-	// microseconds of other instants and of durations.
+	// microseconds of other instants and of durations. Of a decimal with neither str nor ref it is all digits: most
+	// are short, and need nothing else.
 	num int64
-	// str is text or bytes; of a decimal from JSON without ref, its digits.
+	// str is text or bytes; of a decimal from JSON without ref, what was written there.
 	str string
 	// ref is a *apd.Decimal, *items or *fields.
 	ref any
