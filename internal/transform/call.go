@@ -46,7 +46,7 @@ func (c *compiler) function(n ast.Node, name string, args []ast.Node) compiled {
 	switch name {
 	case "default":
 		c.count(n, name, len(args), 2, 2)
-		return either2(c.compile(args[0]), c.compile(args[1]))
+		return coalesced(c.compile(args[0]), c.compile(args[1]))
 	case "pick", "omit":
 		if len(args) > 1 && c.isRecord(args[0]) {
 			if d, ok := c.choose(name == "omit", args[1:]); ok {
@@ -77,14 +77,14 @@ func (c *compiler) function(n ast.Node, name string, args []ast.Node) compiled {
 			evals[i] = c.take(arg, parts[i], name, want)
 		}
 	}
-	at, run1 := place(n), f.call
+	at, call := place(n), f.call
 	return compiled{shape: f.result(parts), cost: cost, eval: func(r *run) value {
 		base := len(r.stack)
 		for _, e := range evals {
 			v := e(r)
 			r.stack = append(r.stack, v)
 		}
-		v := run1(r, at, r.stack[base:])
+		v := call(r, at, r.stack[base:])
 		r.stack = r.stack[:base]
 		return v
 	}}

@@ -6,6 +6,9 @@ import (
 	"github.com/expr-lang/expr/ast"
 )
 
+// maxCost is how many nodes an expression can have, with those counted again that are in its tree again.
+const maxCost = 100_000
+
 // eval gives the value of a node for one row.
 type eval func(*run) value
 
@@ -57,8 +60,9 @@ func (c *compiler) compile(n ast.Node) compiled {
 	d := c.node(n)
 	c.deep--
 	d.cost++
-	if d.cost > maxSteps {
-		d.cost = maxSteps
+	// What stands between two comparisons, a < b < c, is in the tree twice, and what stands inside of it four times.
+	if d.cost > maxCost {
+		c.fail(n, "the expression is too large")
 	}
 	c.done[n] = d
 	return d
@@ -119,6 +123,9 @@ func (c *compiler) node(n ast.Node) compiled {
 func (c *compiler) literal(n *ast.FloatNode) compiled {
 	at := n.Location()
 	written := strings.ReplaceAll(string(c.source[min(at.From, len(c.source)):min(at.To, len(c.source))]), "_", "")
+	if v, ok := shortDecimal(written); ok {
+		return constant(v)
+	}
 	return constant(decimalValue(parseDecimal(at.From, written)))
 }
 

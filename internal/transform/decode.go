@@ -88,6 +88,7 @@ func (d *decoder) object() (value, string) {
 		d.deep--
 		return b.value(), ""
 	}
+	b.f = &fields{names: make([]string, 0, 4), values: make([]value, 0, 4)}
 	for {
 		if d.blanks(); d.peek() != '"' {
 			return value{}, "a name is missing"
@@ -129,6 +130,7 @@ func (d *decoder) array() (value, string) {
 		d.deep--
 		return listValue(nil), ""
 	}
+	all = make([]value, 0, 4)
 	for {
 		v, problem := d.value()
 		if problem != "" {

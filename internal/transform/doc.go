@@ -13,6 +13,15 @@
 //   - It is bounded: steps and memory are counted, so the same row fails everywhere or nowhere, however busy the
 //     machine is.
 //
+// Besides the operators of expr there are these functions. Of loops: all, none, any, one, filter, map, count, sum, find,
+// findIndex, findLast, findLastIndex, groupBy, sortBy, reduce. Of maps and of any value: pick, omit, merge, keys,
+// values, toPairs, fromPairs, get, default, type, len, toJSON, fromJSON, sha256, toBase64, fromBase64, string. Of text:
+// upper, lower, trim, trimPrefix, trimSuffix, hasPrefix, hasSuffix, indexOf, lastIndexOf, split, splitAfter, replace,
+// repeat, join. Of numbers: round, ceil, floor, abs, min, max, mean, median, int, decimal, float. Of lists: first, last,
+// take, reverse, concat, flatten, uniq, sort, sum. Of times: format, date, unix, duration, and as methods Year, Month,
+// Day, Hour, Minute, Second, Nanosecond, YearDay, Weekday, Unix, UnixMilli, UnixMicro, Before, After, Equal, Add, Sub,
+// AddDate, Format, UTC, and of durations Hours, Minutes, Seconds, Milliseconds, Microseconds.
+//
 // A mistake that can be seen without a row is an error of Compile. What a row does wrong is an [*Error] of its entry
 // and leaves the other entries alone; every other error of Append is a fault of this program or its caller.
 //

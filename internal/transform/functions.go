@@ -204,15 +204,6 @@ func merged(args []compiled) shape {
 	return s
 }
 
-// size is how many bytes the row has.
-func (r *run) size() int {
-	n := 0
-	for _, v := range r.values {
-		n += len(v)
-	}
-	return n
-}
-
 // string is a value as text: without quotes, and what JSON would have otherwise.
 func (r *run) string(at int, v value) string {
 	switch v.kind {

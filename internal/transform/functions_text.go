@@ -88,7 +88,7 @@ var textFunctions = map[string]function{
 			times = min(times, n)
 		}
 		r.grow(at, len(s))
-		r.times(at, times, len(to))
+		r.pieces(at, times, len(to))
 		return textValue(strings.Replace(s, from, to, n))
 	}},
 	"repeat": {params: []kinds{only(text), only(integer)}, result: gives(text), call: func(r *run, at int, args []value) value {
@@ -96,7 +96,7 @@ var textFunctions = map[string]function{
 			failf(at, "repeat takes how often, not %d", args[1].num)
 		}
 		n := int(min(args[1].num, math.MaxInt32))
-		r.times(at, n, len(args[0].str))
+		r.pieces(at, n, len(args[0].str))
 		if args[0].str == "" {
 			return args[0]
 		}
@@ -123,8 +123,8 @@ var textFunctions = map[string]function{
 	}},
 }
 
-// times counts the memory of n pieces of some bytes.
-func (r *run) times(at, n, bytes int) {
+// pieces counts the memory of n pieces of some bytes.
+func (r *run) pieces(at, n, bytes int) {
 	if n > 0 && bytes > math.MaxInt32/n {
 		r.grow(at, math.MinInt)
 	}

@@ -3,6 +3,7 @@ package transform
 import (
 	"math"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 	"unicode/utf8"
 
@@ -69,7 +70,7 @@ func (c *compiler) binary(n *ast.BinaryNode) compiled {
 		}
 		return compiled{shape: of(boolean), cost: cost, eval: func(r *run) value { return boolValue(x(r) && y(r)) }}
 	case "??":
-		return either2(l, r)
+		return coalesced(l, r)
 	case "==", "!=":
 		return c.equality(n, l, r)
 	case "<", "<=", ">", ">=":
@@ -111,8 +112,8 @@ func (c *compiler) binary(n *ast.BinaryNode) compiled {
 	return compiled{}
 }
 
-// either2 is the first value unless that is null.
-func either2(l, r compiled) compiled {
+// coalesced is the first value unless that is null.
+func coalesced(l, r compiled) compiled {
 	s := either(l.shape, r.shape)
 	if l.kinds != only(null) {
 		s.kinds = l.kinds&^only(null) | r.kinds
@@ -346,6 +347,11 @@ func (c *compiler) matches(n *ast.BinaryNode, l, r compiled) compiled {
 		c.fail(n.Right, "the pattern cannot be read: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
 	at, states := place(n), len(pattern.Value)
+	if parsed, err := syntax.Parse(pattern.Value, syntax.Perl); err == nil {
+		if prog, err := syntax.Compile(parsed.Simplify()); err == nil {
+			states = len(prog.Inst)
+		}
+	}
 	return compiled{shape: of(boolean), cost: l.cost + r.cost, eval: func(r *run) value {
 		s := x(r).str
 		// At worst every byte meets every state of the pattern.

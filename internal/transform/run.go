@@ -90,15 +90,20 @@ func (r *run) spend(at, steps int) {
 func (r *run) grow(at, bytes int) {
 	r.memory += bytes
 	if r.memory > maxMemory || bytes < 0 {
-		size := 0
-		for _, v := range r.values {
-			size += len(v)
-		}
-		if bytes < 0 || r.memory > maxMemory+4*size {
+		if bytes < 0 || r.memory > maxMemory+4*r.size() {
 			failf(at, "the expression needs too much memory for this row: an entry can have %d MiB and four times the size of its row", maxMemory>>20)
 		}
 	}
 	r.spend(at, bytes/32)
+}
+
+// size is how many bytes the row has.
+func (r *run) size() int {
+	n := 0
+	for _, v := range r.values {
+		n += len(v)
+	}
+	return n
 }
 
 // list gives room for n values, which are null.
