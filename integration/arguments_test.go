@@ -138,7 +138,7 @@ func TestArgumentsOfLaterVersionsAreRefusedByName(t *testing.T) {
 	e, conn := argumentsEnv(t)
 	var refusals []refusal
 	for _, a := range []struct{ name, value string }{
-		{"transform", "'row.name'"},
+		{"transform", "'go:name'"},
 		{"capture", "'logical'"},
 		{"capture", "null"},
 	} {

@@ -74,7 +74,7 @@ func (d draws) sink(name string, shards bool) drawn {
 	}
 	quote := func(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 	prefix := name + ":"
-	reset := []string{"columns", "value", "filter", "expires", "expires_at"}
+	reset := []string{"columns", "value", "transform", "filter", "expires", "expires_at"}
 	given := func(argument string) { reset = slices.DeleteFunc(reset, func(r string) bool { return r == argument }) }
 
 	keyOf := map[string]string{
@@ -88,7 +88,11 @@ func (d draws) sink(name string, shards bool) drawn {
 		parts := append([]string{"${id}"}, d.some("${a}", "${b|url}", "${flag}")...)
 		d.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
 		key = strings.Join(parts, ":")
-		switch d.IntN(3) {
+		switch d.IntN(4) {
+		case 3:
+			say("transform", quote(`record.flag == true ? omit(record, "doc") : record.b`))
+			given("transform")
+			value = "case when flag then (to_jsonb(things) - 'doc')::text else b end"
 		case 0:
 			columns := append([]string{"id"}, d.some("a", "b", "n", "flag", "doc", "at")...)
 			say("columns", quote("{"+strings.Join(columns, ",")+"}"))

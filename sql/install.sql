@@ -133,6 +133,8 @@ create table freshet.sink (
     -- an expression that makes the entry instead of the columns, and its type
     value             text,
     value_type        oid,
+    -- an expression that a worker makes the entry with, of the columns
+    transform         text,
     -- several rows share a key, and value is an aggregate over them
     grouped           boolean not null default false,
     filter            text,
@@ -897,10 +899,10 @@ set search_path = ''
 as $$
 declare
     -- What says which entries there are, and of what.
-    v_defines  constant text[] := array['key', 'columns', 'value', 'filter', 'expires', 'expires_at', 'targets', 'accept_drift'];
+    v_defines  constant text[] := array['key', 'columns', 'value', 'transform', 'filter', 'expires', 'expires_at', 'targets', 'accept_drift'];
     v_all      constant text[] := v_defines || array['shards', 'on_schema_change', 'max_lag', 'max_pending', 'max_rate'];
     v_given    jsonb := pg_catalog.jsonb_build_object(
-        'key', key, 'columns', columns, 'value', value, 'filter', filter, 'expires', expires, 'expires_at', expires_at,
+        'key', key, 'columns', columns, 'value', value, 'transform', transform, 'filter', filter, 'expires', expires, 'expires_at', expires_at,
         'targets', targets, 'shards', shards, 'accept_drift', accept_drift,
         'on_schema_change', on_schema_change, 'max_lag', max_lag, 'max_pending', max_pending, 'max_rate', max_rate);
     v_sink     freshet.sink;
@@ -919,7 +921,6 @@ begin
         raise exception 'source: a sink stays with its source' using errcode = 'feature_not_supported',
             hint = 'Drop it, and create one of that name on the other table.';
     end if;
-    perform freshet.refuse_later('transform', transform is not null);
     perform freshet.refuse_later('capture', capture is not null);
 
     select pg_catalog.string_agg(pg_catalog.format('"%s"', r), ', ') into v_unknown
@@ -963,6 +964,8 @@ begin
             raise exception 'sink: the source of "%" is gone', name using errcode = 'object_not_in_prerequisite_state';
         end if;
         key := case when 'key' = any (reset) then null else coalesce(key, freshet.key_text(v_sink.key_parts)) end;
+        -- So it does in that of a transform.
+        transform := case when 'transform' = any (reset) or value is not null and transform is null then null else coalesce(transform, v_sink.transform) end;
         value := case when 'value' = any (reset) then null else coalesce(value, v_sink.value) end;
         -- A value stands in the place of columns, and columns in that of a value that is reset.
         columns := case when columns is not null then columns when value is not null or 'columns' = any (reset) or v_sink.value is not null then null
@@ -976,7 +979,7 @@ begin
         v_next.expires_at := case when 'expires_at' = any (reset) or expires is not null and expires_at is null then null else coalesce(expires_at, v_sink.expires_at) end;
         targets := case when 'targets' = any (reset) then '{default}' else coalesce(targets, v_sink.targets) end;
         accept_drift := case when 'accept_drift' = any (reset) then false else coalesce(accept_drift, v_sink.accept_drift) end;
-        v_next := freshet.check_definition(v_relid, key, columns, value, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
+        v_next := freshet.check_definition(v_relid, key, columns, value, transform, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
 
         if v_next.key_parts is distinct from v_sink.key_parts then
             -- Whoever writes by the old definition is refused; what is there goes.
@@ -988,7 +991,7 @@ begin
             foreach v_target in array v_sink.targets loop
                 perform freshet.close_target(v_sink.id, v_target);
             end loop;
-            perform freshet.create_sink(name, v_relid::pg_catalog.regclass, key => key, columns => columns, value => value, filter => filter,
+            perform freshet.create_sink(name, v_relid::pg_catalog.regclass, key => key, columns => columns, value => value, transform => transform, filter => filter,
                 expires => v_next.expires, expires_at => v_next.expires_at, targets => targets, shards => shards,
                 backfill => coalesce(backfill, true), adopt => coalesce(adopt, false), accept_drift => accept_drift,
                 on_schema_change => v_sink.on_schema_change, max_lag => v_sink.max_lag, max_pending => v_sink.max_pending,
@@ -1008,7 +1011,7 @@ begin
         perform freshet.grant_reading(o) from pg_catalog.unnest(v_next.reads) as o;
         update freshet.sink s
         set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
-            column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, grouped = v_next.grouped,
+            column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, transform = v_next.transform, grouped = v_next.grouped,
             filter = v_next.filter, expires = v_next.expires, expires_at = v_next.expires_at, accept_drift = v_next.accept_drift,
             reads = v_next.reads, targets = v_next.targets, broken = null, notice = null,
             coverage = 'lazy', definition = s.definition + 1, revision = s.revision + 1
@@ -1265,6 +1268,7 @@ create or replace function freshet.check_definition(
     key           text,
     columns       text[],
     value         text,
+    transform     text,
     filter        text,
     expires       interval,
     expires_at    text,
@@ -1287,6 +1291,18 @@ begin
     if columns is not null and value is not null then
         raise exception 'columns: value says what the entry is already' using errcode = 'invalid_parameter_value',
             hint = 'Give one of the two.';
+    end if;
+    if transform is not null and value is not null then
+        raise exception 'transform: value says what the entry is already' using errcode = 'invalid_parameter_value',
+            hint = 'Give one of the two.';
+    end if;
+    if pg_catalog.btrim(transform, E' \t\n\r') = '' then
+        raise exception 'transform: it is empty' using errcode = 'invalid_parameter_value',
+            hint = 'Leave transform out, or give an expression such as {id: record.id, name: upper(record.name)}.';
+    end if;
+    if transform like 'go:%' then
+        raise exception 'transform: this version of Freshet has no functions of Go yet' using errcode = 'feature_not_supported',
+            hint = 'Give an expression.';
     end if;
     if expires <> interval '0' and expires_at is not null then
         raise exception 'expires: expires_at says already when an entry expires' using errcode = 'invalid_parameter_value',
@@ -1396,6 +1412,7 @@ begin
     v_sink.key := key;
     v_sink.folded_attnums := freshet.folded(source, v_sink.key_parts);
     v_sink.value := value;
+    v_sink.transform := transform;
     v_sink.filter := filter;
     v_sink.expires := expires;
     v_sink.expires_at := expires_at;
@@ -1405,7 +1422,7 @@ begin
 end
 $$;
 
-revoke all on function freshet.check_definition(oid, text, text[], text, text, interval, text, boolean, text[], integer) from public;
+revoke all on function freshet.check_definition(oid, text, text[], text, text, text, interval, text, boolean, text[], integer) from public;
 
 -- Plans an expression over the row of a source as the workers will run it, with the
 -- table's name as its alias, and returns its type. What for:
@@ -2042,7 +2059,6 @@ declare
     v_made     boolean := false;
     v_altered  boolean := false;
 begin
-    perform freshet.refuse_later('transform', transform is not null);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
 
     if name is null or name !~ '^[a-z][a-z0-9_]{0,47}$' then
@@ -2073,7 +2089,8 @@ begin
     end if;
     perform freshet.check_source(source);
 
-    v_sink := freshet.check_definition(source, key, columns, value, filter, expires, expires_at, accept_drift, targets, null);
+    v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at,
+        accept_drift, targets, null);
 
     -- From here on the source is locked against writers, for as long as this
     -- transaction takes, unless capture already has all that the sink needs.
@@ -2098,12 +2115,12 @@ begin
 
     insert into freshet.sink (
         name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value, value_type,
-        grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture,
+        transform, grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture,
         on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, v_sink.key, v_sink.key_parts, v_sink.key_attnums, v_sink.folded_attnums,
         v_sink.order_attnums, v_sink.column_attnums, v_sink.value, v_sink.value_type,
-        v_sink.grouped, v_sink.filter, v_sink.expires, v_sink.expires_at, v_sink.accept_drift, v_sink.reads,
+        v_sink.transform, v_sink.grouped, v_sink.filter, v_sink.expires, v_sink.expires_at, v_sink.accept_drift, v_sink.reads,
         create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning * into v_sink;
@@ -5757,6 +5774,7 @@ select s.name as sink,
             join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum)
            when s.value is null then '{*}' end as columns,
        s.value,
+       s.transform,
        s.filter,
        s.expires,
        s.expires_at,

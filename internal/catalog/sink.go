@@ -62,6 +62,8 @@ type Sink struct {
 	Columns   []render.Column
 	Value     string
 	ValueType uint32
+	// Transform is an expression over Columns that makes the entry, empty for their JSON.
+	Transform string
 	// Grouped: several rows share a key, and Value is an aggregate over them.
 	Grouped bool
 	// ExpiresAt is an SQL expression for the moment at which an entry expires, empty for none.
@@ -112,7 +114,7 @@ select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, 
        coalesce(s.filter, ''), s.state = 'paused', s.state = 'failing', s.state = 'dropping', s.state = 'retiring', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
        (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
         from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
-       coalesce(s.value, ''), coalesce(s.value_type, 0)::bigint, s.grouped, coalesce(s.expires_at, ''),
+       coalesce(s.value, ''), coalesce(s.value_type, 0)::bigint, coalesce(s.transform, ''), s.grouped, coalesce(s.expires_at, ''),
        s.key_attnums, s.folded_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
 from freshet.sink s
 join freshet.source o on o.id = s.source_id
@@ -175,7 +177,7 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 	err := db.QueryRow(ctx, sinkQuery+where, arg).Scan(
 		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity,
 		&s.Filter, &s.Paused, &s.Failing, &s.Dropping, &s.Retiring, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
-		&rawParts, &s.Value, &s.ValueType, &s.Grouped, &s.ExpiresAt, &keyAttnums, &folded, &order, &keyColumns, &columns)
+		&rawParts, &s.Value, &s.ValueType, &s.Transform, &s.Grouped, &s.ExpiresAt, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoSink
 	}

@@ -9,6 +9,9 @@ const MaxValue = 128 << 20
 // for itself.
 const codeTooLarge = "54000"
 
+// codeTransform is raise_exception, which Postgres says of an error that a function raises.
+const codeTransform = "P0001"
+
 // Failure is why there is no entry for a row: making it raises an error.
 type Failure struct {
 	Key string

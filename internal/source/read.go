@@ -55,7 +55,7 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 		tuple = r.newTuple()
 	)
 	b, err := r.claimWith(ctx, r.claim, c, limit, func(values [][]byte, at time.Time) error {
-		return r.appendRow(e, r.changeParts, r.rowOf(values, at), tuple)
+		return r.appendRow(ctx, e, r.changeParts, r.rowOf(values, at), tuple)
 	})
 	if !pg.IsData(err) {
 		return b, err
@@ -183,7 +183,7 @@ func (r *Reader) rows(ctx context.Context, full, bare listing, params [][]byte, 
 	begin := e.mark()
 	enough := len(e.arena) + enoughBytes
 	c, err := r.rowsWith(ctx, full, params, func() bool { return len(e.arena) > enough }, func(from row, tuple [][]byte) error {
-		return r.appendRow(e, r.parts, from, tuple)
+		return r.appendRow(ctx, e, r.parts, from, tuple)
 	})
 	if pg.IsData(err) {
 		e.rewind(begin)
@@ -337,7 +337,7 @@ func (r *Reader) Absent(ctx context.Context, tuples [][]string) ([][]string, err
 
 // plain: a row that passes the filter has an entry.
 func (r *Reader) plain() bool {
-	return r.sink.Value == "" && r.sink.ExpiresAt == ""
+	return r.sink.Value == "" && r.sink.Transform == "" && r.sink.ExpiresAt == ""
 }
 
 // absentOf makes the values to see which of them are absent.
@@ -403,7 +403,7 @@ func (r *Reader) lookUp(ctx context.Context, tuples [][]string, e *Entries) (Met
 			if hasNull(values[2 : 2+len(r.parts)]) {
 				return nil
 			}
-			return r.appendRow(e, r.parts, r.rowOf(values[1:], meta.At), tuple)
+			return r.appendRow(ctx, e, r.parts, r.rowOf(values[1:], meta.At), tuple)
 		}
 		var err error
 		meta, err = parseMeta(string(values[0]))

@@ -2,6 +2,8 @@ package source
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/key"
 	"github.com/freshet/freshet/internal/pg"
+	"github.com/freshet/freshet/internal/transform"
 )
 
 // Reader reads for one definition of one sink. It is safe for concurrent use.
@@ -65,7 +68,11 @@ func newReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int, only string) (
 	if sink.Table == "" {
 		return nil, fmt.Errorf("sink %s: its source is gone", sink.Name)
 	}
-	r := &Reader{pool: pool, sink: sink, shard: shard, only: only, shape: newShape(sink)}
+	shape, err := newShape(sink)
+	if err != nil {
+		return nil, fmt.Errorf("sink %s: %w", sink.Name, err)
+	}
+	r := &Reader{pool: pool, sink: sink, shard: shard, only: only, shape: shape}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))
 		r.changeParts = append(r.changeParts, newKeyPart(inChangeTable(k), k.Change))
@@ -115,7 +122,7 @@ func (r *Reader) rowOf(values [][]byte, at time.Time) row {
 func isTrue(boolean []byte) bool { return boolean != nil && boolean[0] == 1 }
 
 // appendRow renders one row.
-func (r *Reader) appendRow(e *Entries, parts []keyPart, from row, tuple [][]byte) error {
+func (r *Reader) appendRow(ctx context.Context, e *Entries, parts []keyPart, from row, tuple [][]byte) error {
 	it := item{key: len(e.arena)}
 	if err := r.appendKey(&e.arena, parts, from.keys, tuple); err != nil {
 		return err
@@ -127,7 +134,13 @@ func (r *Reader) appendRow(e *Entries, parts []keyPart, from row, tuple [][]byte
 	}
 	if from.present {
 		var err error
-		if it.present, it.expires, err = r.appendValue(e, from); err != nil {
+		it.present, it.expires, err = r.appendValue(ctx, e, e.arena[it.key:], from)
+		if wrong := new(transform.Error); errors.As(err, &wrong) {
+			e.arena = e.arena[:it.key]
+			e.fail(r.sink.Template.Append(nil, tuple), copied(tuple), codeTransform, wrong.Error())
+			return nil
+		}
+		if err != nil {
 			e.arena = e.arena[:it.key]
 			return err
 		}
@@ -145,7 +158,7 @@ func (r *Reader) appendRow(e *Entries, parts []keyPart, from row, tuple [][]byte
 
 // appendValue renders the value of a row. It returns false if there is to be no entry, and
 // when the entry expires, 0 for never.
-func (r *Reader) appendValue(e *Entries, from row) (present bool, expires int64, err error) {
+func (r *Reader) appendValue(ctx context.Context, e *Entries, key []byte, from row) (present bool, expires int64, err error) {
 	values := from.value
 	if r.sink.ExpiresAt != "" {
 		last := len(values) - 1
@@ -157,7 +170,7 @@ func (r *Reader) appendValue(e *Entries, from row) (present bool, expires int64,
 		}
 		values = values[:last]
 	}
-	e.arena, present, err = r.shape.Append(e.arena, values)
+	e.arena, present, err = r.shape.Append(ctx, e.arena, key, values, from.at)
 	return present, expires, err
 }
 

@@ -1,34 +1,46 @@
 package source
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
+	"time"
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/render"
+	"github.com/freshet/freshet/internal/transform"
 )
 
 // shape makes the value of an entry.
 type shape interface {
 	// Select lists the SQL expressions that it reads, given the alias of the source.
 	Select(alias string) []string
-	// Append appends the value that what Postgres sent for these makes. It returns false if
-	// there is to be no entry.
-	Append(dst []byte, values [][]byte) (out []byte, present bool, err error)
+	// Append appends the value that what Postgres sent for these makes under a key, read at
+	// that moment. It returns false if there is to be no entry. An error of the row alone is
+	// a [*transform.Error].
+	Append(ctx context.Context, dst, key []byte, values [][]byte, at time.Time) (out []byte, present bool, err error)
 }
 
-func newShape(sink *catalog.Sink) shape {
-	if sink.Value != "" {
-		return newExpression(sink.Value, sink.ValueType)
+func newShape(sink *catalog.Sink) (shape, error) {
+	switch {
+	case sink.Value != "":
+		return newExpression(sink.Value, sink.ValueType), nil
+	case sink.Transform != "":
+		program, err := transform.Compile(sink.Transform, sink.Columns, sink.Name)
+		if err != nil {
+			return nil, fmt.Errorf("transform: %w", err)
+		}
+		return program, nil
 	}
-	return columns{render.NewObject(sink.Columns)}
+	return columns{render.NewObject(sink.Columns)}, nil
 }
 
 // columns are a JSON object.
 type columns struct{ *render.Object }
 
-func (c columns) Append(dst []byte, values [][]byte) ([]byte, bool, error) {
+func (c columns) Append(_ context.Context, dst, _ []byte, values [][]byte, _ time.Time) ([]byte, bool, error) {
 	out, err := c.Object.Append(dst, values)
 	return out, true, err
 }
@@ -60,7 +72,7 @@ func newExpression(sql string, oid uint32) expression {
 
 func (e expression) Select(string) []string { return []string{e.sql} }
 
-func (e expression) Append(dst []byte, values [][]byte) ([]byte, bool, error) {
+func (e expression) Append(_ context.Context, dst, _ []byte, values [][]byte, _ time.Time) ([]byte, bool, error) {
 	v := values[0]
 	if v == nil {
 		return dst, false, nil

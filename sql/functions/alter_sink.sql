@@ -32,10 +32,10 @@ set search_path = ''
 as $$
 declare
     -- What says which entries there are, and of what.
-    v_defines  constant text[] := array['key', 'columns', 'value', 'filter', 'expires', 'expires_at', 'targets', 'accept_drift'];
+    v_defines  constant text[] := array['key', 'columns', 'value', 'transform', 'filter', 'expires', 'expires_at', 'targets', 'accept_drift'];
     v_all      constant text[] := v_defines || array['shards', 'on_schema_change', 'max_lag', 'max_pending', 'max_rate'];
     v_given    jsonb := pg_catalog.jsonb_build_object(
-        'key', key, 'columns', columns, 'value', value, 'filter', filter, 'expires', expires, 'expires_at', expires_at,
+        'key', key, 'columns', columns, 'value', value, 'transform', transform, 'filter', filter, 'expires', expires, 'expires_at', expires_at,
         'targets', targets, 'shards', shards, 'accept_drift', accept_drift,
         'on_schema_change', on_schema_change, 'max_lag', max_lag, 'max_pending', max_pending, 'max_rate', max_rate);
     v_sink     freshet.sink;
@@ -54,7 +54,6 @@ begin
         raise exception 'source: a sink stays with its source' using errcode = 'feature_not_supported',
             hint = 'Drop it, and create one of that name on the other table.';
     end if;
-    perform freshet.refuse_later('transform', transform is not null);
     perform freshet.refuse_later('capture', capture is not null);
 
     select pg_catalog.string_agg(pg_catalog.format('"%s"', r), ', ') into v_unknown
@@ -98,6 +97,8 @@ begin
             raise exception 'sink: the source of "%" is gone', name using errcode = 'object_not_in_prerequisite_state';
         end if;
         key := case when 'key' = any (reset) then null else coalesce(key, freshet.key_text(v_sink.key_parts)) end;
+        -- So it does in that of a transform.
+        transform := case when 'transform' = any (reset) or value is not null and transform is null then null else coalesce(transform, v_sink.transform) end;
         value := case when 'value' = any (reset) then null else coalesce(value, v_sink.value) end;
         -- A value stands in the place of columns, and columns in that of a value that is reset.
         columns := case when columns is not null then columns when value is not null or 'columns' = any (reset) or v_sink.value is not null then null
@@ -111,7 +112,7 @@ begin
         v_next.expires_at := case when 'expires_at' = any (reset) or expires is not null and expires_at is null then null else coalesce(expires_at, v_sink.expires_at) end;
         targets := case when 'targets' = any (reset) then '{default}' else coalesce(targets, v_sink.targets) end;
         accept_drift := case when 'accept_drift' = any (reset) then false else coalesce(accept_drift, v_sink.accept_drift) end;
-        v_next := freshet.check_definition(v_relid, key, columns, value, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
+        v_next := freshet.check_definition(v_relid, key, columns, value, transform, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
 
         if v_next.key_parts is distinct from v_sink.key_parts then
             -- Whoever writes by the old definition is refused; what is there goes.
@@ -123,7 +124,7 @@ begin
             foreach v_target in array v_sink.targets loop
                 perform freshet.close_target(v_sink.id, v_target);
             end loop;
-            perform freshet.create_sink(name, v_relid::pg_catalog.regclass, key => key, columns => columns, value => value, filter => filter,
+            perform freshet.create_sink(name, v_relid::pg_catalog.regclass, key => key, columns => columns, value => value, transform => transform, filter => filter,
                 expires => v_next.expires, expires_at => v_next.expires_at, targets => targets, shards => shards,
                 backfill => coalesce(backfill, true), adopt => coalesce(adopt, false), accept_drift => accept_drift,
                 on_schema_change => v_sink.on_schema_change, max_lag => v_sink.max_lag, max_pending => v_sink.max_pending,
@@ -143,7 +144,7 @@ begin
         perform freshet.grant_reading(o) from pg_catalog.unnest(v_next.reads) as o;
         update freshet.sink s
         set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
-            column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, grouped = v_next.grouped,
+            column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, transform = v_next.transform, grouped = v_next.grouped,
             filter = v_next.filter, expires = v_next.expires, expires_at = v_next.expires_at, accept_drift = v_next.accept_drift,
             reads = v_next.reads, targets = v_next.targets, broken = null, notice = null,
             coverage = 'lazy', definition = s.definition + 1, revision = s.revision + 1

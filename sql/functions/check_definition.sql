@@ -6,6 +6,7 @@ create or replace function freshet.check_definition(
     key           text,
     columns       text[],
     value         text,
+    transform     text,
     filter        text,
     expires       interval,
     expires_at    text,
@@ -28,6 +29,18 @@ begin
     if columns is not null and value is not null then
         raise exception 'columns: value says what the entry is already' using errcode = 'invalid_parameter_value',
             hint = 'Give one of the two.';
+    end if;
+    if transform is not null and value is not null then
+        raise exception 'transform: value says what the entry is already' using errcode = 'invalid_parameter_value',
+            hint = 'Give one of the two.';
+    end if;
+    if pg_catalog.btrim(transform, E' \t\n\r') = '' then
+        raise exception 'transform: it is empty' using errcode = 'invalid_parameter_value',
+            hint = 'Leave transform out, or give an expression such as {id: record.id, name: upper(record.name)}.';
+    end if;
+    if transform like 'go:%' then
+        raise exception 'transform: this version of Freshet has no functions of Go yet' using errcode = 'feature_not_supported',
+            hint = 'Give an expression.';
     end if;
     if expires <> interval '0' and expires_at is not null then
         raise exception 'expires: expires_at says already when an entry expires' using errcode = 'invalid_parameter_value',
@@ -137,6 +150,7 @@ begin
     v_sink.key := key;
     v_sink.folded_attnums := freshet.folded(source, v_sink.key_parts);
     v_sink.value := value;
+    v_sink.transform := transform;
     v_sink.filter := filter;
     v_sink.expires := expires;
     v_sink.expires_at := expires_at;
@@ -146,4 +160,4 @@ begin
 end
 $$;
 
-revoke all on function freshet.check_definition(oid, text, text[], text, text, interval, text, boolean, text[], integer) from public;
+revoke all on function freshet.check_definition(oid, text, text[], text, text, text, interval, text, boolean, text[], integer) from public;

@@ -31,7 +31,6 @@ declare
     v_made     boolean := false;
     v_altered  boolean := false;
 begin
-    perform freshet.refuse_later('transform', transform is not null);
     perform freshet.refuse_later('capture', capture is distinct from 'trigger');
 
     if name is null or name !~ '^[a-z][a-z0-9_]{0,47}$' then
@@ -62,7 +61,8 @@ begin
     end if;
     perform freshet.check_source(source);
 
-    v_sink := freshet.check_definition(source, key, columns, value, filter, expires, expires_at, accept_drift, targets, null);
+    v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at,
+        accept_drift, targets, null);
 
     -- From here on the source is locked against writers, for as long as this
     -- transaction takes, unless capture already has all that the sink needs.
@@ -87,12 +87,12 @@ begin
 
     insert into freshet.sink (
         name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value, value_type,
-        grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture,
+        transform, grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture,
         on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, v_sink.key, v_sink.key_parts, v_sink.key_attnums, v_sink.folded_attnums,
         v_sink.order_attnums, v_sink.column_attnums, v_sink.value, v_sink.value_type,
-        v_sink.grouped, v_sink.filter, v_sink.expires, v_sink.expires_at, v_sink.accept_drift, v_sink.reads,
+        v_sink.transform, v_sink.grouped, v_sink.filter, v_sink.expires, v_sink.expires_at, v_sink.accept_drift, v_sink.reads,
         create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning * into v_sink;

@@ -13,6 +13,7 @@ select s.name as sink,
             join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum)
            when s.value is null then '{*}' end as columns,
        s.value,
+       s.transform,
        s.filter,
        s.expires,
        s.expires_at,

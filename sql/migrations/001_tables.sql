@@ -87,6 +87,8 @@ create table freshet.sink (
     -- an expression that makes the entry instead of the columns, and its type
     value             text,
     value_type        oid,
+    -- an expression that a worker makes the entry with, of the columns
+    transform         text,
     -- several rows share a key, and value is an aggregate over them
     grouped           boolean not null default false,
     filter            text,
