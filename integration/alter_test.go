@@ -174,6 +174,17 @@ func TestAlteredKeyThatOverlapsWaits(t *testing.T) {
 	e.settle()
 	e.inStep("u:*", "select 'u:' || lower(email), to_jsonb(u)::text from users u")
 	// From rows to groups and back.
+	// Told to take over what it finds, it waits all the same: nobody else would remove that.
+	e.admin().transaction("select freshet.alter_sink('users', key => 'u:${id}', adopt => true)",
+		"update freshet.lease set holder = 'somebody', heartbeat_at = clock_timestamp() + interval '1 hour' where kind = 'purge'")
+	e.await("it waits", func() bool {
+		return one[bool](e, "select exists (select from freshet.status where sink = 'users' and state = 'blocked')")
+	})
+	e.admin().exec("select freshet.release_lease(id, epoch) from freshet.lease where kind = 'purge'")
+	e.gone("users")
+	e.lastBackfill("users")
+	e.settle()
+	e.inStep("u:*", "select 'u:' || id, to_jsonb(u)::text from users u")
 	e.exec("alter table users add column team int default 1; update users set team = id % 7; create index on users (team)")
 	e.exec("select freshet.alter_sink('users', key => 'teams:${team}', value => 'jsonb_agg(id order by id)')")
 	e.gone("users")
@@ -202,6 +213,8 @@ func TestSinkMovesBetweenTargets(t *testing.T) {
 	e.lastBackfill("users")
 	e.settleTargets("default")
 	e.inStep("users:*", usersPromise)
+	// While a backfill is on its way that knows nothing of it.
+	e.exec("select freshet.backfill('users', rate => 1000)")
 	e.exec("select freshet.alter_sink('users', targets => '{default,other}')")
 	e.lastBackfill("users")
 	e.exec("update users set name = 'y' where id % 2 = 0")

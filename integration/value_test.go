@@ -181,6 +181,9 @@ var ordersValues = []struct{ name, key, value, filter, promise string }{
 		"select 'counts:' || user_id, count(*)::text from orders where user_id is not null and amount > 3 group by user_id"},
 	{"newest", "newest:${user_id}", "(array_agg(to_jsonb(orders) order by id desc))[1]", "",
 		"select 'newest:' || user_id, (array_agg(to_jsonb(o) order by id desc))[1]::text from orders o where user_id is not null group by user_id"},
+	// Of no rows it raises an error, and is not made.
+	{"shares", "shares:${user_id}", "100 * count(*) filter (where amount > 3) / count(*)", "amount <> 1",
+		"select 'shares:' || user_id, (100 * count(*) filter (where amount > 3) / count(*))::text from orders where user_id is not null and amount <> 1 group by user_id"},
 	{"odd", "odd:${user_id}", "case when count(*) % 2 = 1 then max(id) end", "",
 		"select 'odd:' || user_id, max(id)::text from orders where user_id is not null group by user_id having count(*) % 2 = 1"},
 	// 1.0 and 1.00 are equal, and two keys.
@@ -240,6 +243,9 @@ func TestGroupEntriesFollowTheirRows(t *testing.T) {
 		e.verified(s.name)
 	}
 
+	if failed := e.failing(); len(failed) > 0 {
+		t.Errorf("failing: %v", failed)
+	}
 	e.redis.FlushDB(t.Context())
 	for _, s := range ordersValues {
 		e.await(s.name+" is warmed again", func() bool {

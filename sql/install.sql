@@ -1035,6 +1035,11 @@ begin
             perform freshet.request_rewarm(v_sink.id);
             -- Entries of rows that have none any more.
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
+        else
+            -- Nor does one that is on its way make the sink whole: it began before.
+            perform freshet.cancel_backfill(b.id)
+            from freshet.backfill_run b
+            where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused');
         end if;
     elsif backfill is not null then
         raise exception 'backfill: it says what follows from a new definition, and nothing of that is given'
@@ -1723,7 +1728,7 @@ begin
                when count(*) filter (where r.relid = source) > 1 then
                    pg_catalog.format('it reads other rows of %s, whose changes touch other entries', source::pg_catalog.regclass) end)
     into v_others, v_why
-    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_tree, ':relid (\d+)', 'g') as m) r
+    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_tree, ':rtekind 0 :relid (\d+)', 'g') as m) r
     where r.relid not in (0, v_view);
     if v_why is not null and not drifts then
         raise exception '%: %', argument, v_why
@@ -2294,7 +2299,9 @@ begin
     perform from freshet.lease l where l.sink_id = v_lease.sink_id and l.target = v_lease.target order by l.id for update;
     -- One of an earlier number of shards had the same control key.
     delete from freshet.lease r
-    where r.sink_id = v_lease.sink_id and r.target = v_lease.target and r.kind = 'retired';
+    using freshet.lease l
+    where r.sink_id = v_lease.sink_id and r.target = v_lease.target and r.kind = 'retired'
+      and l.sink_id = r.sink_id and l.target = r.target and l.part = r.part and l.kind = 'sync' and l.closing;
     update freshet.lease l
     set kind = 'retired', epoch = l.epoch + 1, holder = null, finished_at = pg_catalog.clock_timestamp()
     where l.sink_id = v_lease.sink_id and l.target = v_lease.target and l.kind = 'sync' and l.closing;
@@ -2639,7 +2646,8 @@ begin
     elsif v_lease.kind = 'purge' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;
         if not exists (select from freshet.sink s where s.id = v_lease.sink_id and s.state in ('retiring', 'dropping')) then
-            -- A target less.
+            -- A target less. What failed there fails nowhere now.
+            delete from freshet.failure f where f.sink_id = v_lease.sink_id and f.target = v_lease.target;
             delete from freshet.lease l
             where l.sink_id = v_lease.sink_id and l.target = v_lease.target and l.kind in ('retired', 'purge');
         elsif not exists (
@@ -3152,6 +3160,16 @@ begin
             perform freshet.add_range(v_run.id, v_range.target, v_range.lower, v_range.upper);
             update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = v_run.id;
         end if;
+    end loop;
+
+    -- A target that the sink has got since.
+    for v_range in
+        select t.target from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
+        where s.id = join_backfill.sink and not exists (
+            select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+            where r.run_id = v_run.id and l.target = t.target and not r.superseded)
+    loop
+        perform freshet.add_range(v_run.id, v_range.target, null, null);
     end loop;
 
     -- What a user asks for is not slowed down for having been asked for by Freshet before.

@@ -26,7 +26,7 @@ func backfill(ctx context.Context, s *stage) ([]result, error) {
 				if err != nil {
 					return 0, err
 				}
-				took, err := s.warm(ctx, "people")
+				took, err := s.warm(ctx, "people", "")
 				return float64(rows) / took.Seconds(), errors.Join(err, end())
 			}},
 			{&reads, func() (float64, error) { return s.floor(ctx, "people", &floor{all: true}) }},
@@ -53,10 +53,10 @@ func backfill(ctx context.Context, s *stage) ([]result, error) {
 // empty removes what the last contender left. No sink may be there.
 func (s *stage) empty(ctx context.Context) error { return s.cache.FlushAll(ctx).Err() }
 
-// warm makes a sink of a table, and returns how long its backfill took from the call to its
+// warm makes a sink of a table, with more arguments than its key, and returns how long its backfill took from the call to its
 // end. A worker must run. Afterwards the sink is gone and its entries have been counted.
-func (s *stage) warm(ctx context.Context, table string) (time.Duration, error) {
-	create := fmt.Sprintf("select freshet.create_sink('%[1]s', '%[1]s', key => '%[1]s:${id}', backfill => false)", table)
+func (s *stage) warm(ctx context.Context, table, more string) (time.Duration, error) {
+	create := fmt.Sprintf("select freshet.create_sink('%[1]s', '%[1]s', key => '%[1]s:${id}', backfill => false%[2]s)", table, more)
 	if err := s.exec(ctx, create); err != nil {
 		return 0, err
 	}

@@ -22,6 +22,7 @@ type benchmark struct {
 
 var benchmarks = []benchmark{
 	{"backfill", "warming a table, beside psql piped into redis-cli and beside a bare loop", backfill},
+	{"backfill_shapes", "warming with a value made by SQL and with a transform, beside plain columns", backfillShapes},
 	{"backfill_memory", "resident memory of the worker, however many and wide the rows are", backfillMemory},
 	{"backfill_live_latency", "age of live changes while the same table is warmed", backfillLiveLatency},
 }

@@ -40,7 +40,7 @@ func backfillMemory(ctx context.Context, s *stage) ([]result, error) {
 			if err != nil {
 				return nil, err
 			}
-			_, err = s.warm(ctx, t.name)
+			_, err = s.warm(ctx, t.name, "")
 			peak, peakErr := peakMemory(pid)
 			if err := errors.Join(err, peakErr, end()); err != nil {
 				return nil, err

@@ -93,7 +93,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	}
 	if l.held.Closing {
 		// Of whatever changes the entry goes; the rest is left to a purge.
-		sink.Filter = "false"
+		sink.Filter, sink.Failing = "false", false
 	}
 	l.held.Loaded(sink.Revision)
 	end, release := l.held.Until(stop)

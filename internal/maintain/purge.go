@@ -49,6 +49,9 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 		if err := endLanes(ctx, c, held, sink); err != nil {
 			return false, err
 		}
+		if found.Twin {
+			return true, nil // what is there is still its own
+		}
 		// A sink that was blocked to its end has no entries, and one whose keys another
 		// installation took over has none any more: what is there is others'.
 		if err := t.Shared().Del(ctx, append(others, fence.Key(c.Installation, sink.ID, held.Part))...).Err(); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/redefine"
 	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
@@ -49,6 +50,15 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 		if waited, err := task.Pause(ctx, stop, passPause); !waited {
 			return false, err
 		}
+	}
+
+	// Nor is what somebody writes late who knows an older definition only.
+	incarnation, err := catalog.Incarnation(ctx, c.Control)
+	if err != nil {
+		return false, err
+	}
+	if err := redefine.Older(ctx, c, t, sink, incarnation); err != nil {
+		return false, err
 	}
 
 	swept := 0

@@ -45,6 +45,8 @@ type Obstacle struct {
 	Keys int
 	// By is who else writes such keys.
 	By string
+	// Twin: it is the sink itself, by another target that is the same server.
+	Twin bool
 }
 
 func field(installation string, sink int32) string {
@@ -159,10 +161,10 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 		return Obstacle{}, err
 	}
 	if twin != "" && !adopt {
-		return Obstacle{By: fmt.Sprintf("the same sink for the target %q, which is the same server,", twin)}, nil
+		return Obstacle{By: fmt.Sprintf("the same sink for the target %q, which is the same server,", twin), Twin: true}, nil
 	}
 	for _, r := range rivals {
-		if r.who != "" && !adopt {
+		if r.who != "" && (!adopt || r.leaves) {
 			return Obstacle{By: r.who}, nil
 		}
 	}
@@ -232,7 +234,11 @@ func begunBefore(ctx context.Context, c task.Config, tx *redis.Tx, sink int32, p
 
 // rival is another owner: its field, its owner key, and what to call it; nothing if it is
 // no more.
-type rival struct{ field, key, who string }
+type rival struct {
+	field, key, who string
+	// leaves: it is removing what it has there, and is waited for whatever else is said.
+	leaves bool
+}
 
 // rivals are the other sinks that could write the same keys: those of other installations,
 // and those of this one that name the same server by another target. What they name alike is
@@ -257,11 +263,14 @@ func rivals(ctx context.Context, c task.Config, sink int32, self owner, fields m
 			return nil, fmt.Errorf("compare keys: %w", err)
 		}
 		if overlap {
+			leaves := false
 			who := fmt.Sprintf("the sink %q of another installation (%s)", other.Sink, installation)
 			if installation == c.Installation {
 				// An old dump of the target remembers sinks that were dropped since.
 				var there bool
-				if err := c.Control.QueryRow(ctx, "select exists (select from freshet.sink where id = $1)", id).Scan(&there); err != nil {
+				if err := c.Control.QueryRow(ctx, `
+					select exists (select from freshet.sink where id = $1),
+					       exists (select from freshet.lease where sink_id = $1 and target = $2 and closing)`, id, other.Target).Scan(&there, &leaves); err != nil {
 					return nil, fmt.Errorf("look for sink %d: %w", id, err)
 				}
 				if !there {
@@ -270,7 +279,7 @@ func rivals(ctx context.Context, c task.Config, sink int32, self owner, fields m
 				}
 				who = fmt.Sprintf("the sink %q, for which this server is the target %q,", other.Sink, other.Target)
 			}
-			found = append(found, rival{name, fence.OwnerKey(installation, int32(id)), who})
+			found = append(found, rival{name, fence.OwnerKey(installation, int32(id)), who, leaves})
 		}
 	}
 	return found, nil

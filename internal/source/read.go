@@ -182,7 +182,7 @@ func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, erro
 func (r *Reader) rows(ctx context.Context, full, bare listing, params [][]byte, e *Entries) (Chunk, error) {
 	begin := e.mark()
 	enough := len(e.arena) + enoughBytes
-	c, err := r.rowsWith(ctx, full, params, func() bool { return len(e.arena) > enough }, func(from row, tuple [][]byte) error {
+	c, err := r.rowsWith(ctx, full, params, func() bool { return len(e.arena) > enough && !r.ties() }, func(from row, tuple [][]byte) error {
 		return r.appendRow(ctx, e, r.parts, from, tuple)
 	})
 	if pg.IsData(err) {
@@ -201,6 +201,20 @@ func (r *Reader) rows(ctx context.Context, full, bare listing, params [][]byte, 
 	// Which rows have no entry is the lanes' affair, unless it is for an error.
 	e.Keep(func(i int) bool { return e.items[i].present || e.items[i].failed > 0 })
 	return c, nil
+}
+
+// ties: several tuples can be equal by the order columns, and a chunk has to end behind all
+// of them.
+func (r *Reader) ties() bool {
+	if !r.sink.Grouped {
+		return false
+	}
+	for _, k := range r.sink.KeyColumns {
+		if !k.Exact {
+			return true
+		}
+	}
+	return false
 }
 
 // rowsWith calls each for each row until full says that there is room for no more.

@@ -136,12 +136,13 @@ func (s statements) value() []string {
 // those of a group. OFFSET 0 keeps the subquery whole: an index lookup for each tuple, never
 // a join that reads the table.
 func (s statements) looked(column func(i int) string) string {
-	present := "true"
+	having := ""
 	if s.r.sink.Grouped {
-		present = "count(*) > 0"
+		// No value is made of no rows, which could raise an error.
+		having = " having count(*) > 0"
 	}
-	return fmt.Sprintf(`left join lateral (select %s as freshet_present%s from %s as %s where %s and %s offset 0) as freshet_t on true`,
-		present, prefixed(numbered(s.value())), s.table, s.alias, s.same("freshet_k", column), s.filter)
+	return fmt.Sprintf(`left join lateral (select true as freshet_present%s from %s as %s where %s and %s%s offset 0) as freshet_t on true`,
+		prefixed(numbered(s.value())), s.table, s.alias, s.same("freshet_k", column), s.filter, having)
 }
 
 func numbered(expressions []string) []string {

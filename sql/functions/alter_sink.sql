@@ -168,6 +168,11 @@ begin
             perform freshet.request_rewarm(v_sink.id);
             -- Entries of rows that have none any more.
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
+        else
+            -- Nor does one that is on its way make the sink whole: it began before.
+            perform freshet.cancel_backfill(b.id)
+            from freshet.backfill_run b
+            where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused');
         end if;
     elsif backfill is not null then
         raise exception 'backfill: it says what follows from a new definition, and nothing of that is given'

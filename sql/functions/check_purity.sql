@@ -69,7 +69,7 @@ begin
                when count(*) filter (where r.relid = source) > 1 then
                    pg_catalog.format('it reads other rows of %s, whose changes touch other entries', source::pg_catalog.regclass) end)
     into v_others, v_why
-    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_tree, ':relid (\d+)', 'g') as m) r
+    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_tree, ':rtekind 0 :relid (\d+)', 'g') as m) r
     where r.relid not in (0, v_view);
     if v_why is not null and not drifts then
         raise exception '%: %', argument, v_why

@@ -15,7 +15,9 @@ begin
     perform from freshet.lease l where l.sink_id = v_lease.sink_id and l.target = v_lease.target order by l.id for update;
     -- One of an earlier number of shards had the same control key.
     delete from freshet.lease r
-    where r.sink_id = v_lease.sink_id and r.target = v_lease.target and r.kind = 'retired';
+    using freshet.lease l
+    where r.sink_id = v_lease.sink_id and r.target = v_lease.target and r.kind = 'retired'
+      and l.sink_id = r.sink_id and l.target = r.target and l.part = r.part and l.kind = 'sync' and l.closing;
     update freshet.lease l
     set kind = 'retired', epoch = l.epoch + 1, holder = null, finished_at = pg_catalog.clock_timestamp()
     where l.sink_id = v_lease.sink_id and l.target = v_lease.target and l.kind = 'sync' and l.closing;

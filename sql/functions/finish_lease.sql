@@ -53,7 +53,8 @@ begin
     elsif v_lease.kind = 'purge' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;
         if not exists (select from freshet.sink s where s.id = v_lease.sink_id and s.state in ('retiring', 'dropping')) then
-            -- A target less.
+            -- A target less. What failed there fails nowhere now.
+            delete from freshet.failure f where f.sink_id = v_lease.sink_id and f.target = v_lease.target;
             delete from freshet.lease l
             where l.sink_id = v_lease.sink_id and l.target = v_lease.target and l.kind in ('retired', 'purge');
         elsif not exists (

@@ -39,6 +39,16 @@ begin
         end if;
     end loop;
 
+    -- A target that the sink has got since.
+    for v_range in
+        select t.target from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
+        where s.id = join_backfill.sink and not exists (
+            select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+            where r.run_id = v_run.id and l.target = t.target and not r.superseded)
+    loop
+        perform freshet.add_range(v_run.id, v_range.target, null, null);
+    end loop;
+
     -- What a user asks for is not slowed down for having been asked for by Freshet before.
     update freshet.backfill_run b
     set reason = case when join_backfill.reason = 'user' and b.reason = 'rewarm' then 'user' else b.reason end,
