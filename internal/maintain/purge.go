@@ -42,6 +42,9 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 		return false, err
 	}
 	found, err := owner.Claim(ctx, c, t, sink, incarnation)
+	if errors.Is(err, catalog.ErrNotOurs) {
+		return true, nil // an earlier purge came as far as to give the keys up
+	}
 	if err != nil {
 		return false, err
 	}

@@ -90,7 +90,8 @@ func Release(ctx context.Context, c task.Config, t *target.Target, sink int32) e
 }
 
 // Claim makes the keys of a sink its own on a target, or says what stands in the way.
-// Whoever is to write for the sink asks each time it begins.
+// Whoever is to write for the sink asks each time it begins, and gets [catalog.ErrNotOurs] once
+// the sink has left the target.
 func Claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, incarnation string) (Obstacle, error) {
 	mine, err := owns(ctx, c, t, sink.ID)
 	if err != nil || mine {
@@ -138,20 +139,25 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	var (
 		self         = owner{Sink: sink.Name, Target: t.Name}
 		wrote, adopt bool
+		lanes        bool
 		parts        []string
 		lives        []string
 	)
 	err = c.Control.QueryRow(ctx, `
 		select s.key, freshet.key_tokens(s.key_parts), coalesce(bool_or(l.stamped), false), coalesce(bool_or(l.adopt), false),
-		       coalesce(array_agg(l.part), '{}'),
+		       coalesce(bool_or(l.kind = 'sync'), false), coalesce(array_agg(l.part), '{}'),
 		       coalesce(array_agg(distinct case when l.blocked is null and l.blocked_by is null then coalesce(l.life, '') else '' end)
 		                filter (where l.kind = 'sync' and l.stamped), '{}')
 		from freshet.sink s
 		left join freshet.lease l on l.sink_id = s.id and l.target = $2 and l.kind in ('sync', 'retired')
 		where s.id = $1
-		group by s.id`, sink.ID, t.Name).Scan(&self.Key, &self.Tokens, &wrote, &adopt, &parts, &lives)
+		group by s.id`, sink.ID, t.Name).Scan(&self.Key, &self.Tokens, &wrote, &adopt, &lanes, &parts, &lives)
 	if err != nil {
 		return Obstacle{}, fmt.Errorf("read what the sink has written: %w", err)
+	}
+	if !lanes && !sink.Dropping {
+		// Asked under the WATCH: whoever gives the keys up has ended the lanes before.
+		return Obstacle{}, fmt.Errorf("the sink has left target %s: %w", t.Name, catalog.ErrNotOurs)
 	}
 	if sink.Dropping {
 		adopt = false // nothing is to be taken over any more
