@@ -97,10 +97,10 @@ begin
             raise exception 'sink: the source of "%" is gone', name using errcode = 'object_not_in_prerequisite_state';
         end if;
         key := case when 'key' = any (reset) then null else coalesce(key, freshet.key_text(v_sink.key_parts)) end;
-        -- So it does in that of a transform.
+        -- A value that is given stands in the place of a transform and of columns, and columns in
+        -- that of a value that is reset.
         transform := case when 'transform' = any (reset) or value is not null and transform is null then null else coalesce(transform, v_sink.transform) end;
         value := case when 'value' = any (reset) then null else coalesce(value, v_sink.value) end;
-        -- A value stands in the place of columns, and columns in that of a value that is reset.
         columns := case when columns is not null then columns when value is not null or 'columns' = any (reset) or v_sink.value is not null then null
             when v_sink.column_attnums is null then '{*}'
             else (select pg_catalog.array_agg(a.attname::text order by u.n)
