@@ -138,7 +138,6 @@ func TestArgumentsOfLaterVersionsAreRefusedByName(t *testing.T) {
 	e, conn := argumentsEnv(t)
 	var refusals []refusal
 	for _, a := range []struct{ name, value string }{
-		{"transform", "'go:name'"},
 		{"capture", "'logical'"},
 		{"capture", "null"},
 	} {
@@ -153,6 +152,7 @@ func TestArgumentsOfLaterVersionsAreRefusedByName(t *testing.T) {
 	refusals = append(refusals,
 		refusal{"backfill filter", "filter: ", "42703", "select freshet.backfill('there', filter => 'nosuch = 1')"},
 		refusal{"backfill rate", "rate: ", "22023", "select freshet.backfill('there', rate => 0)"},
+		refusal{"no name of a function", "transform: ", "22023", "select freshet.create_sink('users', 'users', transform => 'go:No')"},
 		refusal{"adopt null", "adopt: ", "22023", "select freshet.create_sink('users', 'users', adopt => null)"},
 		refusal{"alter of the source", "source: a sink stays with its source", "0A000", "select freshet.alter_sink('there', source => 'others')"},
 		refusal{"alter to a bad filter", "filter: ", "42703", "select freshet.alter_sink('there', filter => 'nosuch')"},

@@ -136,7 +136,7 @@ func exchanges() []exchange {
 			// By nobody else: the worker finds its own leases silent.
 			s.change()
 			s.admin().exec("update freshet.lease set heartbeat_at = 'epoch' where kind = 'sync'")
-			s.admin().exec("select freshet.take_over($1, '1 s')", s.sinks)
+			s.admin().exec("select freshet.take_over($1, '{}', '1 s')", s.sinks)
 		}, nothing, 50, 400},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
@@ -152,8 +154,17 @@ func (e *env) migrate() {
 func (e *env) exec(sql string, args ...any) {
 	e.t.Helper()
 	if _, err := e.db.Exec(e.t.Context(), sql, args...); err != nil {
-		e.t.Fatalf("%s: %v", sql, err)
+		e.t.Fatalf("%s: %v%s", sql, err, more(err))
 	}
+}
+
+// more is what Postgres says beside the message: who waits for whom in a deadlock, for one.
+func more(err error) string {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		return ""
+	}
+	return fmt.Sprintf("\ndetail: %s\nwhere: %s", pgErr.Detail, pgErr.Where)
 }
 
 // refused runs a statement that must fail with this text in its message.

@@ -287,7 +287,7 @@ func TestOlderSuccessDoesNotForgetANewerFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader, err := source.NewReader(e.db, sink)
+	reader, err := source.NewReader(e.db, sink, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

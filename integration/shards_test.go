@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func TestShardsPartTheKeysAmongThem(t *testing.T) {
 	}
 	seen := make(map[string]int)
 	for shard := range shards {
-		reader, err := source.NewShardReader(newPool(t, e.workerURL), sink, shard)
+		reader, err := source.NewShardReader(newPool(t, e.workerURL), sink, nil, shard)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -378,8 +379,8 @@ func TestChangedShardsDoNotClaimWhatTheSlowestHasNotDone(t *testing.T) {
 	}
 }
 
-// A backfill that ends and whoever changes the sink lock the same rows in the same order;
-// so do heartbeats.
+// A backfill that ends and whoever changes the sink lock the same rows in the same order.
+// Heartbeats wait for nobody.
 func TestLocksAreTakenInOneOrder(t *testing.T) {
 	e := newEnv(t)
 	e.exec(usersTable)
@@ -417,19 +418,48 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 		}
 	}
 	lanes := one[[]int64](e, "select array_agg(id order by id) from freshet.lease where kind = 'sync'")
+	revision := one[int32](e, "select revision from freshet.sink")
+	e.admin().exec("update freshet.lease set holder = 'w' where id = any ($1)", lanes)
 
 	tx := begin()
 	if _, err := tx.Exec(t.Context(), "select from freshet.lease where id = $1 for update", lanes[0]); err != nil {
 		t.Fatal(err)
 	}
-	done := waits("select freshet.heartbeat('w', '{default}', $1, '{1,1}', null, null, null, null)", []int64{lanes[1], lanes[0]})
-	end(tx, done, "select from freshet.lease where id = $1 for update nowait", lanes[1])
+	// A heartbeat waits for nobody: what is locked is written with the next one.
+	type beat struct {
+		Lease    int64
+		Revision int32
+		Written  bool
+	}
+	beats := func() []beat {
+		t.Helper()
+		rows, err := e.db.Query(t.Context(), `select lease, revision, written
+			from freshet.heartbeat('w', '{default}', '{}', $1, '{1,1}', null, null, null, null) order by lease`, lanes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[beat])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	if got := beats(); !slices.Equal(got, []beat{{lanes[0], revision, false}, {lanes[1], revision, true}}) {
+		t.Errorf("beside a lock on the first lane: %v", got)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	if got := beats(); !slices.Equal(got, []beat{{lanes[0], revision, true}, {lanes[1], revision, true}}) {
+		t.Errorf("with nobody there: %v", got)
+	}
 
 	tx = begin()
 	if _, err := tx.Exec(t.Context(), "select from freshet.sink for update"); err != nil {
 		t.Fatal(err)
 	}
-	done = waits("select freshet.finish_lease(id, epoch) from freshet.lease where kind = 'backfill'")
+	done := waits("select freshet.finish_lease(id, epoch) from freshet.lease where kind = 'backfill'")
 	end(tx, done, "select from freshet.backfill_run for update nowait")
 }
 

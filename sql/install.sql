@@ -218,6 +218,8 @@ create table freshet.worker (
     id            text primary key,
     role          name not null,
     targets       text[] not null,
+    -- the functions of Go that it has registered
+    transforms    text[] not null default '{}',
     started_at    timestamptz not null default clock_timestamp(),
     heartbeat_at  timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
@@ -1047,7 +1049,7 @@ begin
     end if;
 
     if adopt then
-        -- In the order of heartbeats, which know leases of many sinks.
+        -- In one order, like all who lock several.
         perform from freshet.lease l where l.sink_id = v_sink.id and l.kind = 'sync' order by l.id for update;
         update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync' and not l.closing;
         update freshet.backfill_run b set sweeps = true
@@ -1305,9 +1307,9 @@ begin
         raise exception 'transform: it is empty' using errcode = 'invalid_parameter_value',
             hint = 'Leave transform out, or give an expression such as {id: record.id, name: upper(record.name)}.';
     end if;
-    if transform like 'go:%' then
-        raise exception 'transform: this version of Freshet has no functions of Go yet' using errcode = 'feature_not_supported',
-            hint = 'Give an expression.';
+    if transform like 'go:%' and transform !~ '^go:[a-z][a-z0-9_]{0,47}$' then
+        raise exception 'transform: "%" names no function of Go', transform using errcode = 'invalid_parameter_value',
+            hint = 'Write go:name, with the name that a worker registers; names begin with a lower-case letter and go on with up to 47 lower-case letters, digits and underscores.';
     end if;
     if expires <> interval '0' and expires_at is not null then
         raise exception 'expires: expires_at says already when an entry expires' using errcode = 'invalid_parameter_value',
@@ -1951,7 +1953,7 @@ as $$
 declare
     v_lease  record;
 begin
-    -- In the order of heartbeats, which know leases of many sinks.
+    -- In one order, like all who lock several.
     perform from freshet.lease l where l.sink_id = close_target.sink and l.target = close_target.target order by l.id for update;
     update freshet.backfill_range r set superseded = true
     from freshet.lease l
@@ -2344,15 +2346,16 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_lease freshet.lease;
+    v_lease     freshet.lease;
+    v_function  text;
 begin
     select * into strict v_lease from freshet.lease l where l.id = enqueue_lease.lease for update;
+    select freshet.function_for(s, v_lease) into v_function from freshet.sink s where s.id = v_lease.sink_id;
 
     update freshet.lease l
     set job_id = freshet.enqueue(
         case when v_lease.kind in ('sync', 'backfill') then v_lease.kind else 'maintain' end,
-        -- As many ranges as a worker has work for, and the rest is there for others.
-        case when v_lease.kind = 'backfill' then 'backfill_' else 'target_' end || v_lease.target,
+        freshet.queue_for(v_lease.kind, v_lease.target, v_function),
         pg_catalog.jsonb_build_object('lease', v_lease.id, 'epoch', v_lease.epoch))
     where l.id = v_lease.id;
 end
@@ -2604,7 +2607,7 @@ declare
     v_lease  freshet.lease;
     v_run    bigint;
 begin
-    -- The end of a sink is the end of all its leases: locked in the order of heartbeats.
+    -- The end of a sink is the end of all its leases: locked in one order.
     perform from freshet.lease l
     where l.sink_id = (select p.sink_id from freshet.lease p where p.id = finish_lease.lease and p.kind = 'purge')
     order by l.id
@@ -2709,6 +2712,21 @@ end
 $$;
 
 revoke all on function freshet.forget_ranges(integer, bigint, boolean) from public;
+
+-- The function of Go that somebody has to have who works on a lease; null if it needs none.
+-- What only removes entries makes none.
+create or replace function freshet.function_for(sink freshet.sink, lease freshet.lease)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select case when lease.kind in ('sync', 'backfill', 'sweep') and not lease.closing
+                     and sink.state not in ('retiring', 'dropping')
+                then pg_catalog.substring(sink.transform, '^go:(.*)$') end
+$$;
+
+revoke all on function freshet.function_for(freshet.sink, freshet.lease) from public;
 
 -- Lets the workers read a table. What this role may not grant is said in a notice, as the
 -- statement to run.
@@ -2952,48 +2970,63 @@ revoke all on function freshet.has_unseen(integer, integer, pg_snapshot) from pu
 
 -- What a worker says once a second, for all its leases in one statement: that it
 -- lives, how far each has come and what went wrong. Returns the leases that it still
--- holds, each with its sink's revision; the others have a new owner.
+-- holds, each with its sink's revision and whether this was written down; the others have a
+-- new owner. It waits for nobody: a lease that somebody has locked is written with the next
+-- heartbeat, and no other for its sake.
 create or replace function freshet.heartbeat(
-    worker   text,
-    targets  text[],
-    leases   bigint[],
-    epochs   bigint[],
-    cursors  text[],
-    passed   text[],
-    as_of    timestamptz[],
-    errors   text[])
-returns table (lease bigint, revision integer)
+    worker      text,
+    targets     text[],
+    transforms  text[],
+    leases      bigint[],
+    epochs      bigint[],
+    cursors     text[],
+    passed      text[],
+    as_of       timestamptz[],
+    errors      text[])
+returns table (lease bigint, revision integer, written boolean)
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_free     bigint[];
+    v_written  bigint[];
 begin
-    insert into freshet.worker as w (id, role, targets)
-    values (heartbeat.worker, current_user, heartbeat.targets)
+    insert into freshet.worker as w (id, role, targets, transforms)
+    values (heartbeat.worker, current_user, heartbeat.targets, heartbeat.transforms)
     on conflict (id) do update
-    set heartbeat_at = pg_catalog.clock_timestamp(), targets = excluded.targets;
+    set heartbeat_at = pg_catalog.clock_timestamp(), targets = excluded.targets, transforms = excluded.transforms;
 
-    -- One order for all who lock more than one lease.
-    perform from freshet.lease l where l.id = any (leases) order by l.id for no key update;
+    select pg_catalog.array_agg(f.id) into v_free
+    from (
+        select l.id from freshet.lease l where l.id = any (leases) and l.holder = heartbeat.worker
+        for no key update skip locked) f;
+    with beaten as (
+        update freshet.lease l
+        set heartbeat_at = pg_catalog.clock_timestamp(),
+            cursor = coalesce(v.cursor, l.cursor),
+            passed = coalesce(v.passed::pg_snapshot, l.passed),
+            as_of = coalesce(v.as_of, l.as_of),
+            -- It says the same again and again while it stands still.
+            lapsed = l.lapsed and (v.passed is null or v.passed = l.passed::text),
+            last_error = coalesce(v.error, l.last_error),
+            last_error_at = case when v.error is null then l.last_error_at else pg_catalog.clock_timestamp() end
+        from rows from (
+            pg_catalog.unnest(leases), pg_catalog.unnest(epochs), pg_catalog.unnest(cursors),
+            pg_catalog.unnest(heartbeat.passed), pg_catalog.unnest(heartbeat.as_of), pg_catalog.unnest(errors)
+        ) as v (lease, epoch, cursor, passed, as_of, error)
+        where l.id = any (v_free) and l.id = v.lease and l.epoch = v.epoch and l.holder = heartbeat.worker
+        returning l.id)
+    select pg_catalog.array_agg(b.id) into v_written from beaten b;
+
     return query
-    update freshet.lease l
-    set heartbeat_at = pg_catalog.clock_timestamp(),
-        cursor = coalesce(v.cursor, l.cursor),
-        passed = coalesce(v.passed::pg_snapshot, l.passed),
-        as_of = coalesce(v.as_of, l.as_of),
-        -- It says the same again and again while it stands still.
-        lapsed = l.lapsed and (v.passed is null or v.passed = l.passed::text),
-        last_error = coalesce(v.error, l.last_error),
-        last_error_at = case when v.error is null then l.last_error_at else pg_catalog.clock_timestamp() end
-    from freshet.sink s, rows from (
-        pg_catalog.unnest(leases), pg_catalog.unnest(epochs), pg_catalog.unnest(cursors),
-        pg_catalog.unnest(heartbeat.passed), pg_catalog.unnest(heartbeat.as_of), pg_catalog.unnest(errors)
-    ) as v (lease, epoch, cursor, passed, as_of, error)
-    where l.id = v.lease and l.epoch = v.epoch and l.holder = heartbeat.worker and s.id = l.sink_id
-    returning l.id, s.revision;
+    select l.id, s.revision, coalesce(l.id = any (v_written), false)
+    from rows from (pg_catalog.unnest(leases), pg_catalog.unnest(epochs)) as v (lease, epoch)
+    join freshet.lease l on l.id = v.lease and l.epoch = v.epoch and l.holder = heartbeat.worker
+    join freshet.sink s on s.id = l.sink_id;
 end
 $$;
 
-revoke all on function freshet.heartbeat(text, text[], bigint[], bigint[], text[], text[], timestamptz[], text[]) from public;
+revoke all on function freshet.heartbeat(text, text[], text[], bigint[], bigint[], text[], text[], timestamptz[], text[]) from public;
 
 -- Whether row security could hide rows of a table from a role. Only a policy that lets
 -- everything through is taken for one that hides nothing.
@@ -4363,6 +4396,24 @@ $$;
 
 revoke all on function freshet.prints_names(oid) from public;
 
+-- The River queue of work for a target that needs a function of Go, null for none: a worker
+-- has those of all that it can do. Ranges of backfills have queues of their own, from which a
+-- worker takes as many as it has hands for, and the rest is there for others.
+create or replace function freshet.queue_for(kind text, target text, function text)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+    select case when kind = 'backfill' then 'backfill_' else 'target_' end
+        -- River wants at most 64 characters, and single underscores between others.
+        || case when function is not null then pg_catalog.md5(target || ' ' || function)
+               when target ~ '__|_$' then pg_catalog.md5(target)
+               else target end
+$$;
+
+revoke all on function freshet.queue_for(text, text, text) from public;
+
 -- Makes another table the source: the one that has its name now. Columns are found again
 -- by name, as `known` has them from before ({attnum: [name, …]}).
 create or replace function freshet.rebase(source integer, relation oid, known jsonb)
@@ -4503,7 +4554,7 @@ begin
     set shards = recut.shards, definition = s.definition + 1, revision = s.revision + 1
     where s.id = recut.sink;
 
-    -- In the order of heartbeats, which know leases of many sinks.
+    -- In one order, like all who lock several.
     perform from freshet.lease l where l.sink_id = recut.sink and l.kind = 'sync' order by l.id for update;
 
     for v_target in
@@ -5433,10 +5484,10 @@ $$;
 comment on function freshet.sweep(text) is 'Removes entries that have no row any more.';
 revoke all on function freshet.sweep(text) from public;
 
--- Takes every lease of these targets whose holder has been silent for longer than
+-- Takes every lease of these targets that needs no other functions of Go and whose holder has been silent for longer than
 -- `silence` away from it and enqueues its successor. Returns how many there were. Ranges
 -- that were parked and can be worked on again are enqueued, too.
-create or replace function freshet.take_over(targets text[], silence interval)
+create or replace function freshet.take_over(targets text[], transforms text[], silence interval)
 returns integer
 language plpgsql
 set search_path = ''
@@ -5451,16 +5502,22 @@ begin
     where l.kind = 'sweep' and l.finished_at < pg_catalog.clock_timestamp() - interval '1 day';
 
     for v_lease in
-        select l.id, l.epoch from freshet.lease l
+        select l.id, l.epoch
+        from freshet.lease l
+        join freshet.sink s on s.id = l.sink_id
+        cross join freshet.function_for(s, l) as n (function)
         where l.finished_at is null
-          and l.target = any (targets)
+          and l.target = any (take_over.targets)
+          and (n.function is null or n.function = any (take_over.transforms))
           and l.heartbeat_at < pg_catalog.clock_timestamp() - silence
           -- A range waits until it is parked no more, or until a worker has work for its job.
           and not (l.kind = 'backfill' and l.holder is null and (
               exists (select from freshet.backfill_range r where r.lease_id = l.id and r.parked)
-              or exists (select from freshet.river_job j where j.id = l.job_id and j.state in ('available', 'scheduled', 'retryable'))))
+              or exists (select from freshet.river_job j 
+                      where j.id = l.job_id and j.queue = freshet.queue_for(l.kind, l.target, n.function)
+                        and j.state in ('available', 'scheduled', 'retryable'))))
         order by l.id
-        for update skip locked
+        for update of l skip locked
     loop
         if freshet.release_lease(v_lease.id, v_lease.epoch, silence) then
             v_taken := v_taken + 1;
@@ -5471,7 +5528,7 @@ begin
 end
 $$;
 
-revoke all on function freshet.take_over(text[], interval) from public;
+revoke all on function freshet.take_over(text[], text[], interval) from public;
 
 -- Whether two key templates, as freshet.key_tokens lists them, could render the same key:
 -- walks both at once, each place of one against each place of the other that some common
@@ -5823,10 +5880,7 @@ select s.name as sink,
            when s.broken is not null or o.mend_error is not null then 'failing'
            when l.lapsed then 'lapsed'
            when s.state in ('paused', 'failing') then s.state
-           when not exists (
-               select from freshet.worker w
-               where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
-               then 'unserved'
+           when not served.by_any then 'unserved'
            when l.blocked > 0 or l.blocked_by is not null then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
@@ -5847,11 +5901,21 @@ select s.name as sink,
            when l.blocked_by is not null then pg_catalog.format(
            '%s writes keys of the form %s: drop that sink, or take its keys over with '
            'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
+           when n.function is not null and not served.by_any then pg_catalog.format(
+           'no worker that serves target %s has the Go transform %s: run one in a program that calls worker.RegisterTransform("%s", ...)',
+           l.target, n.function, n.function)
            else failed.error end as last_error,
        failed.at as last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
 join freshet.source o on o.id = s.source_id
+cross join freshet.function_for(s, l) as n (function)
+cross join lateral (
+    select exists (
+        select from freshet.worker w
+        where l.target = any (w.targets) and (n.function is null or n.function = any (w.transforms))
+          and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds') as by_any
+) served
 -- A backfill or a sweep that cannot go on is the sink's trouble as well.
 cross join lateral (
     select l.last_error as error, l.last_error_at as at

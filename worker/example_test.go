@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -116,4 +117,18 @@ func Example_besideTheProgramsOwnRiver() {
 		log.Fatal(err)
 	}
 	// Output: {"id":7,"name":"Ada"}
+}
+
+// A sink with transform => 'go:card' has its entries made by this function.
+func ExampleRegisterTransform() {
+	worker.RegisterTransform("card", func(_ context.Context, r worker.Record) (worker.Value, error) {
+		if r.IsNull("name") {
+			return worker.None(), nil // no entry
+		}
+		id, err := r.Int64("id")
+		if err != nil {
+			return worker.None(), err // this entry fails, the others go on
+		}
+		return worker.JSON(map[string]any{"id": id, "name": strings.ToUpper(r.Text("name"))}), nil
+	})
 }

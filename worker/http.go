@@ -21,7 +21,7 @@ var ErrListen = errors.New("cannot serve health and metrics")
 // now: whoever serves Handler may ask while the worker closes, and gets an error.
 func (w *Worker) watch() {
 	control := w.control
-	w.keeper = lease.NewKeeper(control, w.id, w.config.targetNames(), w.metrics, w.config.Logger.With("worker", w.id))
+	w.keeper = lease.NewKeeper(control, w.id, w.config.targetNames(), w.transforms, w.metrics, w.config.Logger.With("worker", w.id))
 	w.metrics.Watch(control, w.keeper, string(catalog.Sync), string(catalog.Backfill), string(catalog.Sweep), string(catalog.Purge))
 
 	needs := []health.Need{{Name: "Postgres", Ask: control.Ping}}

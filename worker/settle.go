@@ -19,8 +19,13 @@ const settlePause = 100 * time.Millisecond
 // backfills that are paused. Somebody has to work meanwhile.
 // When ctx ends first, its error says what is still behind.
 func Settle(ctx context.Context, db *pgxpool.Pool, targets []string) error {
+	return settle(ctx, db, targets, nil)
+}
+
+// settle leaves out what needs other functions of Go than these, unless they are nil.
+func settle(ctx context.Context, db *pgxpool.Pool, targets, transforms []string) error {
 	for {
-		worked, err := settleOnce(ctx, db, targets)
+		worked, err := settleOnce(ctx, db, targets, transforms)
 		if err != nil || !worked {
 			return err
 		}
@@ -30,7 +35,7 @@ func Settle(ctx context.Context, db *pgxpool.Pool, targets []string) error {
 }
 
 // settleOnce is one round. It reports whether there was anything but lanes.
-func settleOnce(ctx context.Context, db *pgxpool.Pool, targets []string) (worked bool, err error) {
+func settleOnce(ctx context.Context, db *pgxpool.Pool, targets, transforms []string) (worked bool, err error) {
 	var before string
 	if err := db.QueryRow(ctx, "select pg_current_snapshot()::text").Scan(&before); err != nil {
 		return false, fmt.Errorf("take a snapshot: %w", err)
@@ -42,7 +47,8 @@ func settleOnce(ctx context.Context, db *pgxpool.Pool, targets []string) (worked
 				select l.id, s.name || ' (' || l.kind || ')' as what, l.kind = 'sync' as lane
 				from freshet.lease l
 				join freshet.sink s on s.id = l.sink_id
-				where l.target = any ($1) and l.finished_at is null and s.state not in ('paused', 'failing') and (s.broken is null or s.state = 'dropping')
+				cross join freshet.function_for(s, l) as n (function)
+				where l.target = any ($1) and (n.function is null or $3::text[] is null or n.function = any ($3)) and l.finished_at is null and s.state not in ('paused', 'failing') and (s.broken is null or s.state = 'dropping')
 				  and (s.state = 'dropping' or not exists (
 				      select from freshet.lease b where b.sink_id = l.sink_id and b.target = l.target and (b.blocked > 0 or b.blocked_by is not null)))
 				  and not exists (
@@ -52,7 +58,7 @@ func settleOnce(ctx context.Context, db *pgxpool.Pool, targets []string) (worked
 				       or (s.state = 'active' and not coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false)))
 			)
 			select coalesce(array_agg(what order by id), '{}'), coalesce(array_agg(what) filter (where not lane), '{}')
-			from open`, targets, before).Scan(&behind, &others)
+			from open`, targets, before, transforms).Scan(&behind, &others)
 		if err != nil && ctx.Err() == nil {
 			return false, fmt.Errorf("ask what is pending: %w", err)
 		}

@@ -59,6 +59,7 @@ type Worker struct {
 	id                  string
 	control, read, bulk *pgxpool.Pool
 	targets             map[string]*target.Target
+	transforms          []string
 	installation        string
 	metrics             *metrics.Metrics
 	keeper              *lease.Keeper
@@ -75,7 +76,7 @@ func New(ctx context.Context, config Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{config: config, id: newID(), targets: make(map[string]*target.Target), metrics: metrics.New()}
+	w := &Worker{config: config, id: newID(), targets: make(map[string]*target.Target), transforms: registered.Names(), metrics: metrics.New()}
 	for name, url := range config.Targets {
 		if w.targets[name], err = target.Parse(name, url, config.TLS[name]); err != nil {
 			return nil, errors.Join(err, w.Close())
@@ -181,7 +182,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // its error. It closes w.
 func (w *Worker) Drain(ctx context.Context) error {
 	return w.run(ctx, func(ctx context.Context) error {
-		return Settle(ctx, w.control, w.config.targetNames())
+		return settle(ctx, w.control, w.config.targetNames(), w.transforms)
 	})
 }
 
@@ -220,13 +221,17 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 		health.Loop{Name: "the check for pending changes", Pulse: &bell.Turns},
 		health.Loop{Name: "the look at the targets", Pulse: &probe.Turns},
 	)
+	w.monitor.WatchCalls(hung)
 	parts.Go(func() { probe.Run(partsCtx) })
+	parts.Go(func() {
+		task.Repeat(partsCtx, time.Second, log, "a Go transform does not return", "all Go transforms return again", lookAfterCalls)
+	})
 	parts.Go(func() { failing.Retry(partsCtx, w.control, w.config.targetNames(), log) })
 
 	stop := make(chan struct{})
 	runner := &jobs.Runner{
 		Config: task.Config{
-			Control: w.control, Read: w.read, Bulk: w.bulk, Installation: w.installation, Bell: bell, Metrics: w.metrics, Log: log,
+			Control: w.control, Read: w.read, Bulk: w.bulk, Installation: w.installation, Bell: bell, Transforms: &registered, Metrics: w.metrics, Log: log,
 		},
 		Keeper: keeper, Probe: probe, Targets: w.targets, Slice: w.config.slice, Stop: stop,
 	}
@@ -266,8 +271,11 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 func (w *Worker) riverConfig(workers *river.Workers, pollOnly bool) *river.Config {
 	queues := make(map[string]river.QueueConfig, len(w.targets))
 	for name := range w.targets {
-		queues[jobs.Queue(name)] = river.QueueConfig{MaxWorkers: maxJobs}
-		queues[jobs.BackfillQueue(name)] = river.QueueConfig{MaxWorkers: w.config.ranges()}
+		for _, function := range append([]string{""}, w.transforms...) {
+			work, ranges := jobs.Queues(name, function)
+			queues[work] = river.QueueConfig{MaxWorkers: maxJobs}
+			queues[ranges] = river.QueueConfig{MaxWorkers: w.config.ranges()}
+		}
 	}
 	poll := fetchPoll
 	if pollOnly {

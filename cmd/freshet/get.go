@@ -37,7 +37,7 @@ func get(ctx context.Context, c *cli, args []string) error {
 	if err != nil {
 		return err
 	}
-	reader, err := source.NewReader(db, sink)
+	reader, err := source.NewReader(db, sink, nil)
 	if err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if turn == over {
 		return true, retire(ctx, writer, own, from.inRedis, from.position)
 	}
-	reader, err := source.NewPartReader(r.Bulk, sink, from.filter)
+	reader, err := source.NewPartReader(r.Bulk, sink, r.Transforms, from.filter)
 	if err != nil {
 		return false, err
 	}

@@ -53,6 +53,7 @@ type Monitor struct {
 
 	mu    sync.Mutex
 	loops []Loop
+	hung  func() []string
 
 	asking sync.Mutex
 	asked  time.Time
@@ -72,7 +73,14 @@ func (m *Monitor) Watch(loops ...Loop) {
 	m.loops = loops
 }
 
-// Live answers with 200 unless one of the worker's own loops has stopped: then only a new
+// WatchCalls says what lists calls that will never end: these too only a new process helps.
+func (m *Monitor) WatchCalls(hung func() []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hung = hung
+}
+
+// Live answers with 200 unless one of the worker's own loops has stopped, or a call hangs: then only a new
 // process helps. Servers that are away do not matter.
 func (m *Monitor) Live(w http.ResponseWriter, _ *http.Request) {
 	answer(w, "alive", m.dead())
@@ -89,6 +97,9 @@ func (m *Monitor) dead() []string {
 		if age, begun := l.Pulse.Age(); begun && age > Stalled {
 			dead = append(dead, fmt.Sprintf("%s has made no turn for %s", l.Name, age.Round(time.Second)))
 		}
+	}
+	if m.hung != nil {
+		dead = append(dead, m.hung()...)
 	}
 	return dead
 }

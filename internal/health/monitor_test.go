@@ -77,3 +77,17 @@ func TestManyProbesAreOneQuestion(t *testing.T) {
 		t.Errorf("asked %d times in %s", n, time.Since(began))
 	}
 }
+
+func TestCallThatHangsIsNotAlive(t *testing.T) {
+	t.Parallel()
+	m := NewMonitor()
+	var late []string
+	m.WatchCalls(func() []string { return late })
+	if status, said := ask(m.Live); status != http.StatusOK {
+		t.Errorf("%d %s", status, said)
+	}
+	late = []string{"it hangs"}
+	if status, said := ask(m.Live); status != http.StatusServiceUnavailable || said != "it hangs\n" {
+		t.Errorf("%d %q", status, said)
+	}
+}

@@ -1,5 +1,11 @@
 package jobs
 
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"strings"
+)
+
 // Args name a lease and the epoch under which it may be taken. A job whose epoch is
 // over finds the lease taken and does nothing.
 type Args struct {
@@ -25,9 +31,21 @@ type MaintainArgs struct{ Args }
 // Kind is River's name for the job.
 func (MaintainArgs) Kind() string { return "maintain" }
 
-// Queue is the queue of a target's jobs: a worker takes only those it can do.
-func Queue(target string) string { return "target_" + target }
+// Queues are River's queues of a target's jobs that need a function of Go, empty for none: a
+// worker takes only those it can do. Of ranges it takes only as many as it has hands for, and
+// others have the rest. The same is said in SQL by freshet.queue_for.
+func Queues(target, function string) (work, ranges string) {
+	name := target
+	switch {
+	case function != "":
+		name = digest(target + " " + function)
+	case strings.Contains(target, "__") || strings.HasSuffix(target, "_"):
+		name = digest(target) // River wants single underscores between others
+	}
+	return "target_" + name, "backfill_" + name
+}
 
-// BackfillQueue is the queue of a target's ranges: a worker takes only as many as it has
-// hands for, and others have the rest.
-func BackfillQueue(target string) string { return "backfill_" + target }
+func digest(s string) string {
+	sum := md5.Sum([]byte(s))
+	return hex.EncodeToString(sum[:])
+}

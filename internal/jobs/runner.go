@@ -20,6 +20,7 @@ import (
 	"github.com/freshet/freshet/internal/maintain"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
+	"github.com/freshet/freshet/internal/transform"
 )
 
 // Runner runs the jobs of one worker.
@@ -76,7 +77,9 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 		return nil
 	}
 	parked := errors.Is(err, backfill.ErrParked)
-	if err != nil && heldCtx.Err() == nil && !errors.Is(err, task.ErrGone) && !parked {
+	// Its successor waits in the queue of those who have the function.
+	elsewhere := errors.Is(err, transform.ErrUnregistered)
+	if err != nil && heldCtx.Err() == nil && !errors.Is(err, task.ErrGone) && !parked && !elsewhere {
 		held.Failed(err)
 	}
 
@@ -180,7 +183,7 @@ func (r *Runner) retry(ctx context.Context, stop <-chan struct{}, held *lease.He
 		if err == nil && !done && !task.Closed(stop) {
 			continue // the sink was changed
 		}
-		if err == nil || ctx.Err() != nil || errors.Is(err, task.ErrGone) || errors.Is(err, backfill.ErrParked) || isLost(err) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, task.ErrGone) || errors.Is(err, backfill.ErrParked) || errors.Is(err, transform.ErrUnregistered) || isLost(err) {
 			return done, err
 		}
 		held.Failed(err)

@@ -20,6 +20,7 @@ import (
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
+	"github.com/freshet/freshet/internal/transform"
 )
 
 // Lane serves one lane under one lease.
@@ -57,7 +58,7 @@ func (l *Lane) Run(ctx context.Context, stop <-chan struct{}) error {
 			continue // the sink was changed
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, task.ErrGone), errors.Is(err, lease.ErrLost), errors.Is(err, catalog.ErrNotOurs):
+		case errors.Is(err, task.ErrGone), errors.Is(err, lease.ErrLost), errors.Is(err, catalog.ErrNotOurs), errors.Is(err, transform.ErrUnregistered):
 			return err
 		}
 		if time.Since(began) > task.MaxBackoff {
@@ -93,7 +94,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	}
 	if l.held.Closing {
 		// Of whatever changes the entry goes; the rest is left to a purge.
-		sink.Filter, sink.Failing = "false", false
+		sink.Filter, sink.Transform, sink.Failing = "false", "", false
 	}
 	l.held.Loaded(sink.Revision)
 	end, release := l.held.Until(stop)
@@ -112,7 +113,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 		if err != nil {
 			return fmt.Errorf("shard %q: %w", l.held.Part, err)
 		}
-		if reader, err = source.NewShardReader(l.Read, sink, shard); err != nil {
+		if reader, err = source.NewShardReader(l.Read, sink, l.Transforms, shard); err != nil {
 			return err
 		}
 		if sink.Failing {

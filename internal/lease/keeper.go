@@ -32,10 +32,11 @@ const (
 
 // Keeper keeps the leases of one worker.
 type Keeper struct {
-	pool    *pgxpool.Pool
-	worker  string
-	targets []string
-	log     *slog.Logger
+	pool   *pgxpool.Pool
+	worker string
+	// what it can do
+	targets, transforms []string
+	log                 *slog.Logger
 
 	metrics *metrics.Metrics
 
@@ -52,9 +53,9 @@ type Keeper struct {
 	err error
 }
 
-// NewKeeper makes a keeper for a worker that serves these targets.
-func NewKeeper(pool *pgxpool.Pool, worker string, targets []string, m *metrics.Metrics, log *slog.Logger) *Keeper {
-	return &Keeper{pool: pool, worker: worker, targets: targets, metrics: m, log: log, held: make(map[int64]*Held)}
+// NewKeeper makes a keeper for a worker that serves these targets and has these functions of Go.
+func NewKeeper(pool *pgxpool.Pool, worker string, targets, transforms []string, m *metrics.Metrics, log *slog.Logger) *Keeper {
+	return &Keeper{pool: pool, worker: worker, targets: targets, transforms: transforms, metrics: m, log: log, held: make(map[int64]*Held)}
 }
 
 // Worker is the id under which the leases are held.
@@ -211,7 +212,11 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 		h.mu.Unlock()
 	}
 
-	kept := make(map[int64]int32, n)
+	type kept struct {
+		revision int32
+		written  bool
+	}
+	ours := make(map[int64]kept, n)
 	// One round trip, so that Postgres commits by itself: a worker that is stopped, or cut
 	// off, in the middle would keep the leases locked and nobody could take them over.
 	var batch pgx.Batch
@@ -220,13 +225,13 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 	batch.Queue("select clock_timestamp() from set_config('synchronous_commit', 'off', true)").QueryRow(func(row pgx.Row) error {
 		return row.Scan(&clock)
 	})
-	batch.Queue("select lease, revision from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8)",
-		k.worker, k.targets, ids, epochs, cursors, passed, asOf, errs).Query(func(rows pgx.Rows) error {
+	batch.Queue("select lease, revision, written from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		k.worker, k.targets, k.transforms, ids, epochs, cursors, passed, asOf, errs).Query(func(rows pgx.Rows) error {
 		var (
-			id       int64
-			revision int32
+			id int64
+			k  kept
 		)
-		_, err := pgx.ForEachRow(rows, []any{&id, &revision}, func() error { kept[id] = revision; return nil })
+		_, err := pgx.ForEachRow(rows, []any{&id, &k.revision, &k.written}, func() error { ours[id] = k; return nil })
 		return err
 	})
 	if err := k.pool.SendBatch(ctx, &batch).Close(); err != nil {
@@ -236,23 +241,30 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 	k.ahead.Store(int64(time.Until(clock)))
 	k.beats.Beat()
 	for i, h := range held {
-		revision, ours := kept[h.ID]
-		if !ours {
+		k, ok := ours[h.ID]
+		if !ok {
 			h.cancel(ErrLost)
 			continue
 		}
-		h.written(errs[i], revision)
+		if k.written {
+			h.told(errs[i])
+		}
+		h.heard(k.revision)
 	}
 	return nil
 }
 
-// written takes note that a heartbeat arrived.
-func (h *Held) written(err *string, revision int32) {
+// told takes note that an error was written down.
+func (h *Held) told(err *string) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.err == err {
 		h.err = nil
 	}
-	h.mu.Unlock()
+}
+
+// heard takes note of the sink's revision.
+func (h *Held) heard(revision int32) {
 	if loaded := h.loaded.Load(); loaded != 0 && loaded != revision {
 		select {
 		case h.revised <- struct{}{}:
@@ -265,7 +277,7 @@ func (k *Keeper) takeOver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var taken int
-	if err := k.pool.QueryRow(ctx, "select freshet.take_over($1, $2)", k.targets, silence).Scan(&taken); err != nil {
+	if err := k.pool.QueryRow(ctx, "select freshet.take_over($1, $2, $3)", k.targets, k.transforms, silence).Scan(&taken); err != nil {
 		return fmt.Errorf("look for silent leases: %w", err)
 	}
 	if taken > 0 {

@@ -33,7 +33,7 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	if err != nil {
 		return false, err
 	}
-	reader, err := source.NewReader(c.Bulk, sink)
+	reader, err := source.NewReader(c.Bulk, sink, c.Transforms)
 	if err != nil {
 		return false, err
 	}

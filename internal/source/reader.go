@@ -49,26 +49,27 @@ type listing struct {
 	query pg.Query
 }
 
-// NewReader prepares the statements for a sink. The source must exist.
-func NewReader(pool *pgxpool.Pool, sink *catalog.Sink) (*Reader, error) {
-	return newReader(pool, sink, 0, "")
+// NewReader prepares the statements for a sink. The source must exist, and among the functions
+// the one that the sink names.
+func NewReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry) (*Reader, error) {
+	return newReader(pool, sink, functions, 0, "")
 }
 
 // NewShardReader is a reader whose claims leave out what other shards of the sink are for.
-func NewShardReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int) (*Reader, error) {
-	return newReader(pool, sink, shard, "")
+func NewShardReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry, shard int) (*Reader, error) {
+	return newReader(pool, sink, functions, shard, "")
 }
 
 // NewPartReader is a reader whose chunks have only the rows that a filter selects.
-func NewPartReader(pool *pgxpool.Pool, sink *catalog.Sink, filter string) (*Reader, error) {
-	return newReader(pool, sink, 0, filter)
+func NewPartReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry, filter string) (*Reader, error) {
+	return newReader(pool, sink, functions, 0, filter)
 }
 
-func newReader(pool *pgxpool.Pool, sink *catalog.Sink, shard int, only string) (*Reader, error) {
+func newReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry, shard int, only string) (*Reader, error) {
 	if sink.Table == "" {
 		return nil, fmt.Errorf("sink %s: its source is gone", sink.Name)
 	}
-	shape, err := newShape(sink)
+	shape, err := newShape(sink, functions)
 	if err != nil {
 		return nil, fmt.Errorf("sink %s: %w", sink.Name, err)
 	}

@@ -23,16 +23,16 @@ type shape interface {
 	Append(ctx context.Context, dst, key []byte, values [][]byte, at time.Time) (out []byte, present bool, err error)
 }
 
-func newShape(sink *catalog.Sink) (shape, error) {
+func newShape(sink *catalog.Sink, functions *transform.Registry) (shape, error) {
 	switch {
 	case sink.Value != "":
 		return newExpression(sink.Value, sink.ValueType), nil
 	case sink.Transform != "":
-		program, err := transform.Compile(sink.Transform, sink.Columns, sink.Name)
+		t, err := functions.New(sink.Transform, sink.Columns, sink.Name)
 		if err != nil {
 			return nil, fmt.Errorf("transform: %w", err)
 		}
-		return program, nil
+		return t, nil
 	}
 	return columns{render.NewObject(sink.Columns)}, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/freshet/freshet/internal/doorbell"
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/transform"
 )
 
 // Config is what the tasks of a worker share.
@@ -18,8 +19,10 @@ type Config struct {
 	Control, Read, Bulk *pgxpool.Pool
 	Installation        string
 	Bell                *doorbell.Bell
-	Metrics             *metrics.Metrics
-	Log                 *slog.Logger
+	// Transforms are the functions of Go that this worker has.
+	Transforms *transform.Registry
+	Metrics    *metrics.Metrics
+	Log        *slog.Logger
 }
 
 // Closed reports whether a channel that is only ever closed is closed.

@@ -61,7 +61,7 @@ func BenchmarkRow12Columns(b *testing.B) {
 			return JSON(user{id, r.Text("name")}), err
 		},
 	} {
-		b.Run(name, func(b *testing.B) { bench(b, NewGo("f", f, columns, "users"), all) })
+		b.Run(name, func(b *testing.B) { bench(b, newGo("f", f, columns, "users", new(calls)), all) })
 	}
 }
 

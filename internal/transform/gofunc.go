@@ -62,10 +62,7 @@ type Go struct {
 	index      map[string]int
 	timeout    time.Duration
 	runs       sync.Pool
-
-	mu sync.Mutex
-	// busy are the calls that run now.
-	busy map[*goRun]struct{}
+	calls      *calls
 }
 
 // goRun is one call of a function.
@@ -80,10 +77,10 @@ type goRun struct {
 	misuse, defect error
 }
 
-// NewGo makes a transform of a function that was registered by a name, for a sink with a source of these columns. All
+// newGo makes a transform of a function that was registered by a name, for a sink with a source of these columns. All
 // of them are selected, as nothing tells which ones the function will ask for. An entry has [DefaultTimeout].
-func NewGo(name string, f Func, columns []render.Column, sink string) *Go {
-	g := &Go{name: name, sink: sink, f: f, columns: columns, index: make(map[string]int), timeout: DefaultTimeout, busy: make(map[*goRun]struct{})}
+func newGo(name string, f Func, columns []render.Column, sink string, calls *calls) *Go {
+	g := &Go{name: name, sink: sink, f: f, columns: columns, index: make(map[string]int), timeout: DefaultTimeout, calls: calls}
 	for i, c := range columns {
 		g.cells = append(g.cells, render.NewCell(c))
 		g.names = append(g.names, c.Name)
@@ -105,26 +102,6 @@ func (g *Go) Select(alias string) []string {
 	return out
 }
 
-// Overdue is a call that is past its time limit and has not returned.
-type Overdue struct {
-	Name, Key string
-	Since     time.Time
-}
-
-// Overdue lists them. Nothing can stop such a call, and the rows behind it wait; whoever watches the worker must say
-// so.
-func (g *Go) Overdue(now time.Time) []Overdue {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var list []Overdue
-	for r := range g.busy {
-		if now.Sub(r.started) > g.timeout {
-			list = append(list, Overdue{Name: g.name, Key: string(r.key), Since: r.started})
-		}
-	}
-	return list
-}
-
 // Append is described at [Transform]. What the function returns and what it panics with are errors of the entry; that
 // ctx itself is done is not.
 func (g *Go) Append(ctx context.Context, dst, key []byte, values [][]byte, now time.Time) (out []byte, present bool, err error) {
@@ -136,13 +113,9 @@ func (g *Go) Append(ctx context.Context, dst, key []byte, values [][]byte, now t
 	}
 	r := g.runs.Get().(*goRun)
 	r.key, r.values, r.now, r.started = key, values, now, time.Now()
-	g.mu.Lock()
-	g.busy[r] = struct{}{}
-	g.mu.Unlock()
+	g.calls.begin(r)
 	defer func() {
-		g.mu.Lock()
-		delete(g.busy, r)
-		g.mu.Unlock()
+		g.calls.end(r)
 		*r = goRun{g: g, scratch: r.scratch[:0]}
 		if cap(r.scratch) > 1<<20 {
 			r.scratch = nil

@@ -11,7 +11,7 @@ import (
 
 func runGo(f Func) (string, bool, error) {
 	fields := row()
-	g := NewGo("mine", f, columnsOf(fields), "users")
+	g := newGo("mine", f, columnsOf(fields), "users", new(calls))
 	b, present, err := g.Append(context.Background(), []byte("before"), []byte("users:1"), valuesFor(g, fields), now)
 	if string(b[:6]) != "before" || err != nil && len(b) != 6 {
 		panic("what stood in the buffer is gone")
@@ -79,7 +79,7 @@ func TestFloatsAsText(t *testing.T) {
 		want string
 	}{{0, "0"}, {1, "1"}, {1e14, "100000000000000"}, {1e15, "1e+15"}, {123456789012345, "123456789012345"}, {0.0001, "0.0001"}, {0.00001, "1e-05"}, {1e23, "1e+23"}, {-1.5, "-1.5"}, {5e-324, "5e-324"}} {
 		fields := []field{col("f", 701, be(test.f))}
-		g := NewGo("f", func(_ context.Context, r Record) (Value, error) { return Text(r.Text("f")), nil }, columnsOf(fields), "s")
+		g := newGo("f", func(_ context.Context, r Record) (Value, error) { return Text(r.Text("f")), nil }, columnsOf(fields), "s", new(calls))
 		got, _, err := g.Append(context.Background(), nil, nil, [][]byte{fields[0].value}, now)
 		if test.f == 1e23 {
 			test.want = "9.999999999999999e+22"
@@ -128,7 +128,7 @@ func TestGoFunctionHasATimeLimit(t *testing.T) {
 	t.Parallel()
 	fields := row()
 	hang, entered := make(chan struct{}), make(chan struct{})
-	g := NewGo("slow", func(ctx context.Context, r Record) (Value, error) {
+	g := newGo("slow", func(ctx context.Context, r Record) (Value, error) {
 		if r.Key() == "hangs" {
 			close(entered)
 			<-hang
@@ -136,14 +136,14 @@ func TestGoFunctionHasATimeLimit(t *testing.T) {
 		}
 		<-ctx.Done()
 		return None(), ctx.Err()
-	}, columnsOf(fields), "users")
+	}, columnsOf(fields), "users", new(calls))
 	g.timeout = 5 * time.Millisecond
 	_, _, err := g.Append(context.Background(), nil, []byte("waits"), valuesFor(g, fields), now)
 	var e *Error
 	if !errors.As(err, &e) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "slow: the time limit of 5ms is over") {
 		t.Error(err)
 	}
-	if list := g.Overdue(time.Now().Add(time.Hour)); len(list) != 0 {
+	if list := g.calls.overdue(time.Now().Add(time.Hour)); len(list) != 0 {
 		t.Error(list)
 	}
 
@@ -157,7 +157,7 @@ func TestGoFunctionHasATimeLimit(t *testing.T) {
 		done <- err
 	}()
 	<-entered
-	if list := g.Overdue(time.Now().Add(time.Hour)); len(list) != 1 || list[0].Key != "hangs" || list[0].Name != "slow" {
+	if list := g.calls.overdue(time.Now().Add(time.Hour)); len(list) != 1 || list[0].Key != "hangs" || list[0].Name != "slow" {
 		t.Error(list)
 	}
 	close(hang)

@@ -184,12 +184,12 @@ func FuzzRow(f *testing.F) {
 				t.Fatalf("%s: %v", source, err)
 			}
 		}
-		g := NewGo("f", func(_ context.Context, r Record) (Value, error) {
+		g := newGo("f", func(_ context.Context, r Record) (Value, error) {
 			r.Time("v")
 			r.Float64("v")
 			j, err := r.JSON("v")
 			return JSON([]string{r.Text("v"), string(j)}), err
-		}, columns, "s")
+		}, columns, "s", new(calls))
 		if _, _, err := g.Append(context.Background(), nil, nil, [][]byte{v}, now); err != nil && strings.Contains(err.Error(), "panic") {
 			t.Fatal(err)
 		}

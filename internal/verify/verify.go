@@ -69,7 +69,7 @@ func Run(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.
 	if sink.Dropping {
 		return Result{}, fmt.Errorf("sink %s is being dropped", sink.Name)
 	}
-	reader, err := source.NewReader(db, sink)
+	reader, err := source.NewReader(db, sink, nil)
 	if err != nil {
 		return Result{}, err
 	}

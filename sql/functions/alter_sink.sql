@@ -180,7 +180,7 @@ begin
     end if;
 
     if adopt then
-        -- In the order of heartbeats, which know leases of many sinks.
+        -- In one order, like all who lock several.
         perform from freshet.lease l where l.sink_id = v_sink.id and l.kind = 'sync' order by l.id for update;
         update freshet.lease l set adopt = true where l.sink_id = v_sink.id and l.kind = 'sync' and not l.closing;
         update freshet.backfill_run b set sweeps = true

@@ -38,9 +38,9 @@ begin
         raise exception 'transform: it is empty' using errcode = 'invalid_parameter_value',
             hint = 'Leave transform out, or give an expression such as {id: record.id, name: upper(record.name)}.';
     end if;
-    if transform like 'go:%' then
-        raise exception 'transform: this version of Freshet has no functions of Go yet' using errcode = 'feature_not_supported',
-            hint = 'Give an expression.';
+    if transform like 'go:%' and transform !~ '^go:[a-z][a-z0-9_]{0,47}$' then
+        raise exception 'transform: "%" names no function of Go', transform using errcode = 'invalid_parameter_value',
+            hint = 'Write go:name, with the name that a worker registers; names begin with a lower-case letter and go on with up to 47 lower-case letters, digits and underscores.';
     end if;
     if expires <> interval '0' and expires_at is not null then
         raise exception 'expires: expires_at says already when an entry expires' using errcode = 'invalid_parameter_value',

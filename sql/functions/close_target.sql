@@ -10,7 +10,7 @@ as $$
 declare
     v_lease  record;
 begin
-    -- In the order of heartbeats, which know leases of many sinks.
+    -- In one order, like all who lock several.
     perform from freshet.lease l where l.sink_id = close_target.sink and l.target = close_target.target order by l.id for update;
     update freshet.backfill_range r set superseded = true
     from freshet.lease l

@@ -11,7 +11,7 @@ declare
     v_lease  freshet.lease;
     v_run    bigint;
 begin
-    -- The end of a sink is the end of all its leases: locked in the order of heartbeats.
+    -- The end of a sink is the end of all its leases: locked in one order.
     perform from freshet.lease l
     where l.sink_id = (select p.sink_id from freshet.lease p where p.id = finish_lease.lease and p.kind = 'purge')
     order by l.id

@@ -15,7 +15,7 @@ begin
     set shards = recut.shards, definition = s.definition + 1, revision = s.revision + 1
     where s.id = recut.sink;
 
-    -- In the order of heartbeats, which know leases of many sinks.
+    -- In one order, like all who lock several.
     perform from freshet.lease l where l.sink_id = recut.sink and l.kind = 'sync' order by l.id for update;
 
     for v_target in

@@ -44,10 +44,7 @@ select s.name as sink,
            when s.broken is not null or o.mend_error is not null then 'failing'
            when l.lapsed then 'lapsed'
            when s.state in ('paused', 'failing') then s.state
-           when not exists (
-               select from freshet.worker w
-               where l.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')
-               then 'unserved'
+           when not served.by_any then 'unserved'
            when l.blocked > 0 or l.blocked_by is not null then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
@@ -68,11 +65,21 @@ select s.name as sink,
            when l.blocked_by is not null then pg_catalog.format(
            '%s writes keys of the form %s: drop that sink, or take its keys over with '
            'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
+           when n.function is not null and not served.by_any then pg_catalog.format(
+           'no worker that serves target %s has the Go transform %s: run one in a program that calls worker.RegisterTransform("%s", ...)',
+           l.target, n.function, n.function)
            else failed.error end as last_error,
        failed.at as last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
 join freshet.source o on o.id = s.source_id
+cross join freshet.function_for(s, l) as n (function)
+cross join lateral (
+    select exists (
+        select from freshet.worker w
+        where l.target = any (w.targets) and (n.function is null or n.function = any (w.transforms))
+          and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds') as by_any
+) served
 -- A backfill or a sweep that cannot go on is the sink's trouble as well.
 cross join lateral (
     select l.last_error as error, l.last_error_at as at

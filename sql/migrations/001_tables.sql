@@ -172,6 +172,8 @@ create table freshet.worker (
     id            text primary key,
     role          name not null,
     targets       text[] not null,
+    -- the functions of Go that it has registered
+    transforms    text[] not null default '{}',
     started_at    timestamptz not null default clock_timestamp(),
     heartbeat_at  timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
