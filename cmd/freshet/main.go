@@ -30,6 +30,8 @@ func commands() []command {
 		{"status", "[--json] [--watch]", "show how far every sink has come", status},
 		{"get", "SINK KEY ...", "show rows beside their entries", get},
 		{"backfill", "SINK [--filter CONDITION] [--rate N] [--wait]", "write the entries of all rows again, or of those that a filter selects", backfillCommand},
+		{"preview", "[SINK] [--key KEY]... [--rows N] [--json] [--source TABLE [--template KEY] [--columns A,B] [--value SQL] [--transform EXPR] [--filter SQL] [--expires INTERVAL] [--expires-at SQL] [--accept-drift]]",
+			"show what rows would become, for a sink or for one that is not there yet", previewCommand},
 		{"tail", "SINK [--seconds N]", "show changes as they are captured", tail},
 		{"verify", "SINK [--sample N] [--repair] [--timeout D]", "compare a sink's table and cache both ways", verifyCommand},
 		{"demo", "[--rows N] [--seconds N] [--keep]", "show it all on private servers", demoCommand},
@@ -120,6 +122,20 @@ func flags(name string) *flag.FlagSet {
 // parse reads flags that may stand before and after the positional arguments, of which
 // there must be exactly want, or at least -want when it is negative.
 func parse(set *flag.FlagSet, args []string, want int) ([]string, error) {
+	positional, err := arguments(set, args)
+	switch n := len(positional); {
+	case err != nil:
+		return nil, err
+	case want < 0 && n < -want:
+		return nil, fmt.Errorf("%w: want at least %d arguments, got %d", errUsage, -want, n)
+	case want >= 0 && n != want:
+		return nil, fmt.Errorf("%w: want %d arguments, got %d", errUsage, want, n)
+	}
+	return positional, nil
+}
+
+// arguments reads flags and returns the positional arguments, however many.
+func arguments(set *flag.FlagSet, args []string) ([]string, error) {
 	var positional []string
 	for {
 		if err := set.Parse(args); err != nil {
@@ -130,21 +146,11 @@ func parse(set *flag.FlagSet, args []string, want int) ([]string, error) {
 		}
 		args = set.Args()
 		if len(args) == 0 {
-			break
+			return positional, nil
 		}
 		positional = append(positional, args[0])
 		args = args[1:]
 	}
-	if want < 0 {
-		if len(positional) < -want {
-			return nil, fmt.Errorf("%w: want at least %d arguments, got %d", errUsage, -want, len(positional))
-		}
-		return positional, nil
-	}
-	if len(positional) != want {
-		return nil, fmt.Errorf("%w: want %d arguments, got %d", errUsage, want, len(positional))
-	}
-	return positional, nil
 }
 
 // oneLine is an error without line breaks: errors that were joined, or that a driver

@@ -100,13 +100,46 @@ func (s *Sink) Leaves(target string) bool {
 
 // LoadSink reads the sink with this id.
 func LoadSink(ctx context.Context, db Querier, id int32) (*Sink, error) {
-	return load(ctx, db, "s.id = $1", id)
+	return load(ctx, db, fromSinks+"where s.id = $1", id)
 }
 
 // LoadSinkNamed reads the sink with this name.
 func LoadSinkNamed(ctx context.Context, db Querier, name string) (*Sink, error) {
-	return load(ctx, db, "s.name = $1", name)
+	return load(ctx, db, fromSinks+"where s.name = $1", name)
 }
+
+// Definition are arguments of freshet.create_sink, nil for its defaults.
+type Definition struct {
+	Name, Source                             string
+	Key, Value, Transform, Filter, ExpiresAt *string
+	Columns                                  []string
+	Expires                                  *string // an interval
+	AcceptDrift                              bool
+}
+
+// Define checks the arguments of a sink as freshet.create_sink does and returns what it would
+// make. It makes a temporary view for a moment, so db has to be able to write; nothing is
+// left of it.
+func Define(ctx context.Context, db Querier, d Definition) (*Sink, error) {
+	name := &d.Name
+	if d.Name == "" {
+		name = nil
+	}
+	return load(ctx, db, fromDefinition, name, d.Source, d.Key, d.Columns, d.Value, d.Transform, d.Filter, d.Expires, d.ExpiresAt, d.AcceptDrift)
+}
+
+// What sinkQuery selects from: sinks that there are, or one that might be.
+const (
+	fromSinks = `
+from freshet.sink s
+join freshet.source o on o.id = s.source_id
+left join pg_catalog.pg_class c on c.oid = o.relid
+` + columnsOfSink
+	fromDefinition = `
+from freshet.define($1, $2::text::regclass, $3, $4, $5, $6, $7, $8::text::interval, $9, $10) s
+join pg_catalog.pg_class c on c.oid = $2::text::regclass
+` + columnsOfSink
+)
 
 const sinkQuery = `
 select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
@@ -116,10 +149,9 @@ select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, 
         from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
        coalesce(s.value, ''), coalesce(s.value_type, 0)::bigint, coalesce(s.transform, ''), s.grouped, coalesce(s.expires_at, ''),
        s.key_attnums, s.folded_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
-from freshet.sink s
-join freshet.source o on o.id = s.source_id
-left join pg_catalog.pg_class c on c.oid = o.relid
-left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+`
+
+const columnsOfSink = `left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join lateral (
     select json_agg(json_build_object(
                'attnum', a.attnum, 'name', a.attname, 'type', t.oid::bigint, 'kind', t.typtype,
@@ -136,7 +168,7 @@ left join lateral (
     join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and (s.column_attnums is null or u.n is not null)
 ) v on true
-where `
+`
 
 type columnRow struct {
 	Attnum int16  `json:"attnum"`
@@ -164,7 +196,7 @@ type partRow struct {
 	Modifiers []string `json:"modifiers"`
 }
 
-func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error) {
+func load(ctx context.Context, db Querier, from string, args ...any) (*Sink, error) {
 	var (
 		s                   Sink
 		parts               []partRow
@@ -174,7 +206,7 @@ func load(ctx context.Context, db Querier, where string, arg any) (*Sink, error)
 		keyColumns, columns []byte
 		rawParts            []byte
 	)
-	err := db.QueryRow(ctx, sinkQuery+where, arg).Scan(
+	err := db.QueryRow(ctx, sinkQuery+from, args...).Scan(
 		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity,
 		&s.Filter, &s.Paused, &s.Failing, &s.Dropping, &s.Retiring, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
 		&rawParts, &s.Value, &s.ValueType, &s.Transform, &s.Grouped, &s.ExpiresAt, &keyAttnums, &folded, &order, &keyColumns, &columns)

@@ -176,6 +176,22 @@ func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, erro
 	return r.rows(ctx, r.sample, r.bareSample, params, e)
 }
 
+// First lists the tuples of the first rows of the source in key order, at most limit, whether
+// they have an entry or not.
+func (r *Reader) First(ctx context.Context, limit int) ([][]string, error) {
+	var read []named
+	_, err := r.rowsWith(ctx, r.bareChunk[bounded{}], [][]byte{strconv.AppendInt(nil, int64(limit), 10)}, func() bool { return false },
+		func(from row, tuple [][]byte) error { return r.appendNamed(&read, r.parts, from.keys, tuple) })
+	if err != nil {
+		return nil, err
+	}
+	tuples := make([][]string, min(limit, len(read)))
+	for i := range tuples {
+		tuples[i] = read[i].texts
+	}
+	return tuples, nil
+}
+
 // rows runs a statement that reads rows of the source, or its bare twin and looks the rows
 // up by their keys where one of them raises an error. Snapshot is then that of the former:
 // what was touched since may have been read newer, and nothing older.

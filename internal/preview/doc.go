@@ -1,0 +1,3 @@
+// Package preview shows what rows would become under a sink, whether it exists or not. It
+// reads as the workers do and writes nothing.
+package preview
