@@ -25,6 +25,17 @@ var benchmarks = []benchmark{
 	{"backfill_shapes", "warming with a value made by SQL and with a transform, beside plain columns", backfillShapes},
 	{"backfill_memory", "resident memory of the worker, however many and wide the rows are", backfillMemory},
 	{"backfill_live_latency", "age of live changes while the same table is warmed", backfillLiveLatency},
+	{"latency_idle", "how long a commit takes to be visible, beside a worker that polls and a writer that sets the entry itself", latencyIdle},
+	{"latency_loaded", "the same under 3,000 and 5,000 changes a second", latencyLoaded},
+	{"drain_burst", "one UPDATE of 200,000 rows, from its commit to the last entry", drainBurst},
+	{"drain_backlog", "200,000 one-row transactions that wait for a worker", drainBacklog},
+	{"wrong_entries", "entries left wrong by deletes and late commits, beside a worker that polls", byHandWrong},
+	{"hot_row", "one row that eight clients update: the age of its entry, and how often it is written", hotRow},
+	{"overhead_single", "transactions a second of pgbench with capture and without", overheadSingle},
+	{"overhead_bulk", "statements that write 100,000 rows with capture and without", overheadBulk},
+	{"claim_scaling", "what a batch costs to claim, however long the backlog", claimScaling},
+	{"idle_cost", "what a worker with 20 sinks costs while nobody writes", idleCost},
+	{"fanout", "a burst with several shards, workers and sinks", fanout},
 }
 
 func main() {

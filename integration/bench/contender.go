@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/fence"
+)
+
+// items is the table of the live benchmarks. An updated_at that the application sets, and an
+// index on it, are what a worker written by hand needs.
+const items = `create table items (
+	id bigint primary key, name text not null, status text not null, stock integer not null, price numeric(12,2) not null,
+	settings jsonb not null, updated_at timestamptz not null default now());
+create index on items (updated_at);
+insert into items
+select g, 'Item number ' || g, 'new', g %% 100, (g %% 10000) / 100.0,
+       jsonb_build_object('color', case when g %% 2 = 0 then 'red' else 'blue' end, 'tags', jsonb_build_array('a', 'b')), now()
+from generate_series(1, %[1]d) g;`
+
+// markItem changes one of them, as a watch wants it.
+const markItem = "update items set status = $1, updated_at = now() where id = $2"
+
+// makeItems makes the table with n rows, and a sink that is warm.
+func (s *stage) makeItems(ctx context.Context, n int) error {
+	if err := s.unmakeItems(ctx); err != nil {
+		return err
+	}
+	if err := s.empty(ctx); err != nil {
+		return err
+	}
+	if err := s.exec(ctx, fmt.Sprintf(items, n)); err != nil {
+		return err
+	}
+	if err := s.exec(ctx, "vacuum (analyze, freeze) items"); err != nil {
+		return err
+	}
+	if err := s.exec(ctx, "select freshet.create_sink('items', 'items')"); err != nil {
+		return err
+	}
+	return s.serve(ctx, func() error {
+		return s.await(ctx, "select bool_and(state = 'completed') from freshet.backfills where sink = 'items'")
+	})
+}
+
+// unmakeItems drops sink and table if they are there. No worker may run.
+func (s *stage) unmakeItems(ctx context.Context) error {
+	there, err := one[bool](ctx, s, "select exists (select from freshet.sinks where sink = 'items')")
+	if err != nil {
+		return err
+	}
+	if there {
+		err = s.serve(ctx, func() error {
+			if err := s.exec(ctx, "select freshet.drop_sink('items', keep_entries => true)"); err != nil {
+				return err
+			}
+			return s.await(ctx, "select not exists (select from freshet.sinks where sink = 'items')")
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.exec(ctx, "drop table if exists items")
+}
+
+// serve has a worker run for as long as body.
+func (s *stage) serve(ctx context.Context, body func() error) error {
+	_, end, err := s.worker(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(body(), end())
+}
+
+// lanes are the control keys of a sink's lanes.
+func (s *stage) lanes(ctx context.Context, sink string) ([]string, error) {
+	rows, err := s.db.Query(ctx, `select i.id, s.id, l.part from freshet.lease l join freshet.sink s on s.id = l.sink_id, freshet.installation i
+		where s.name = $1 and l.kind = 'sync'`, sink)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+		var (
+			installation, part string
+			id                 int32
+		)
+		err := row.Scan(&installation, &id, &part)
+		return fence.Key(installation, id, part), err
+	})
+}
+
+// applied waits until every lane of these sinks has applied what this moment's snapshot sees.
+func (s *stage) applied(ctx context.Context, sinks ...string) error {
+	text, err := one[string](ctx, s, "select pg_current_snapshot()::text")
+	if err != nil {
+		return err
+	}
+	now, err := cursor.ParseSnapshot(text)
+	if err != nil {
+		return err
+	}
+	for _, sink := range sinks {
+		keys, err := s.lanes(ctx, sink)
+		if err != nil {
+			return err
+		}
+		for _, key := range keys {
+			for {
+				text, err := s.cache.HGet(ctx, key, "cursor").Result()
+				if err != nil && !errors.Is(err, redis.Nil) {
+					return err
+				}
+				if c, err := cursor.Parse(text); err == nil && c.Done.Covers(now) {
+					break
+				}
+				if err := pause(ctx, time.Millisecond); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// handmade is a worker as one would write it by hand: every 100 ms it asks for the rows whose
+// updated_at is later than the last one it has seen, and writes them in pipelines.
+type handmade struct {
+	s      *stage
+	prefix string
+	// seen is how many rows it has written.
+	seen   atomic.Int64
+	cancel context.CancelFunc
+	ended  chan error
+}
+
+const (
+	handmadeEvery = 100 * time.Millisecond
+	handmadeBatch = 1000
+)
+
+// byHand starts one that goes on from a moment, null for the newest row there is.
+func (s *stage) byHand(ctx context.Context, since *time.Time) (*handmade, error) {
+	conn, err := pgx.Connect(ctx, s.databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	if since == nil {
+		if err := conn.QueryRow(ctx, "select max(updated_at) from items").Scan(&since); err != nil {
+			return nil, errors.Join(err, conn.Close(ctx))
+		}
+	}
+	h := &handmade{s: s, prefix: "hand:", ended: make(chan error, 1)}
+	ctx, h.cancel = context.WithCancel(ctx)
+	last := *since
+	go func() {
+		defer conn.Close(context.WithoutCancel(ctx))
+		for {
+			err := h.turn(ctx, conn, &last)
+			if ctx.Err() != nil {
+				err = nil
+			}
+			if err != nil || pause(ctx, handmadeEvery) != nil {
+				h.ended <- err
+				return
+			}
+		}
+	}()
+	return h, nil
+}
+
+func (h *handmade) turn(ctx context.Context, conn *pgx.Conn, last *time.Time) error {
+	rows, err := conn.Query(ctx, "select id, to_jsonb(items), updated_at from items where updated_at > $1 order by updated_at", *last)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	pipe := h.s.cache.Pipeline()
+	flush := func() error {
+		n := pipe.Len()
+		if n == 0 {
+			return nil
+		}
+		_, err := pipe.Exec(ctx)
+		h.seen.Add(int64(n))
+		return err
+	}
+	for rows.Next() {
+		var (
+			id    int64
+			value json.RawMessage
+		)
+		if err := rows.Scan(&id, &value, last); err != nil {
+			return err
+		}
+		pipe.Set(ctx, fmt.Sprintf("%s%d", h.prefix, id), []byte(value), 0)
+		if pipe.Len() >= handmadeBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(rows.Err(), flush())
+}
+
+// end stops it.
+func (h *handmade) end() error {
+	h.cancel()
+	return <-h.ended
+}
+
+// wrong counts the entries under a prefix that are not what the table says, once everything
+// has been applied: rows whose entry is not of their updated_at, and entries without a row.
+func (s *stage) wrong(ctx context.Context, prefix string) (int, error) {
+	want := make(map[string]time.Time)
+	rows, err := s.db.Query(ctx, "select id, updated_at from items")
+	if err != nil {
+		return 0, err
+	}
+	var (
+		id int64
+		at time.Time
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&id, &at}, func() error { want[fmt.Sprint(prefix, id)] = at; return nil }); err != nil {
+		return 0, err
+	}
+	wrong := 0
+	check := func(keys []string) error {
+		if len(keys) == 0 {
+			return nil
+		}
+		values, err := s.cache.MGet(ctx, keys...).Result()
+		if err != nil {
+			return err
+		}
+		for i, v := range values {
+			text, ok := v.(string)
+			if !ok {
+				continue
+			}
+			var entry struct {
+				At time.Time `json:"updated_at"`
+			}
+			if err := json.Unmarshal([]byte(text), &entry); err != nil {
+				return err
+			}
+			if at, there := want[keys[i]]; !there || !at.Equal(entry.At) {
+				wrong++
+			}
+		}
+		return nil
+	}
+	var keys []string
+	iter := s.cache.Scan(ctx, 0, prefix+"*", 10_000).Iterator()
+	for iter.Next(ctx) {
+		if keys = append(keys, iter.Val()); len(keys) == 1000 {
+			if err := check(keys); err != nil {
+				return 0, err
+			}
+			keys = keys[:0]
+		}
+	}
+	return wrong, errors.Join(iter.Err(), check(keys))
+}
+
+// right fails if an entry of ours is wrong once a worker has caught up.
+func (s *stage) right(ctx context.Context) error {
+	if err := s.serve(ctx, func() error { return s.applied(ctx, "items") }); err != nil {
+		return err
+	}
+	wrong, err := s.wrong(ctx, "items:")
+	if err == nil && wrong > 0 {
+		err = fmt.Errorf("%d entries are wrong", wrong)
+	}
+	return err
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// hotRow updates one row as fast as eight clients can, and looks how old its entry is.
+func hotRow(ctx context.Context, s *stage) ([]result, error) {
+	if err := s.exec(ctx, "drop table if exists hot; create table hot (id bigint primary key, version bigint not null, at timestamptz not null) with (fillfactor = 50); insert into hot values (1, 0, now())"); err != nil {
+		return nil, err
+	}
+	if err := s.exec(ctx, "select freshet.create_sink('hot', 'hot')"); err != nil {
+		return nil, err
+	}
+	var ages, writes series
+	for round := range s.rounds {
+		err := s.serve(ctx, func() error {
+			if err := s.applied(ctx, "hot"); err != nil {
+				return err
+			}
+			stop, err := s.pgbench("update hot set version = version + 1, at = clock_timestamp() where id = 1;\n", 8, 0)
+			if err != nil {
+				return err
+			}
+			defer stop()
+			// The first second is not looked at: pgbench connects.
+			if err := s.await(ctx, "select version > 100 from hot"); err != nil {
+				return err
+			}
+			begun, err := s.hotVersion(ctx)
+			if err != nil {
+				return err
+			}
+			setsBefore, err := s.sets(ctx)
+			if err != nil {
+				return err
+			}
+			age, err := s.hotAges(ctx, watchTime/time.Duration(s.scale))
+			if err != nil {
+				return err
+			}
+			ended, err := s.hotVersion(ctx)
+			if err != nil {
+				return err
+			}
+			setsAfter, err := s.sets(ctx)
+			if err != nil {
+				return err
+			}
+			ages = append(ages, milliseconds(quantile(age, 0.99)))
+			writes = append(writes, float64(setsAfter-setsBefore)/float64(max(1, ended-begun)))
+			s.say("  round %d: %d updates, %d writes; the entry is %.1f ms old at p50, %.1f at p99", round+1, ended-begun, setsAfter-setsBefore,
+				milliseconds(quantile(age, 0.5)), ages[round])
+			stop()
+			return s.applied(ctx, "hot")
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	err := s.serve(ctx, func() error {
+		if err := s.exec(ctx, "select freshet.drop_sink('hot')"); err != nil {
+			return err
+		}
+		return s.await(ctx, "select not exists (select from freshet.sinks where sink = 'hot')")
+	})
+	return []result{
+		{Name: "hot_row_age_p99", Value: ages.median(), Unit: "ms", Target: "at most 30 ms", OK: ages.median() <= 30},
+		{Name: "hot_row_writes", Value: writes.median(), Unit: "writes", Baseline: "an update", BaselineValue: 1, Ratio: writes.median(),
+			Target: "ratio at most 0.2", OK: writes.median() <= 0.2},
+	}, err
+}
+
+func (s *stage) hotVersion(ctx context.Context) (int64, error) {
+	return one[int64](ctx, s, "select version from hot")
+}
+
+// hotAges looks every so often how long ago the entry's version was written.
+func (s *stage) hotAges(ctx context.Context, over time.Duration) ([]time.Duration, error) {
+	var ages []time.Duration
+	for end := time.Now().Add(over); time.Now().Before(end); {
+		text, err := s.cache.Get(ctx, "hot:1").Result()
+		if err != nil {
+			return nil, err
+		}
+		var entry struct{ At time.Time }
+		if err := json.Unmarshal([]byte(text), &entry); err != nil {
+			return nil, err
+		}
+		ages = append(ages, time.Since(entry.At))
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+	return ages, nil
+}
+
+// sets is how many times Redis has been told to set keys.
+func (s *stage) sets(ctx context.Context) (n int64, err error) {
+	info, err := s.cache.Info(ctx, "commandstats").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return 0, err
+	}
+	for _, line := range strings.Split(info, "\r\n") {
+		for _, command := range []string{"set", "mset"} {
+			rest, found := strings.CutPrefix(line, fmt.Sprintf("cmdstat_%s:calls=", command))
+			if !found {
+				continue
+			}
+			calls, _, _ := strings.Cut(rest, ",")
+			c, err := strconv.ParseInt(calls, 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			n += c
+		}
+	}
+	return n, nil
+}
