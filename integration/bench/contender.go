@@ -31,10 +31,10 @@ const markItem = "update items set status = $1, updated_at = now() where id = $2
 
 // makeItems makes the table with n rows, and a sink that is warm.
 func (s *stage) makeItems(ctx context.Context, n int) error {
-	if err := s.unmakeItems(ctx); err != nil {
+	if err := s.clear(ctx); err != nil {
 		return err
 	}
-	if err := s.empty(ctx); err != nil {
+	if err := s.exec(ctx, "drop table if exists items"); err != nil {
 		return err
 	}
 	if err := s.exec(ctx, fmt.Sprintf(items, n)); err != nil {
@@ -49,35 +49,6 @@ func (s *stage) makeItems(ctx context.Context, n int) error {
 	return s.serve(ctx, func() error {
 		return s.await(ctx, "select bool_and(state = 'completed') from freshet.backfills where sink = 'items'")
 	})
-}
-
-// unmakeItems drops sink and table if they are there. No worker may run.
-func (s *stage) unmakeItems(ctx context.Context) error {
-	there, err := one[bool](ctx, s, "select exists (select from freshet.sinks where sink = 'items')")
-	if err != nil {
-		return err
-	}
-	if there {
-		err = s.serve(ctx, func() error {
-			if err := s.exec(ctx, "select freshet.drop_sink('items', keep_entries => true)"); err != nil {
-				return err
-			}
-			return s.await(ctx, "select not exists (select from freshet.sinks where sink = 'items')")
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return s.exec(ctx, "drop table if exists items")
-}
-
-// serve has a worker run for as long as body.
-func (s *stage) serve(ctx context.Context, body func() error) error {
-	_, end, err := s.worker(ctx)
-	if err != nil {
-		return err
-	}
-	return errors.Join(body(), end())
 }
 
 // lanes are the control keys of a sink's lanes.

@@ -61,14 +61,6 @@ func idleCost(ctx context.Context, s *stage) ([]result, error) {
 		queries = append(queries, float64(after.queries-before.queries)/over.Seconds())
 		s.say("  round %d: worker %.2f %% of a core, its backends %.2f %%, %.1f queries/s", round+1, worker[round], backends[round], queries[round])
 	}
-	for _, name := range names {
-		if err := s.exec(ctx, "select freshet.drop_sink($1)", name); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.await(ctx, "select not exists (select from freshet.sinks)"); err != nil {
-		return nil, err
-	}
 	return []result{
 		{Name: "idle_worker", Value: worker.median(), Unit: "% of a core", Target: "at most 1 %", OK: worker.median() <= 1},
 		{Name: "idle_backends", Value: backends.median(), Unit: "% of a core", Target: "none", OK: true},

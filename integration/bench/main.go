@@ -99,6 +99,9 @@ func (s *stage) measure(ctx context.Context, chosen []benchmark, tell func(resul
 		for _, b := range chosen {
 			s.say("%s: %s", b.name, b.what)
 			results, err := b.run(ctx, s)
+			if err == nil {
+				err = s.clear(ctx)
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", b.name, err)
 			}

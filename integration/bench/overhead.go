@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,16 +30,6 @@ func (s *stage) makeOverhead(ctx context.Context, rows int) error {
 		}
 	}
 	return s.exec(ctx, "select freshet.create_sink('captured', 'captured', backfill => false)")
-}
-
-func (s *stage) unmakeOverhead(ctx context.Context) error {
-	err := s.serve(ctx, func() error {
-		if err := s.exec(ctx, "select freshet.drop_sink('captured')"); err != nil {
-			return err
-		}
-		return s.await(ctx, "select not exists (select from freshet.sinks where sink = 'captured')")
-	})
-	return errors.Join(err, s.exec(ctx, "drop table bare, captured"))
 }
 
 var tps = regexp.MustCompile(`tps = ([0-9.]+)`)
@@ -109,7 +98,7 @@ func overheadSingle(ctx context.Context, s *stage) ([]result, error) {
 		}
 		list = append(list, r)
 	}
-	return list, s.unmakeOverhead(ctx)
+	return list, nil
 }
 
 // overheadBulk writes many rows in one statement with capture and without.
@@ -165,5 +154,5 @@ func overheadBulk(ctx context.Context, s *stage) ([]result, error) {
 		}
 		list = append(list, r)
 	}
-	return list, s.unmakeOverhead(ctx)
+	return list, nil
 }

@@ -95,6 +95,29 @@ func (s *stage) close() error {
 	return errors.Join(errs...)
 }
 
+// clear drops what sinks a benchmark has left, and what is in Redis.
+func (s *stage) clear(ctx context.Context) error {
+	sinks, err := one[int](ctx, s, "select count(*) from freshet.sinks")
+	if err == nil && sinks > 0 {
+		err = s.serve(ctx, func() error {
+			if err := s.exec(ctx, "select freshet.drop_sink(sink, keep_entries => true) from freshet.sinks where state <> 'dropping'"); err != nil {
+				return err
+			}
+			return s.await(ctx, "select not exists (select from freshet.sinks)")
+		})
+	}
+	return errors.Join(err, s.empty(ctx))
+}
+
+// serve has a worker run for as long as body.
+func (s *stage) serve(ctx context.Context, body func() error) error {
+	_, end, err := s.worker(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(body(), end())
+}
+
 // rows is n at full scale.
 func (s *stage) rows(n int) int { return n / s.scale }
 

@@ -110,6 +110,10 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
     -- table), and the segment, which may have been rotated since, are compared with how
     -- they were in the first call, for each leaf by itself.
     --
+    -- To remember a call costs about as much as one under an exception block, and most
+    -- transactions have only one. So in the first half millisecond of a transaction none is
+    -- remembered, and each has its block: there is no time for many of them.
+    --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
     -- before this transaction has ended. With the notification queue half full the
@@ -123,7 +127,8 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
         'capture_' || source,
         pg_catalog.format($sql$
 declare
-    v_same text := '%4$s ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
+    v_young  boolean := pg_catalog.clock_timestamp() < pg_catalog.now() + interval '0.5 milliseconds';
+    v_same   text;
 begin
     if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (
         pg_catalog.pg_partition_root(tg_relid) is null
@@ -133,7 +138,10 @@ begin
             pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
         return null;
     end if;
-    if pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
+    if not v_young then
+        v_same := '%4$s ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
+    end if;
+    if not v_young and pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
 %2$s
     else
         begin
@@ -150,7 +158,9 @@ begin
                 then
                     perform pg_catalog.pg_notify('freshet_bell', '%1$s');
                 end if;
-                perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true);
+                if not v_young then
+                    perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true);
+                end if;
             end if;
         exception when others then
             perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
