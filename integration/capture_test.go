@@ -543,3 +543,38 @@ func TestCaptureCostsBystandersNothingWhileNobodySleeps(t *testing.T) {
 		t.Errorf("the trigger rang %q though nobody sleeps", n.Payload)
 	}
 }
+
+// A subtransaction in every call would slow down every other session of the server: each takes
+// a transaction id, by which they can be counted.
+func TestLongTransactionsHaveFewSubtransactions(t *testing.T) {
+	for _, partitioned := range []bool{false, true} {
+		t.Run(fmt.Sprintf("partitioned %v", partitioned), func(t *testing.T) {
+			e := newEnv(t)
+			if partitioned {
+				e.exec("create table users (id int, name text, primary key (id)) partition by range (id); create table users_all partition of users default")
+			} else {
+				e.exec("create table users (id int primary key, name text)")
+			}
+			e.exec("insert into users select g, 'a' from generate_series(1, 1000) g")
+			e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+			taken := func(body string) (n int64) {
+				tx := e.begin()
+				defer tx.Rollback(t.Context())
+				before := one[int64](e, "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+				e.in(tx, body)
+				return one[int64](e, "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint") - before
+			}
+			least := int64(1 << 62)
+			// Others of this server take transaction ids as well.
+			for range 5 {
+				least = min(least, taken("do $$ begin for i in 1..1000 loop update users set name = 'b' where id = i; end loop; end $$"))
+			}
+			if least > 200 {
+				t.Errorf("1000 updates in a transaction took %d transaction ids", least)
+			}
+			if n := one[int](e, "select count(*) from freshet.capture_gaps"); n > 0 {
+				t.Errorf("there are %d gaps", n)
+			}
+		})
+	}
+}
