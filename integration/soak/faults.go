@@ -45,6 +45,8 @@ var faults = []fault{
 	{"sink-sweep", 2, sweepSink},
 	{"sink-refresh", 1, refreshEntry},
 	{"sink-drop", 3, dropSink},
+	{"sink-value", 2, changeValue},
+	{"sink-key", 2, changeKey},
 	{"sink-lapse", 2, lapseSink},
 	{"sink-rate", 2, rewarmSlowly},
 	{"capture-error", 2, plantError},

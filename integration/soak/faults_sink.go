@@ -64,6 +64,33 @@ func refreshEntry(ctx context.Context, r *run, draw *rand.Rand) (string, error) 
 	return fmt.Sprintf("people:%d", id), r.insist(ctx, "select freshet.refresh('people', $1::bigint)", id)
 }
 
+// changeValue has every entry of a sink made in another way.
+func changeValue(ctx context.Context, r *run, draw *rand.Rand) (string, error) {
+	defer r.alone("sink cards")()
+	n := draw.IntN(1000)
+	if ctx.Err() != nil {
+		return "", nil
+	}
+	value := fmt.Sprintf("jsonb_build_object('v', %d, 'who', name, 'visits', visits)", n)
+	return fmt.Sprintf("cards of version %d", n), r.insist(ctx, "select freshet.alter_sink('cards', value => $1)", value)
+}
+
+// changeKey moves the entries of a sink to other keys.
+func changeKey(ctx context.Context, r *run, draw *rand.Rand) (string, error) {
+	defer r.alone("sink labels")()
+	if ctx.Err() != nil {
+		return "", nil
+	}
+	var key string
+	if err := r.ask(ctx, "select case when key like 'label:%' then 'lapel:' else 'label:' end || '${id}' from freshet.sinks where sink = 'labels'", nil, &key); err != nil {
+		return "", err
+	}
+	if ctx.Err() != nil {
+		return "", nil
+	}
+	return "labels are at " + key, r.insist(ctx, "select freshet.alter_sink('labels', key => $1) where not exists (select from freshet.sinks where sink = 'labels' and key = $1)", key)
+}
+
 // dropSink drops a sink and makes it again as soon as its entries are gone.
 func dropSink(ctx context.Context, r *run, draw *rand.Rand) (string, error) {
 	s, release := r.any(draw, r.droppable())
