@@ -50,6 +50,17 @@ var ErrBelowFloor = errors.New("the change table no longer goes back to the curs
 // Claim reads the next batch of at most limit changes after c and renders the present
 // state of the tuples they touched into e.
 func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
+	claim := r.claimByKey
+	if !r.sink.Grouped && r.dense.try(limit) {
+		claim = r.claimDense
+	}
+	b, err := claim(ctx, c, limit, e)
+	r.dense.large.Store(b.Changes >= denseFrom)
+	return b, err
+}
+
+// claimByKey is Claim by one statement that looks each tuple up.
+func (r *Reader) claimByKey(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
 	var (
 		begin = e.mark()
 		tuple = r.newTuple()

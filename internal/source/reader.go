@@ -35,7 +35,10 @@ type Reader struct {
 	chunk                                     map[bounded]listing
 	sample                                    listing
 	// The same, but with the key columns only.
-	bareClaim  pg.Query
+	bareClaim pg.Query
+	// span reads all rows from a tuple to another; see dense.
+	span       listing
+	dense      dense
 	bareChunk  map[bounded]listing
 	bareSample listing
 
@@ -88,6 +91,7 @@ func newReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Regi
 	list := func(l rows) listing { return listing{l, query(l.sql)} }
 	r.sample, r.bareSample = list(s.sample(false)), list(s.sample(true))
 	r.chunk, r.bareChunk = make(map[bounded]listing), make(map[bounded]listing)
+	r.span = list(s.chunk(bounded{after: true, until: true, including: true}, false))
 	for _, has := range []bounded{{}, {after: true}, {until: true}, {after: true, until: true}} {
 		r.chunk[has], r.bareChunk[has] = list(s.chunk(has, false)), list(s.chunk(has, true))
 	}

@@ -197,7 +197,7 @@ func (s statements) claim(bare bool) string {
   select distinct %[3]s from freshet_b where op <> 't' and %[4]s%[11]s order by %[10]s
 )
 select freshet_w.win::text || '|' || (select count(*) from freshet_b)
-   || '|' || coalesce((select xid || '|' || id from freshet_b order by xid desc, id desc limit 1), '0|0')
+   || '|' || coalesce((select xid || '|' || id from freshet_b offset greatest((select count(*) from freshet_b) - 1, 0) limit 1), '0|0')
    || '|' || (select count(*) filter (where op = 't') || '|' || count(*) filter (where op = 'r') from freshet_b)
    || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || freshet_w.meta as meta, null::boolean%[6]s
 from freshet_w
@@ -208,7 +208,22 @@ from freshet_k %[9]s`,
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
 		s.meta(), s.nulls(n+width),
 		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), looked,
-		s.each(", ", func(i int) string { return strconv.Itoa(i + 1) }), s.ours(), present, s.r.sink.SourceID)
+		s.ordered(), s.ours(), present, s.r.sink.SourceID)
+}
+
+// ordered lists the places of the order columns among the key columns, and then the others:
+// what is looked up next to each other is near each other.
+func (s statements) ordered() string {
+	var list []string
+	for _, p := range s.r.sink.Order {
+		list = append(list, strconv.Itoa(p+1))
+	}
+	for i := range s.r.sink.KeyColumns {
+		if !slices.Contains(s.r.sink.Order, i) {
+			list = append(list, strconv.Itoa(i+1))
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // distinct lists terms of key columns, named as in the change table, and what tells those
@@ -290,9 +305,9 @@ func (s statements) rows() rows {
 	return r
 }
 
-// bounded is which bounds a chunk has.
+// bounded is which bounds a chunk has. Including: the tuple that it goes on after is part of it.
 type bounded struct {
-	after, until bool
+	after, until, including bool
 }
 
 // chunk reads rows in key order: $1 the limit, then the tuple to go on after and the one to
@@ -301,11 +316,14 @@ type bounded struct {
 //
 // Each combination of bounds is a statement of its own, for its plan to seek by them.
 func (s statements) chunk(has bounded, bare bool) rows {
-	where, param := []string{s.notNull(s.own)}, 1
+	where, param, after := []string{s.notNull(s.own)}, 1, ">"
+	if has.including {
+		after = ">="
+	}
 	for _, bound := range []struct {
 		is       bool
 		operator string
-	}{{has.after, ">"}, {has.until, "<="}} {
+	}{{has.after, after}, {has.until, "<="}} {
 		if bound.is {
 			param++
 			where = append(where, fmt.Sprintf("(%s) %s (%s)", s.order(s.own), bound.operator, s.bounds(fmt.Sprintf("$%d", param))))

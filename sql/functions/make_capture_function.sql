@@ -25,7 +25,8 @@ declare
     v_exact     boolean := true;
     v_differs   text := '';   -- the old tuple and the new one render differently
     v_same      text := '';   -- what stays the same while the statements below stay right
-    v_both      text;
+    v_update    text;
+    v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
     v_widest    bigint := 60;  -- of a row of the change table, in bytes
     v_room      bigint;        -- so many rows are less than where capture stops
@@ -67,20 +68,37 @@ begin
     v_before := pg_catalog.substr(v_before, 3);
 
     -- An update touches the new tuples, and the old ones too where they render
-    -- differently. UNION and not an anti-join: a plan made for one row is kept for
-    -- the statement that updates a million, and must not turn quadratic there. Columns
-    -- that are equal in SQL and differ as text are told apart by their text.
-    if v_exact then
-        v_both := pg_catalog.format('select %s from freshet_new union select %s from freshet_old', v_after, v_before);
+    -- differently. UNION and EXCEPT and not an anti-join: a plan made for one row is kept
+    -- for the statement that updates a million, and must not turn quadratic there. Where
+    -- no tuple can come twice, the new ones are written in the order of the rows, which
+    -- mostly is that of their keys, and quicker to look up. Columns that are equal in
+    -- SQL and differ as text are told apart by their text.
+    v_unique := exists (
+        select from pg_catalog.pg_index i
+        where i.indrelid = v_source.relid and i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null
+          and (i.indkey::smallint[])[0 : i.indnkeyatts - 1] <@ v_source.key_attnums);
+    if v_exact and v_unique then
+        v_update := pg_catalog.format($sql$
+            insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new;
+            get diagnostics v_rows = row_count;
+            if v_rows > 1 or (select row(%3$s) from freshet_new) is distinct from (select row(%4$s) from freshet_old) then
+                insert into %1$s (op, %2$s) select 'u', others.* from (select %4$s from freshet_old except select %3$s from freshet_new) as others;
+            end if;$sql$, v_segment, v_names, v_after, v_before);
+    elsif v_exact then
+        v_update := pg_catalog.format($sql$
+            insert into %1$s (op, %2$s) select 'u', both_tuples.* from (select %3$s from freshet_new union select %4$s from freshet_old) as both_tuples;
+            get diagnostics v_rows = row_count;$sql$, v_segment, v_names, v_after, v_before);
     else
-        v_both := pg_catalog.format(
-            'select %1$s from (select %2$s, %3$s from freshet_new union select %4$s, %5$s from freshet_old) as both_rows (%1$s, %6$s)',
-            v_names, v_after, pg_catalog.substr(v_after_text, 3), v_before, pg_catalog.substr(v_before_text, 3),
-            pg_catalog.replace(v_names, 'k', 'r'));
+        v_update := pg_catalog.format($sql$
+            insert into %1$s (op, %2$s)
+            select 'u', %2$s from (select %3$s, %4$s from freshet_new union select %5$s, %6$s from freshet_old) as both_rows (%2$s, %7$s);
+            get diagnostics v_rows = row_count;$sql$, v_segment, v_names, v_after, pg_catalog.substr(v_after_text, 3),
+            v_before, pg_catalog.substr(v_before_text, 3), pg_catalog.replace(v_names, 'k', 'r'));
     end if;
 
     if freshet.needs_row_triggers(v_source.relid) then
         v_insert := pg_catalog.format($sql$
+        v_rows := 1;
         if tg_op = 'UPDATE' then
             insert into %1$s (op, %2$s) values ('u', %3$s);
             if %5$s then
@@ -97,16 +115,18 @@ $sql$, v_segment, v_names,
             pg_catalog.substr(v_new, 3), pg_catalog.substr(v_old, 3), pg_catalog.substr(v_differs, 5));
     else
         v_insert := pg_catalog.format($sql$
-        if tg_op = 'UPDATE' then
-            insert into %1$s (op, %2$s) select 'u', both_tuples.* from (%4$s) as both_tuples;
+        if tg_op = 'UPDATE' then%4$s
         elsif tg_op = 'INSERT' then
             insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new;
+            get diagnostics v_rows = row_count;
         elsif tg_op = 'DELETE' then
             insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old;
+            get diagnostics v_rows = row_count;
         else
             insert into %1$s (op) values ('t');
+            v_rows := 1;
         end if;
-$sql$, v_segment, v_names, v_after, v_both, v_before);
+$sql$, v_segment, v_names, v_after, v_update, v_before);
     end if;
 
     -- The first call of a transaction runs under an exception block, so that
@@ -137,6 +157,7 @@ $sql$, v_segment, v_names, v_after, v_both, v_before);
 declare
     v_young  boolean := pg_catalog.clock_timestamp() < pg_catalog.now() + interval '0.5 milliseconds';
     v_same   text;
+    v_rows   bigint;
 begin
     if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (
         pg_catalog.pg_partition_root(tg_relid) is null
@@ -162,7 +183,7 @@ begin
                 return null;
             end if;
 %2$s
-            if found then
+            if v_rows > 0 then
                 if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %1$s)
                     and pg_catalog.current_setting('max_prepared_transactions') = '0'
                     and pg_catalog.pg_notification_queue_usage() < 0.5
