@@ -4,6 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freshet/freshet/internal/servers/serverstest"
+	"github.com/freshet/freshet/worker"
 )
 
 // mended waits until capture is looked after, and what follows from that is done. Workers
@@ -340,5 +346,154 @@ func TestSinkCanBeDroppedWhileItsChangeTableIs(t *testing.T) {
 	}
 	if err := <-dropped; err != nil {
 		t.Error(err)
+	}
+}
+
+// A key column that is dropped stops the sinks that have it, in words, and no other.
+func TestDroppedKeyColumnStopsItsSinksOnly(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table users (id bigint primary key, name text, email text unique)")
+	e.exec("insert into users select g, 'user', 'u' || g from generate_series(1, 300) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("select freshet.create_sink('emails', 'users', key => 'email:${email}')")
+	e.start()
+	e.settle()
+	e.exec("alter table users drop column email")
+	e.exec("update users set name = 'later' where id <= 150")
+	e.mended()
+	const promise = "select 'users:' || id, jsonb_build_object('id', id, 'name', name)::text from users"
+	e.follow("users:*", promise)
+	const wrong = `failing key: a column of "email:${email}" is gone from public.users`
+	if said := one[string](e, "select state || ' ' || coalesce(last_error, '') from freshet.status where sink = 'emails'"); said != wrong {
+		t.Errorf("status says %q", said)
+	}
+	e.exec("update users set name = 'after that'; delete from users where id > 290")
+	e.follow("users:*", promise)
+	if gaps := e.gaps(); len(gaps) > 0 {
+		t.Errorf("there are gaps left: %q", gaps)
+	}
+
+	// With the last key column gone there is nothing to capture, and nothing in the way.
+	e.exec("create table tags (name text primary key, n int)")
+	e.exec("insert into tags values ('a', 1)")
+	e.exec("select freshet.create_sink('tags', 'tags')")
+	e.settle()
+	e.exec("alter table tags drop column name")
+	e.mended()
+	e.exec("update tags set n = 2; insert into tags values (3); delete from tags")
+	if gaps := e.gaps(); len(gaps) > 0 {
+		t.Errorf("there are gaps: %q", gaps)
+	}
+}
+
+// partsTable has one partition; another one is attached while a transaction is open that
+// whoever mends has to wait for.
+const partsTable = `create table %[1]s (id bigint not null, day date not null, kind text, primary key (id, day)) partition by range (day);
+	create table %[1]s_jan partition of %[1]s for values from ('2026-01-01') to ('2026-02-01');
+	insert into %[1]s select g, '2026-01-10', '%[1]s' from generate_series(1, 200) g`
+
+// What a transaction does on which the mending of something else waits is not taken for how
+// things have always been.
+func TestWhatHappensWhileMendWaitsIsSeen(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		meanwhile func(e *env, tx pgx.Tx)
+	}{
+		{"a gap", func(e *env, tx pgx.Tx) {
+			blocker := e.begin()
+			e.in(blocker, "lock table freshet.changes_1_1 in access exclusive mode")
+			e.in(tx, "set local lock_timeout = '20ms'", "update parts set kind = 'missed' where id <= 50", "set local lock_timeout = 0")
+			if err := blocker.Rollback(e.t.Context()); err != nil {
+				e.t.Fatal(err)
+			}
+		}},
+		{"a swap", func(e *env, tx pgx.Tx) {
+			e.in(tx, "alter table parts rename to parts_old", "alter table parts_new rename to parts")
+		}},
+		{"triggers of a partition", func(e *env, tx pgx.Tx) {
+			e.in(tx, "alter table parts_jan disable trigger user", "update parts set kind = 'unseen' where id between 10 and 60", "alter table parts_jan enable trigger user",
+				`do $$ declare t name; begin
+					for t in select tgname from pg_trigger where tgrelid = 'parts_jan'::regclass and tgname like 'freshet%' loop
+						execute format('alter table parts_jan enable always trigger %I', t);
+					end loop; end $$`)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec(fmt.Sprintf(partsTable, "parts"))
+			e.exec(fmt.Sprintf(partsTable, "parts_new"))
+			e.exec("select freshet.create_sink('parts', 'parts')")
+			e.start()
+			e.settle()
+			e.mended()
+			tx := e.begin()
+			// The transaction has to hold the source before mend comes.
+			if c.name == "a gap" {
+				c.meanwhile(e, tx)
+			} else {
+				e.in(tx, "update parts set kind = 'x' where id = 1")
+			}
+			e.exec("create table parts_feb (like parts including all)")
+			e.exec("alter table parts attach partition parts_feb for values from ('2026-02-01') to ('2026-03-01')")
+			e.await("mend waits", func() bool {
+				return one[bool](e.admin(), "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%mend%')")
+			})
+			if c.name != "a gap" {
+				c.meanwhile(e, tx)
+			}
+			e.commit(tx)
+			e.follow("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
+		})
+	}
+}
+
+// Who has locked a partition for long keeps only that source from being looked after.
+func TestLockedPartitionKeepsNoOtherSourceWaiting(t *testing.T) {
+	e := newEnv(t)
+	e.exec(fmt.Sprintf(partsTable, "parts"))
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 50) g")
+	e.exec("select freshet.create_sink('parts', 'parts')")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	tx := e.begin()
+	e.in(tx, "lock table parts_jan in access exclusive mode")
+	e.transaction("alter table users disable trigger all", "update users set name = 'unseen'",
+		"alter table users enable always trigger freshet_insert", "alter table users enable always trigger freshet_update",
+		"alter table users enable always trigger freshet_delete", "alter table users enable always trigger freshet_truncate")
+	e.follow("users:*", usersPromise)
+	e.commit(tx)
+}
+
+// A target that does not answer keeps nobody from seeing what another one has lost.
+func TestSilentTargetDelaysNoLookAtAnother(t *testing.T) {
+	e := newEnvOn(t, serverstest.Postgres(t), serverstest.RedisServer(t, nil).URL())
+	eu := serverstest.RedisServer(t, nil)
+	e.targets = map[string]string{"eu": eu.URL()}
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("select freshet.create_sink('other', 'users', key => 'o:${id}', targets => '{eu}')")
+	e.start()
+	if err := worker.Settle(t.Context(), e.db, []string{"default", "eu"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := eu.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	defer eu.Resume()
+	fastest := time.Hour
+	for range 3 {
+		before, begin := e.rewarms(), time.Now()
+		if err := e.redis.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		e.await("the flush is noticed", func() bool { return e.rewarms() > before })
+		fastest = min(fastest, time.Since(begin))
+		e.lastBackfill("users")
+	}
+	if fastest > 2500*time.Millisecond {
+		t.Errorf("it took %v at best", fastest)
 	}
 }

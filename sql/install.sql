@@ -3617,7 +3617,9 @@ begin
         select from pg_catalog.pg_index i
         where i.indrelid = v_source.relid and i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null
           and (i.indkey::smallint[])[0 : i.indnkeyatts - 1] <@ v_source.key_attnums);
-    if v_exact and v_unique then
+    if v_names = '' then
+        v_update := '';
+    elsif v_exact and v_unique then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new;
             get diagnostics v_rows = row_count;
@@ -3636,7 +3638,10 @@ begin
             v_before, pg_catalog.substr(v_before_text, 3), pg_catalog.replace(v_names, 'k', 'r'));
     end if;
 
-    if freshet.needs_row_triggers(v_source.relid) then
+    if v_names = '' then
+        -- Every key column was dropped, and every sink is stopped.
+        v_insert := '        v_rows := 0;';
+    elsif freshet.needs_row_triggers(v_source.relid) then
         v_insert := pg_catalog.format($sql$
         v_rows := 1;
         if tg_op = 'UPDATE' then
@@ -3987,8 +3992,9 @@ as $$
 declare
     v_source   freshet.source;
     v_was      jsonb;
-    v_now      jsonb;
-    v_gaps     bigint;
+    v_now      jsonb;      -- as it was found
+    v_next     jsonb;      -- as it is once the keeper is done
+    v_gaps     tid[];      -- those that this looks after
     v_lapsed   boolean;    -- all gaps are of a change table that was full
     v_why      text[] := '{}';
     v_task     text;       -- for the keeper
@@ -4015,7 +4021,7 @@ begin
         update freshet.source s set fingerprint = v_now where s.id = v_source.id;
         return null;
     end if;
-    select count(*), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
+    select pg_catalog.array_agg(g.ctid), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
     from freshet.capture_gap g where g.source_id = mend.source;
 
     if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
@@ -4042,9 +4048,10 @@ begin
             set schema_name = n.nspname, table_name = c.relname
             from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
             where s.id = v_source.id and c.oid = s.relid;
+            v_now := v_now || pg_catalog.jsonb_build_object('named', v_source.relid::bigint);
         end if;
-        if v_gaps > 0 then
-            v_why := v_why || pg_catalog.format('%s changes were not captured (%s)', v_gaps, (
+        if v_gaps is not null then
+            v_why := v_why || pg_catalog.format('%s changes were not captured (%s)', pg_catalog.cardinality(v_gaps), (
                 select g.message from freshet.capture_gap g where g.source_id = mend.source order by g.at desc limit 1));
             v_task := coalesce(v_task, case when v_lapsed then 'capture' else 'renew' end);
             v_missed := true;
@@ -4073,6 +4080,15 @@ begin
             v_task := 'capture';
             v_missed := true;
         end if;
+        if v_task is not null and v_task <> 'rebuild' then
+            -- What is gone is captured no more. Its sinks are stopped below, the others go on.
+            update freshet.source s
+            set key_attnums = coalesce((
+                select pg_catalog.array_agg(u.attnum order by u.attnum) from pg_catalog.unnest(s.key_attnums) as u (attnum)
+                where v_now -> 'columns' ? u.attnum::text), '{}')
+            where s.id = v_source.id and exists (
+                select from pg_catalog.unnest(s.key_attnums) as u (attnum) where not v_now -> 'columns' ? u.attnum::text);
+        end if;
         if v_task is null and exists (
             select from pg_catalog.jsonb_object_keys(v_now -> 'leaves') n
             full join pg_catalog.jsonb_object_keys(v_was -> 'leaves') w on w = n
@@ -4096,13 +4112,29 @@ begin
         return 'could not be mended: ' || v_error;
     end if;
 
-    -- As it is from now on. Under the keeper's lock nothing of this changes any more.
-    v_now := freshet.fingerprint(source);
-    if v_task = 'leaves' and v_now -> 'triggers' is distinct from v_was -> 'triggers' then
-        v_missed := true;
+    -- As it is from now on. Under the keeper's lock nothing of this changes any more; but
+    -- while it waited for that lock, whoever held it may have done anything. Without a keeper
+    -- nothing is locked, and what was found is all there is to go by.
+    v_next := v_now;
+    if v_task is not null then
+        v_next := freshet.fingerprint(source) || pg_catalog.jsonb_build_object('named', v_now -> 'named');
+        if v_task <> 'rebuild' then
+            -- Seen to by the next look.
+            v_next := v_next || pg_catalog.jsonb_build_object(
+                'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns');
+        end if;
+        v_missed := v_missed
+            or v_next -> 'triggers' is distinct from v_was -> 'triggers'
+            or v_next -> 'function' is distinct from v_was -> 'function'
+            or v_next -> 'changes' is distinct from v_was -> 'changes'
+            or exists (
+                select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_next -> 'leaves') n on n.key = w.key
+                where n.value <> w.value)
+            or exists (select from freshet.capture_gap g where g.source_id = mend.source);
+        select pg_catalog.array_agg(g.ctid) into v_gaps from freshet.capture_gap g where g.source_id = mend.source;
     end if;
     for v_leaf in
-        select k from pg_catalog.jsonb_object_keys(v_now -> 'leaves') k
+        select k from pg_catalog.jsonb_object_keys(v_next -> 'leaves') k
         where not coalesce(v_was -> 'leaves', '{}') ? k and v_was <> '{}'
     loop
         v_why := v_why || pg_catalog.format('%s is a new partition', v_leaf::oid::pg_catalog.regclass);
@@ -4110,9 +4142,17 @@ begin
             v_gone := not freshet.touch_leaf(source, v_leaf::oid) or v_gone;
         end if;
     end loop;
-    if exists (select from pg_catalog.jsonb_object_keys(v_was -> 'leaves') k where not v_now -> 'leaves' ? k) then
+    if exists (select from pg_catalog.jsonb_object_keys(v_was -> 'leaves') k where not v_next -> 'leaves' ? k) then
         v_why := v_why || 'a partition was detached or dropped'::text;
         v_gone := true;
+    end if;
+    if v_gone then
+        -- What backfills have read of it and not written they read anew, and what they are just
+        -- writing is looked at once more: no change tells that its rows are gone.
+        update freshet.backfill_range r
+        set requested = pg_catalog.pg_current_snapshot()
+        from freshet.backfill_run b join freshet.sink s on s.id = b.sink_id
+        where b.id = r.run_id and s.source_id = v_source.id and r.finished_at is null;
     end if;
 
     for v_sink in
@@ -4156,12 +4196,12 @@ begin
 
     -- What goes wrong again and again is not warmed for again and again without a pause.
     update freshet.source s
-    set fingerprint = v_now, mend_error = null, mended_at = pg_catalog.clock_timestamp(),
+    set fingerprint = v_next, mend_error = null, mended_at = pg_catalog.clock_timestamp(),
         mend_tries = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes' then s.mend_tries + 1 else 0 end,
         mend_after = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes'
             then pg_catalog.clock_timestamp() + least(300, power(2, s.mend_tries)) * interval '1 second' end
     where s.id = v_source.id;
-    delete from freshet.capture_gap g where g.source_id = v_source.id;
+    delete from freshet.capture_gap g where g.source_id = v_source.id and g.ctid = any (v_gaps);
     return nullif(pg_catalog.array_to_string(v_why, '; '), '');
 end
 $$;
@@ -6150,12 +6190,12 @@ select s.name as sink,
            when l.blocked > 0 or l.blocked_by is not null then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
-           when l.as_of is null or l.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
+           when a.as_of is null or a.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
            else 'live'
        end as state,
        s.coverage,
-       l.as_of,
-       pg_catalog.clock_timestamp() - l.as_of as lag,
+       a.as_of,
+       pg_catalog.clock_timestamp() - a.as_of as lag,
        freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
        l.holder as worker,
        case when s.broken is not null then s.broken
@@ -6176,6 +6216,11 @@ from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
 join freshet.source o on o.id = s.source_id
 cross join freshet.function_for(s, l) as n (function)
+-- What was not captured is not applied.
+cross join lateral (
+    select case when l.as_of is not null then
+        least(l.as_of, (select min(g.at) from freshet.capture_gap g where g.source_id = s.source_id)) end as as_of
+) a
 cross join lateral (
     select exists (
         select from freshet.worker w

@@ -27,6 +27,8 @@ type Probe struct {
 
 	mu      sync.Mutex
 	watched map[*watch]struct{}
+	// asked are targets that have not answered yet.
+	asked map[*target.Target]bool
 }
 
 type watch struct {
@@ -39,7 +41,9 @@ type watch struct {
 }
 
 // NewProbe makes a probe that watches nothing yet.
-func NewProbe() *Probe { return &Probe{watched: make(map[*watch]struct{})} }
+func NewProbe() *Probe {
+	return &Probe{watched: make(map[*watch]struct{}), asked: make(map[*target.Target]bool)}
+}
 
 // watch has disturbed called when the control key of w is found to differ from what w
 // expects, until release is called. w must not write meanwhile.
@@ -55,8 +59,10 @@ func (p *Probe) watch(t *target.Target, w *fence.Writer, disturbed func()) (rele
 	}
 }
 
-// Run looks until ctx ends.
+// Run looks until ctx ends. A target that does not answer keeps no other waiting.
 func (p *Probe) Run(ctx context.Context) {
+	var looks sync.WaitGroup
+	defer looks.Wait()
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
 	for {
@@ -69,14 +75,22 @@ func (p *Probe) Run(ctx context.Context) {
 		byTarget := make(map[*target.Target][]*watch)
 		p.mu.Lock()
 		for w := range p.watched {
-			byTarget[w.target] = append(byTarget[w.target], w)
+			if !p.asked[w.target] {
+				byTarget[w.target] = append(byTarget[w.target], w)
+			}
+		}
+		for t := range byTarget {
+			p.asked[t] = true
 		}
 		p.mu.Unlock()
-		var wg sync.WaitGroup
 		for t, watches := range byTarget {
-			wg.Go(func() { p.look(ctx, t, watches) })
+			looks.Go(func() {
+				p.look(ctx, t, watches)
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				delete(p.asked, t)
+			})
 		}
-		wg.Wait()
 	}
 }
 

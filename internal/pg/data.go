@@ -23,6 +23,12 @@ func IsData(err error) bool {
 	return errors.As(err, &data)
 }
 
+// IsLocked reports whether err is that a lock was not to be had in time.
+func IsLocked(err error) bool {
+	var reply *pgconn.PgError
+	return errors.As(err, &reply) && reply.Code == "55P03"
+}
+
 // ofData tells the errors that a value can be to blame for from those that concern the
 // whole statement: a right that was revoked, a column that is gone, a lock, a timeout, a
 // connection.

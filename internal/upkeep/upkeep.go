@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/task"
 )
 
@@ -36,18 +37,10 @@ func Run(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.
 func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, rotate bool) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	rows, err := pool.Query(ctx, "select s.id, freshet.needs_mending(s.id) from freshet.source s where s.relid is not null order by s.id")
-	if err != nil {
-		return fmt.Errorf("look at capture: %w", err)
+	sources, err := ask(ctx, pool, "")
+	if pg.IsLocked(err) {
+		sources, err = askEach(ctx, pool)
 	}
-	type source struct {
-		id    int32
-		mends bool
-	}
-	sources, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (source, error) {
-		var s source
-		return s, row.Scan(&s.id, &s.mends)
-	})
 	if err != nil {
 		return fmt.Errorf("look at capture: %w", err)
 	}
@@ -70,6 +63,55 @@ func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog
 		}
 	}
 	return err
+}
+
+// source is one to look after.
+type source struct {
+	id    int32
+	mends bool
+}
+
+// lookPatience is what a look waits for somebody who has locked a table or a partition.
+const lookPatience = "500ms"
+
+// ask asks which sources need mending, in one statement for all of them that a condition chooses.
+func ask(ctx context.Context, pool *pgxpool.Pool, condition string, args ...any) (sources []source, err error) {
+	var batch pgx.Batch
+	batch.Queue("select set_config('lock_timeout', $1, true)", lookPatience)
+	batch.Queue("select s.id, freshet.needs_mending(s.id) from freshet.source s where s.relid is not null "+condition+" order by s.id", args...).Query(func(rows pgx.Rows) error {
+		sources, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (source, error) {
+			var s source
+			return s, row.Scan(&s.id, &s.mends)
+		})
+		return err
+	})
+	return sources, pool.SendBatch(ctx, &batch).Close()
+}
+
+// askEach asks about each source by itself, for what one is locked by is no reason to leave the
+// others. One that is locked is looked at when it no longer is: until then nothing of it
+// can be mended.
+func askEach(ctx context.Context, pool *pgxpool.Pool) ([]source, error) {
+	rows, err := pool.Query(ctx, "select s.id from freshet.source s where s.relid is not null order by s.id")
+	if err != nil {
+		return nil, err
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, err
+	}
+	var sources []source
+	for _, id := range ids {
+		found, err := ask(ctx, pool, "and s.id = $1", id)
+		if pg.IsLocked(err) {
+			found, err = []source{{id: id}}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, found...)
+	}
+	return sources, nil
 }
 
 // mend returns what was found, and the sinks that are warmed again because of it.

@@ -77,7 +77,9 @@ begin
         select from pg_catalog.pg_index i
         where i.indrelid = v_source.relid and i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null
           and (i.indkey::smallint[])[0 : i.indnkeyatts - 1] <@ v_source.key_attnums);
-    if v_exact and v_unique then
+    if v_names = '' then
+        v_update := '';
+    elsif v_exact and v_unique then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new;
             get diagnostics v_rows = row_count;
@@ -96,7 +98,10 @@ begin
             v_before, pg_catalog.substr(v_before_text, 3), pg_catalog.replace(v_names, 'k', 'r'));
     end if;
 
-    if freshet.needs_row_triggers(v_source.relid) then
+    if v_names = '' then
+        -- Every key column was dropped, and every sink is stopped.
+        v_insert := '        v_rows := 0;';
+    elsif freshet.needs_row_triggers(v_source.relid) then
         v_insert := pg_catalog.format($sql$
         v_rows := 1;
         if tg_op = 'UPDATE' then

@@ -48,12 +48,12 @@ select s.name as sink,
            when l.blocked > 0 or l.blocked_by is not null then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
-           when l.as_of is null or l.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
+           when a.as_of is null or a.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
            else 'live'
        end as state,
        s.coverage,
-       l.as_of,
-       pg_catalog.clock_timestamp() - l.as_of as lag,
+       a.as_of,
+       pg_catalog.clock_timestamp() - a.as_of as lag,
        freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
        l.holder as worker,
        case when s.broken is not null then s.broken
@@ -74,6 +74,11 @@ from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
 join freshet.source o on o.id = s.source_id
 cross join freshet.function_for(s, l) as n (function)
+-- What was not captured is not applied.
+cross join lateral (
+    select case when l.as_of is not null then
+        least(l.as_of, (select min(g.at) from freshet.capture_gap g where g.source_id = s.source_id)) end as as_of
+) a
 cross join lateral (
     select exists (
         select from freshet.worker w
