@@ -62,7 +62,7 @@ func (s *session) role() string { return s.Config().User }
 func (s *session) exec(sql string) {
 	s.t.Helper()
 	if _, err := s.Exec(s.t.Context(), sql); err != nil {
-		s.t.Fatalf("%s: %v", sql, err)
+		s.t.Fatalf("%s: %v%s", sql, err, more(err))
 	}
 }
 
@@ -321,6 +321,102 @@ func TestSourceIsGivenToAnotherOwner(t *testing.T) {
 	after.exec("select freshet.drop_sink('by_sku')")
 	after.exec("select freshet.drop_sink('stock')")
 	e.settle()
+}
+
+// An owner who may not use Freshet any more can put no gap on record either. His statements
+// succeed; workers take note of it, say what helps, and look at everything afterwards.
+func TestOwnerLosesTheRightToUseFreshet(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		takes string
+		heir  bool
+		works bool // capture itself does, but nobody can look after it
+		helps string
+	}{
+		{"revoked", "revoke freshet_admin from OWNER", false, false, "grant freshet_admin to OWNER"},
+		{"reassigned", "reassign owned by OWNER to OTHER", true, false, "grant freshet_admin to OTHER"},
+		{"given", "alter table users owner to OTHER", true, true, "grant freshet_admin to OTHER; select freshet.make_capture(1)"},
+		{"given to who does not want it", "alter table users owner to OTHER; grant usage on schema freshet to OTHER", true, true, "select freshet.make_capture(1)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec("grant create on schema public to public")
+			owner, other := e.login("owner", "freshet_admin"), e.login("other")
+			owner.exec(usersTable)
+			owner.exec("insert into users (id, name) select g, 'before' from generate_series(1, 20) g")
+			owner.exec("select freshet.create_sink('users', 'users')")
+			e.start()
+			e.settle()
+			admin := e.admin()
+			named := strings.NewReplacer("OWNER", owner.role(), "OTHER", other.role())
+			admin.exec(named.Replace(c.takes))
+			want := named.Replace(c.helps)
+			if c.heir {
+				owner = other
+			}
+			owner.exec("insert into users (id, name) values (21, 'unseen')")
+			owner.exec("begin; select pg_sleep(0.01); update users set name = 'unseen' where id = 1; update users set name = 'unseen' where id = 2; commit")
+			if said := strings.Contains(strings.Join(owner.notices, " "), "could not be recorded as a gap either"); said == c.works {
+				t.Errorf("notices %q", owner.notices)
+			}
+			e.await("somebody is told what to run", func() bool {
+				return strings.Contains(one[string](admin, "select coalesce(mend_error, '') from freshet.source"), want)
+			})
+			admin.exec(want)
+			e.await("it is mended", func() bool {
+				return one[bool](admin, "select mend_error is null and not freshet.is_altered(id) from freshet.source")
+			})
+			e.settle()
+			admin.inStep("users:*", usersPromise)
+			owner.exec("update users set name = 'after'")
+			e.settle()
+			admin.inStep("users:*", usersPromise)
+			if gaps := admin.gaps(); len(gaps) > 0 {
+				t.Errorf("gaps: %q", gaps)
+			}
+		})
+	}
+}
+
+// What goes wrong behind the first write of a transaction has no exception block around it.
+func TestRightRevokedWithinATransactionNeverFailsTheApplication(t *testing.T) {
+	e := newEnv(t)
+	e.exec("grant create on schema public to public")
+	owner := e.login("owner", "freshet_admin")
+	owner.exec(usersTable)
+	owner.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	owner.exec("begin")
+	owner.exec("select pg_sleep(0.01)")
+	owner.exec("insert into users (id, name) values (1, 'captured')")
+	e.admin().exec("revoke freshet_admin from " + owner.role())
+	for _, sql := range []string{
+		"insert into users (id, name) values (2, 'unseen')", "insert into users (id, name) values (3, 'unseen')",
+		"update users set name = 'x' where id = 1", "update users set name = 'y' where id = 1", "delete from users where id = 2", "commit",
+	} {
+		owner.exec(sql)
+	}
+}
+
+// Who may grant it gives the owner himself what capture needs: it does not end with his
+// membership.
+func TestCaptureOutlivesItsOwnersMembership(t *testing.T) {
+	e := newEnv(t).admin()
+	e.exec("grant create on schema public to public")
+	owner := e.login("owner", "freshet_admin")
+	owner.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	e.exec("revoke freshet_admin from " + owner.role())
+	owner.exec("insert into users (id, name) values (1, 'seen')")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	if gaps := e.gaps(); len(gaps) > 0 || len(owner.notices) > 0 {
+		t.Errorf("gaps %q, notices %q", gaps, owner.notices)
+	}
+	if n := e.rewarms(); n != 0 {
+		t.Errorf("%d re-warms", n)
+	}
 }
 
 func TestRightsThatOnlyLookLikeOwnershipAreRefused(t *testing.T) {

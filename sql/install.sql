@@ -843,23 +843,36 @@ set search_path = ''
 as $$
 declare
     v_schema  oid := 'freshet'::pg_catalog.regnamespace;
+    v_gaps    oid := 'freshet.record_gap(integer, text, text, text)'::pg_catalog.regprocedure;
+    v_super   boolean := (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user);
 begin
-    -- Only a superuser can give what is made here to somebody who may not make it.
-    if pg_catalog.has_schema_privilege(owner, v_schema, 'usage')
-        and pg_catalog.has_function_privilege(owner, 'freshet.record_gap(integer, text, text, text)', 'execute')
-        and (pg_catalog.has_schema_privilege(owner, v_schema, 'create')
-             or (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user))
-    then
-        return;
-    end if;
     if not (select pg_catalog.pg_has_role(n.nspowner, 'usage') from pg_catalog.pg_namespace n where n.oid = v_schema) then
+        -- Only a superuser can give what is made here to somebody who may not make it.
+        if pg_catalog.has_schema_privilege(owner, v_schema, 'usage')
+            and pg_catalog.has_function_privilege(owner, v_gaps, 'execute')
+            and (pg_catalog.has_schema_privilege(owner, v_schema, 'create') or v_super)
+        then
+            return;
+        end if;
         raise exception 'source: its owner "%" may not use Freshet', pg_catalog.pg_get_userbyid(owner)
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Have somebody who may do so run: grant freshet_admin to %I;', pg_catalog.pg_get_userbyid(owner));
     end if;
-    execute pg_catalog.format('grant usage on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
-    execute pg_catalog.format('grant execute on function freshet.record_gap(integer, text, text, text) to %I', pg_catalog.pg_get_userbyid(owner));
-    if not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user) then
+    -- Granted to the owner himself even if he has it as a member of some role: capture is to
+    -- go on when he is no member any more.
+    if not exists (
+        select from pg_catalog.pg_namespace n cross join lateral pg_catalog.aclexplode(n.nspacl) a
+        where n.oid = v_schema and a.grantee = owner and a.privilege_type = 'USAGE')
+    then
+        execute pg_catalog.format('grant usage on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
+    end if;
+    if not exists (
+        select from pg_catalog.pg_proc p cross join lateral pg_catalog.aclexplode(p.proacl) a
+        where p.oid = v_gaps and a.grantee = owner and a.privilege_type = 'EXECUTE')
+    then
+        execute pg_catalog.format('grant execute on function freshet.record_gap(integer, text, text, text) to %I', pg_catalog.pg_get_userbyid(owner));
+    end if;
+    if not v_super and not pg_catalog.has_schema_privilege(owner, v_schema, 'create') then
         execute pg_catalog.format('grant create on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
     end if;
 end
@@ -2574,6 +2587,14 @@ begin
             from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped), '{}'),
         'function', (select p.oid || '.' || p.xmin::text from pg_catalog.pg_proc p
                      where p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))),
+        -- whose the table is, whose its capture, and whether he may still capture anything:
+        -- if not, he can put no gap on record either
+        'owner', (select pg_catalog.jsonb_build_array(c.relowner::bigint, p.proowner::bigint,
+                         pg_catalog.has_schema_privilege(p.proowner, 'freshet', 'usage'),
+                         pg_catalog.has_table_privilege(p.proowner, pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id || '_' || s.segment)), 'insert'))
+                  from pg_catalog.pg_class c
+                  left join pg_catalog.pg_proc p on p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))
+                  where c.oid = s.relid),
         'triggers', freshet.needs_row_triggers(s.relid)::text || ' ' || coalesce((select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid)
                                 from pg_catalog.pg_trigger t where t.tgrelid = s.relid and t.tgname like 'freshet\_%'), '-'),
         'changes', (select pg_catalog.array_agg(i.inhrelid::bigint order by i.inhrelid) from pg_catalog.pg_inherits i
@@ -3565,6 +3586,8 @@ declare
     v_exact     boolean := true;
     v_differs   text := '';   -- the old tuple and the new one render differently
     v_same      text := '';   -- what stays the same while the statements below stay right
+    v_types     text := '';   -- the key columns as this function is made for them
+    v_leaves    text := '';
     v_update    text;
     v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
@@ -3579,7 +3602,7 @@ begin
         select 'k' || a.attnum as name,
                pg_catalog.quote_ident(a.attname) as source_name,
                freshet.is_exact(v_source.relid, a.attnum) as exact,
-               a.attlen as length
+               a.attlen as length, a.attname, a.atttypid
         from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
         join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
         order by a.attnum
@@ -3598,6 +3621,7 @@ begin
                 else ' or pg_catalog.record_image_ne(row(old.%1$s), row(new.%1$s))' end, v_column.source_name);
         v_same := v_same || pg_catalog.format(' || pg_catalog.pg_describe_object(1259, %s, %s)',
             v_source.relid, pg_catalog.substr(v_column.name, 2));
+        v_types := v_types || pg_catalog.format(' or a.attname = %L and a.atttypid = %s', v_column.attname, v_column.atttypid);
     end loop;
     select (i.stop_bytes - pg_catalog.pg_relation_size(v_segment::pg_catalog.regclass)) / v_widest
         + coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.format('freshet.%I', 'changes_' || source || '_id')::pg_catalog.regclass), 0)
@@ -3681,7 +3705,19 @@ $sql$, v_segment, v_names, v_after, v_update, v_before);
     -- would slow down every other session of the server. What the transaction itself
     -- may change (the names of the key columns, and their types, which rewrites the
     -- table), and the segment, which may have been rotated since, are compared with how
-    -- they were in the first call, for each leaf by itself.
+    -- they were in the first call. Nothing goes without a block while the right to use the
+    -- schema is missing: it may be revoked meanwhile.
+    --
+    -- Of a partitioned table this is remembered for each leaf. But only the first leaf has
+    -- its call under a block: a load of a hundred partitions would have a hundred
+    -- subtransactions. The others rely on the locks of that one, without which nobody can
+    -- alter a column of the whole table, and have no columns of their own to differ in.
+    -- Their types are looked up once for each leaf all the same, for what this session has
+    -- planned for a leaf before they were altered would fail.
+    --
+    -- Once a gap is on record, the rest of the transaction adds nothing to it: everything is
+    -- warmed again. So it is not tried row by row, in a subtransaction each, to capture what
+    -- cannot be. The mark that says so is made with the gap and rolled back with it.
     --
     -- To remember a call costs about as much as one under an exception block, and most
     -- transactions have only one. So in the first half millisecond of a transaction none is
@@ -3695,28 +3731,52 @@ $sql$, v_segment, v_names, v_after, v_update, v_before);
     -- Whoever may use the schema can make a trigger of this function on a table of his
     -- own, with columns of types of his own, whose casts would run with the rights of the
     -- source's owner: nothing of a row is looked at before it is known to be the source's.
+    if exists (select from pg_catalog.pg_class c where c.oid = v_source.relid and c.relkind = 'p') then
+        v_leaves := pg_catalog.format($sql$
+        if not v_guarded and pg_catalog.current_setting('freshet.guarded_%1$s', true) = v_columns
+            and (select count(*) from pg_catalog.pg_attribute a
+                 where a.attrelid = tg_relid and not a.attisdropped and (%2$s)) = %3$s
+        then
+            perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, v_same, true);
+            v_guarded := true;
+        end if;
+$sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.key_attnums));
+    end if;
     execute pg_catalog.format(
         'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
         'capture_' || source,
         pg_catalog.format($sql$
 declare
-    v_young  boolean := pg_catalog.clock_timestamp() < pg_catalog.now() + interval '0.5 milliseconds';
-    v_same   text;
-    v_rows   bigint;
+    v_young    boolean := pg_catalog.clock_timestamp() < pg_catalog.now() + interval '0.5 milliseconds';
+    v_columns  text;
+    v_same     text;
+    v_guarded  boolean := false;
+    v_rows     bigint;
 begin
     if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (
         pg_catalog.pg_partition_root(tg_relid) is null
         or pg_catalog.pg_partition_root(tg_relid) is distinct from pg_catalog.pg_partition_root(%7$s))
     then
-        perform freshet.record_gap(%1$s, tg_op, '42809',
-            pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
+        if pg_catalog.current_setting('freshet.missed_%1$s', true) = pg_catalog.pg_current_xact_id_if_assigned()::text then
+            return null;
+        end if;
+        begin
+            perform freshet.record_gap(%1$s, tg_op, '42809',
+                pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
+        exception when others then
+            raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
+        end;
         return null;
     end if;
     if not v_young then
-        v_same := '%4$s ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
+        v_columns := case when pg_catalog.has_schema_privilege(%9$s::oid, 'usage') then '%4$s'%3$s end;
+        v_same := v_columns || ' ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text;
+        v_guarded := coalesce(pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same, false);%10$s
     end if;
-    if not v_young and pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
+    if v_guarded then
 %2$s
+    elsif not v_young and pg_catalog.current_setting('freshet.missed_%1$s', true) = pg_catalog.pg_current_xact_id_if_assigned()::text then
+        return null;
     else
         begin
             -- With no worker to empty it, it must not fill the disk either. The numbers of its
@@ -3736,17 +3796,28 @@ begin
                     perform pg_catalog.pg_notify('freshet_bell', '%1$s');
                 end if;
                 if not v_young then
-                    perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true);
+                    perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true)%11$s;
                 end if;
             end if;
         exception when others then
-            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
+            begin
+                perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
+            exception when others then
+                -- The owner may not even use the schema any more, of which workers take note by
+                -- themselves. What he may not do he may not do for the next row either.
+                raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
+                if sqlstate in ('42501', '3F000', '42883') then
+                    perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
+                end if;
+            end;
         end;
     end if;
     return null;
 end
 $sql$, source, v_insert, v_same, v_source.segment, v_segment,
-        (select i.stop_bytes from freshet.installation i), v_source.relid, v_room));
+        (select i.stop_bytes from freshet.installation i), v_source.relid, v_room,
+        'freshet'::pg_catalog.regnamespace::oid, v_leaves,
+        case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end));
 
     if not exists (
         select from pg_catalog.pg_proc p
@@ -3884,6 +3955,13 @@ $sql$, v_keeper, source);
           and p.proowner <> v_owner and pg_catalog.pg_has_role(p.proowner, 'usage'))
     then
         execute pg_catalog.format('alter function %s(text, integer) owner to %I', v_keeper, pg_catalog.pg_get_userbyid(v_owner));
+    elsif exists (
+        -- That of a former owner, who can do nothing for this one.
+        select from pg_catalog.pg_proc p
+        where p.oid = (v_keeper || '(text, integer)')::pg_catalog.regprocedure
+          and not pg_catalog.pg_has_role(p.proowner, v_owner, 'usage') and pg_catalog.pg_has_role(p.proowner, 'usage'))
+    then
+        execute pg_catalog.format('alter function %s(text, integer) owner to %I', v_keeper, current_user);
     end if;
 end
 $body$;
@@ -4063,6 +4141,11 @@ begin
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;
+        if v_was ? 'owner' and v_now -> 'owner' is distinct from v_was -> 'owner' then
+            v_why := v_why || 'the owner, or what he may do, is not as it was'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
         if exists (
             select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_now -> 'leaves') n on n.key = w.key
             where n.value <> w.value)
@@ -4101,12 +4184,15 @@ begin
             execute pg_catalog.format('select freshet.%I($1, null)', 'keep_' || source) using v_task;
         end if;
     exception when others then
-        v_error := sqlerrm;
+        v_error := coalesce(freshet.owner_advice(source), sqlerrm);
     end;
     if v_error is not null then
-        -- What was missed stays on record; it is tried again.
+        -- What was missed stays on record; it is tried again. An owner may be given back what
+        -- he had, and that looks as if nothing had happened.
         update freshet.source s
-        set mend_tries = s.mend_tries + 1, mend_error = v_error,
+        set fingerprint = case when v_was ? 'owner' and v_now -> 'owner' is distinct from v_was -> 'owner'
+                then s.fingerprint || '{"owner": null}' else s.fingerprint end,
+            mend_tries = s.mend_tries + 1, mend_error = v_error,
             mend_after = pg_catalog.clock_timestamp() + least(300, power(2, s.mend_tries)) * interval '1 second'
         where s.id = v_source.id;
         return 'could not be mended: ' || v_error;
@@ -4327,6 +4413,40 @@ as $$
 $$;
 
 revoke all on function freshet.order_terms(integer, text, boolean) from public;
+
+-- What somebody has to run before the capture of a source can be looked after again: its
+-- owner may not use Freshet any more, or its capture belongs to another. Null if it is
+-- neither.
+create or replace function freshet.owner_advice(source integer)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.format('the owner of %s ', c.oid::pg_catalog.regclass)
+        || pg_catalog.concat_ws(', and ',
+               case when a.unable then 'may not use Freshet' end,
+               case when a.former then pg_catalog.format('does not own its capture, which is still that of %I', pg_catalog.pg_get_userbyid(p.proowner)) end)
+        || ': have a superuser run '
+        || pg_catalog.concat_ws('; ',
+               case when a.unable then pg_catalog.format('grant freshet_admin to %I', pg_catalog.pg_get_userbyid(c.relowner)) end,
+               case when a.former then pg_catalog.format('select freshet.make_capture(%s)', s.id) end)
+    from freshet.source s
+    join pg_catalog.pg_class c on c.oid = s.relid
+    left join pg_catalog.pg_proc p on p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I(text, integer)', 'keep_' || s.id))
+    join pg_catalog.pg_namespace n on n.nspname = 'freshet'
+    cross join lateral (
+        -- As freshet.admit_owner has it, run by the keeper's owner.
+        select not (pg_catalog.has_schema_privilege(c.relowner, n.oid, 'usage')
+                    and pg_catalog.has_schema_privilege(c.relowner, n.oid, 'create')
+                    and pg_catalog.has_function_privilege(c.relowner, 'freshet.record_gap(integer, text, text, text)', 'execute'))
+                   and not pg_catalog.pg_has_role(p.proowner, n.nspowner, 'usage') as unable,
+               not pg_catalog.pg_has_role(p.proowner, c.relowner, 'usage') as former
+    ) a
+    where s.id = owner_advice.source and (a.unable or a.former)
+$$;
+
+revoke all on function freshet.owner_advice(integer) from public;
 
 -- Gives the range of this lease leave to read so many rows after a while, so that all ranges
 -- of its backfill together keep to its rate: how long, and whether it has leave by then or
@@ -4835,6 +4955,9 @@ begin
         insert into freshet.capture_gap (source_id, operation, code, message)
         values (record_gap.source, record_gap.operation, record_gap.code, record_gap.message);
     end if;
+    -- Triggers need not try again for the rest of this transaction. Rolled back to a
+    -- savepoint, this goes with the row above.
+    perform pg_catalog.set_config('freshet.missed_' || source, pg_catalog.pg_current_xact_id()::text, true);
 exception when others then
     raise warning 'freshet: a change of source % was not captured and could not be recorded as a gap either: %',
         source, sqlerrm;

@@ -7,23 +7,36 @@ set search_path = ''
 as $$
 declare
     v_schema  oid := 'freshet'::pg_catalog.regnamespace;
+    v_gaps    oid := 'freshet.record_gap(integer, text, text, text)'::pg_catalog.regprocedure;
+    v_super   boolean := (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user);
 begin
-    -- Only a superuser can give what is made here to somebody who may not make it.
-    if pg_catalog.has_schema_privilege(owner, v_schema, 'usage')
-        and pg_catalog.has_function_privilege(owner, 'freshet.record_gap(integer, text, text, text)', 'execute')
-        and (pg_catalog.has_schema_privilege(owner, v_schema, 'create')
-             or (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user))
-    then
-        return;
-    end if;
     if not (select pg_catalog.pg_has_role(n.nspowner, 'usage') from pg_catalog.pg_namespace n where n.oid = v_schema) then
+        -- Only a superuser can give what is made here to somebody who may not make it.
+        if pg_catalog.has_schema_privilege(owner, v_schema, 'usage')
+            and pg_catalog.has_function_privilege(owner, v_gaps, 'execute')
+            and (pg_catalog.has_schema_privilege(owner, v_schema, 'create') or v_super)
+        then
+            return;
+        end if;
         raise exception 'source: its owner "%" may not use Freshet', pg_catalog.pg_get_userbyid(owner)
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Have somebody who may do so run: grant freshet_admin to %I;', pg_catalog.pg_get_userbyid(owner));
     end if;
-    execute pg_catalog.format('grant usage on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
-    execute pg_catalog.format('grant execute on function freshet.record_gap(integer, text, text, text) to %I', pg_catalog.pg_get_userbyid(owner));
-    if not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user) then
+    -- Granted to the owner himself even if he has it as a member of some role: capture is to
+    -- go on when he is no member any more.
+    if not exists (
+        select from pg_catalog.pg_namespace n cross join lateral pg_catalog.aclexplode(n.nspacl) a
+        where n.oid = v_schema and a.grantee = owner and a.privilege_type = 'USAGE')
+    then
+        execute pg_catalog.format('grant usage on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
+    end if;
+    if not exists (
+        select from pg_catalog.pg_proc p cross join lateral pg_catalog.aclexplode(p.proacl) a
+        where p.oid = v_gaps and a.grantee = owner and a.privilege_type = 'EXECUTE')
+    then
+        execute pg_catalog.format('grant execute on function freshet.record_gap(integer, text, text, text) to %I', pg_catalog.pg_get_userbyid(owner));
+    end if;
+    if not v_super and not pg_catalog.has_schema_privilege(owner, v_schema, 'create') then
         execute pg_catalog.format('grant create on schema freshet to %I', pg_catalog.pg_get_userbyid(owner));
     end if;
 end

@@ -19,6 +19,14 @@ begin
             from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped), '{}'),
         'function', (select p.oid || '.' || p.xmin::text from pg_catalog.pg_proc p
                      where p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))),
+        -- whose the table is, whose its capture, and whether he may still capture anything:
+        -- if not, he can put no gap on record either
+        'owner', (select pg_catalog.jsonb_build_array(c.relowner::bigint, p.proowner::bigint,
+                         pg_catalog.has_schema_privilege(p.proowner, 'freshet', 'usage'),
+                         pg_catalog.has_table_privilege(p.proowner, pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id || '_' || s.segment)), 'insert'))
+                  from pg_catalog.pg_class c
+                  left join pg_catalog.pg_proc p on p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))
+                  where c.oid = s.relid),
         'triggers', freshet.needs_row_triggers(s.relid)::text || ' ' || coalesce((select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid)
                                 from pg_catalog.pg_trigger t where t.tgrelid = s.relid and t.tgname like 'freshet\_%'), '-'),
         'changes', (select pg_catalog.array_agg(i.inhrelid::bigint order by i.inhrelid) from pg_catalog.pg_inherits i

@@ -25,6 +25,8 @@ declare
     v_exact     boolean := true;
     v_differs   text := '';   -- the old tuple and the new one render differently
     v_same      text := '';   -- what stays the same while the statements below stay right
+    v_types     text := '';   -- the key columns as this function is made for them
+    v_leaves    text := '';
     v_update    text;
     v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
@@ -39,7 +41,7 @@ begin
         select 'k' || a.attnum as name,
                pg_catalog.quote_ident(a.attname) as source_name,
                freshet.is_exact(v_source.relid, a.attnum) as exact,
-               a.attlen as length
+               a.attlen as length, a.attname, a.atttypid
         from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
         join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
         order by a.attnum
@@ -58,6 +60,7 @@ begin
                 else ' or pg_catalog.record_image_ne(row(old.%1$s), row(new.%1$s))' end, v_column.source_name);
         v_same := v_same || pg_catalog.format(' || pg_catalog.pg_describe_object(1259, %s, %s)',
             v_source.relid, pg_catalog.substr(v_column.name, 2));
+        v_types := v_types || pg_catalog.format(' or a.attname = %L and a.atttypid = %s', v_column.attname, v_column.atttypid);
     end loop;
     select (i.stop_bytes - pg_catalog.pg_relation_size(v_segment::pg_catalog.regclass)) / v_widest
         + coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.format('freshet.%I', 'changes_' || source || '_id')::pg_catalog.regclass), 0)
@@ -141,7 +144,19 @@ $sql$, v_segment, v_names, v_after, v_update, v_before);
     -- would slow down every other session of the server. What the transaction itself
     -- may change (the names of the key columns, and their types, which rewrites the
     -- table), and the segment, which may have been rotated since, are compared with how
-    -- they were in the first call, for each leaf by itself.
+    -- they were in the first call. Nothing goes without a block while the right to use the
+    -- schema is missing: it may be revoked meanwhile.
+    --
+    -- Of a partitioned table this is remembered for each leaf. But only the first leaf has
+    -- its call under a block: a load of a hundred partitions would have a hundred
+    -- subtransactions. The others rely on the locks of that one, without which nobody can
+    -- alter a column of the whole table, and have no columns of their own to differ in.
+    -- Their types are looked up once for each leaf all the same, for what this session has
+    -- planned for a leaf before they were altered would fail.
+    --
+    -- Once a gap is on record, the rest of the transaction adds nothing to it: everything is
+    -- warmed again. So it is not tried row by row, in a subtransaction each, to capture what
+    -- cannot be. The mark that says so is made with the gap and rolled back with it.
     --
     -- To remember a call costs about as much as one under an exception block, and most
     -- transactions have only one. So in the first half millisecond of a transaction none is
@@ -155,28 +170,52 @@ $sql$, v_segment, v_names, v_after, v_update, v_before);
     -- Whoever may use the schema can make a trigger of this function on a table of his
     -- own, with columns of types of his own, whose casts would run with the rights of the
     -- source's owner: nothing of a row is looked at before it is known to be the source's.
+    if exists (select from pg_catalog.pg_class c where c.oid = v_source.relid and c.relkind = 'p') then
+        v_leaves := pg_catalog.format($sql$
+        if not v_guarded and pg_catalog.current_setting('freshet.guarded_%1$s', true) = v_columns
+            and (select count(*) from pg_catalog.pg_attribute a
+                 where a.attrelid = tg_relid and not a.attisdropped and (%2$s)) = %3$s
+        then
+            perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, v_same, true);
+            v_guarded := true;
+        end if;
+$sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.key_attnums));
+    end if;
     execute pg_catalog.format(
         'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
         'capture_' || source,
         pg_catalog.format($sql$
 declare
-    v_young  boolean := pg_catalog.clock_timestamp() < pg_catalog.now() + interval '0.5 milliseconds';
-    v_same   text;
-    v_rows   bigint;
+    v_young    boolean := pg_catalog.clock_timestamp() < pg_catalog.now() + interval '0.5 milliseconds';
+    v_columns  text;
+    v_same     text;
+    v_guarded  boolean := false;
+    v_rows     bigint;
 begin
     if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (
         pg_catalog.pg_partition_root(tg_relid) is null
         or pg_catalog.pg_partition_root(tg_relid) is distinct from pg_catalog.pg_partition_root(%7$s))
     then
-        perform freshet.record_gap(%1$s, tg_op, '42809',
-            pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
+        if pg_catalog.current_setting('freshet.missed_%1$s', true) = pg_catalog.pg_current_xact_id_if_assigned()::text then
+            return null;
+        end if;
+        begin
+            perform freshet.record_gap(%1$s, tg_op, '42809',
+                pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
+        exception when others then
+            raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
+        end;
         return null;
     end if;
     if not v_young then
-        v_same := '%4$s ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text%3$s;
+        v_columns := case when pg_catalog.has_schema_privilege(%9$s::oid, 'usage') then '%4$s'%3$s end;
+        v_same := v_columns || ' ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text;
+        v_guarded := coalesce(pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same, false);%10$s
     end if;
-    if not v_young and pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same then
+    if v_guarded then
 %2$s
+    elsif not v_young and pg_catalog.current_setting('freshet.missed_%1$s', true) = pg_catalog.pg_current_xact_id_if_assigned()::text then
+        return null;
     else
         begin
             -- With no worker to empty it, it must not fill the disk either. The numbers of its
@@ -196,17 +235,28 @@ begin
                     perform pg_catalog.pg_notify('freshet_bell', '%1$s');
                 end if;
                 if not v_young then
-                    perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true);
+                    perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true)%11$s;
                 end if;
             end if;
         exception when others then
-            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
+            begin
+                perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
+            exception when others then
+                -- The owner may not even use the schema any more, of which workers take note by
+                -- themselves. What he may not do he may not do for the next row either.
+                raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
+                if sqlstate in ('42501', '3F000', '42883') then
+                    perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
+                end if;
+            end;
         end;
     end if;
     return null;
 end
 $sql$, source, v_insert, v_same, v_source.segment, v_segment,
-        (select i.stop_bytes from freshet.installation i), v_source.relid, v_room));
+        (select i.stop_bytes from freshet.installation i), v_source.relid, v_room,
+        'freshet'::pg_catalog.regnamespace::oid, v_leaves,
+        case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end));
 
     if not exists (
         select from pg_catalog.pg_proc p

@@ -40,6 +40,13 @@ $sql$, v_keeper, source);
           and p.proowner <> v_owner and pg_catalog.pg_has_role(p.proowner, 'usage'))
     then
         execute pg_catalog.format('alter function %s(text, integer) owner to %I', v_keeper, pg_catalog.pg_get_userbyid(v_owner));
+    elsif exists (
+        -- That of a former owner, who can do nothing for this one.
+        select from pg_catalog.pg_proc p
+        where p.oid = (v_keeper || '(text, integer)')::pg_catalog.regprocedure
+          and not pg_catalog.pg_has_role(p.proowner, v_owner, 'usage') and pg_catalog.pg_has_role(p.proowner, 'usage'))
+    then
+        execute pg_catalog.format('alter function %s(text, integer) owner to %I', v_keeper, current_user);
     end if;
 end
 $body$;

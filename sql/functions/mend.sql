@@ -80,6 +80,11 @@ begin
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;
+        if v_was ? 'owner' and v_now -> 'owner' is distinct from v_was -> 'owner' then
+            v_why := v_why || 'the owner, or what he may do, is not as it was'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
         if exists (
             select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_now -> 'leaves') n on n.key = w.key
             where n.value <> w.value)
@@ -118,12 +123,15 @@ begin
             execute pg_catalog.format('select freshet.%I($1, null)', 'keep_' || source) using v_task;
         end if;
     exception when others then
-        v_error := sqlerrm;
+        v_error := coalesce(freshet.owner_advice(source), sqlerrm);
     end;
     if v_error is not null then
-        -- What was missed stays on record; it is tried again.
+        -- What was missed stays on record; it is tried again. An owner may be given back what
+        -- he had, and that looks as if nothing had happened.
         update freshet.source s
-        set mend_tries = s.mend_tries + 1, mend_error = v_error,
+        set fingerprint = case when v_was ? 'owner' and v_now -> 'owner' is distinct from v_was -> 'owner'
+                then s.fingerprint || '{"owner": null}' else s.fingerprint end,
+            mend_tries = s.mend_tries + 1, mend_error = v_error,
             mend_after = pg_catalog.clock_timestamp() + least(300, power(2, s.mend_tries)) * interval '1 second'
         where s.id = v_source.id;
         return 'could not be mended: ' || v_error;

@@ -21,6 +21,9 @@ begin
         insert into freshet.capture_gap (source_id, operation, code, message)
         values (record_gap.source, record_gap.operation, record_gap.code, record_gap.message);
     end if;
+    -- Triggers need not try again for the rest of this transaction. Rolled back to a
+    -- savepoint, this goes with the row above.
+    perform pg_catalog.set_config('freshet.missed_' || source, pg_catalog.pg_current_xact_id()::text, true);
 exception when others then
     raise warning 'freshet: a change of source % was not captured and could not be recorded as a gap either: %',
         source, sqlerrm;
