@@ -53,6 +53,8 @@ create table freshet.installation (
     singleton   boolean primary key default true constraint installation_is_one_row check (singleton),
     id            text not null,
     created_at    timestamptz not null default now(),
+    -- drawn when the server was found to have gone back in time; part of the incarnation
+    past          text,
     -- how long changes stay after every lane has applied them, so that a cursor can go back
     retention     interval not null default '10 minutes',
     -- triggers go on to another segment when theirs is so old or so large
@@ -2883,6 +2885,7 @@ begin
             on freshet.sink to freshet_worker;
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
+        grant update (past) on freshet.installation to freshet_worker;
         grant delete on freshet.backfill_run, freshet.failure, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
@@ -3119,8 +3122,8 @@ $$;
 
 revoke all on function freshet.ignores_case(oid, smallint) from public;
 
--- Which life of the database this is: system identifier, timeline, database, and
--- the value that a crash or a promotion forgets. Null when that value is missing
+-- Which life of the database this is: system identifier, timeline, database with what
+-- freshet.renew_past drew, and the value that a crash or a promotion forgets. Null when that value is missing
 -- and freshet.renew_incarnation has to draw another.
 create or replace function freshet.incarnation()
 returns text
@@ -3130,7 +3133,7 @@ set search_path = ''
 as $$
     select s.system_identifier
         || '.' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
-        || '.' || d.oid
+        || '.' || d.oid || (select coalesce('-' || n.past, '') from freshet.installation n)
         || '.' || (select i.value from freshet.incarnation i)
     from pg_catalog.pg_control_system() s, pg_catalog.pg_database d
     where d.datname = pg_catalog.current_database()
@@ -5052,6 +5055,11 @@ as $$
 declare
     v_job bigint;
 begin
+    -- A crash must not forget an epoch that a control key has: there it would say that the
+    -- server has gone back in time.
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
     update freshet.lease l
     set epoch = l.epoch + 1,
         nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),
@@ -5099,6 +5107,31 @@ end
 $$;
 
 revoke all on function freshet.renew_incarnation() from public;
+
+-- Makes this another server by its incarnation, for it has gone back in time: the same
+-- positions and transaction ids come to mean something else than in the future that it has
+-- lost. Once for everybody who finds that out in one incarnation.
+create or replace function freshet.renew_past(incarnation text)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
+    -- Asked again under its lock: another lane may have been first.
+    perform from freshet.installation n for update;
+    if freshet.incarnation() is distinct from renew_past.incarnation then
+        return false;
+    end if;
+    update freshet.installation n
+    set past = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 8);
+    return true;
+end
+$$;
+
+revoke all on function freshet.renew_past(text) from public;
 
 -- Enqueues a backfill of a sink: a run, and its ranges for each target. There is one
 -- backfill of everything at a time: a second one joins the first, which then writes again

@@ -24,6 +24,9 @@ type State struct {
 	Exists bool
 	Fence  string
 	Cursor string
+	// Reached is a position in the WAL that was on Postgres' disk when the key was written; ""
+	// is not known. A server that is not there yet has gone back in time since.
+	Reached string
 }
 
 // Entries are what a batch writes.
@@ -37,8 +40,9 @@ type Entries interface {
 }
 
 const (
-	fieldFence  = "fence"
-	fieldCursor = "cursor"
+	fieldFence   = "fence"
+	fieldCursor  = "cursor"
+	fieldReached = "wal"
 
 	// perCommand bounds the keys of one MSET or DEL, so that one command never holds the
 	// server for much longer than a millisecond.
@@ -56,6 +60,8 @@ type Writer struct {
 	conn   *redis.Conn
 	// owned is the owner key's value, possess the one that it is to get with the next write.
 	owned, possess string
+	// reached is the position in the WAL that the next write leaves; "": the one that is there.
+	reached string
 	// watched is the control key as it was read under the WATCH that guards the next EXEC.
 	watched State
 	// entryTTL is the time to live of every entry that is set, 0 for ever.
@@ -96,6 +102,9 @@ func (w *Writer) Owned() string { return w.owned }
 // watches it is refused from then on.
 func (w *Writer) Possess(value string) { w.possess = value }
 
+// Reached has the next write note this position in the WAL, which has to be on disk by now.
+func (w *Writer) Reached(position string) { w.reached = position }
+
 // Key is the control key.
 func (w *Writer) Key() string { return w.key }
 
@@ -132,22 +141,22 @@ func (w *Writer) Close() error {
 // Take writes a fence over whatever the control key held when it was read: from here
 // on every other writer is refused.
 func (w *Writer) Take(ctx context.Context, f Fence, cursor string) error {
-	return w.exec(ctx, State{Exists: true, Fence: f.String(), Cursor: cursor}, nil, persist)
+	return w.exec(ctx, w.as(f, cursor), nil, persist)
 }
 
 // Write applies a batch and moves the cursor, both or neither. The control key must
 // hold f and from, as it does after Take or the write before.
 func (w *Writer) Write(ctx context.Context, f Fence, from, to string, e Entries) error {
-	want := State{Exists: true, Fence: f.String(), Cursor: from}
+	want := w.as(f, from)
 	if w.broken == nil && w.watched != want {
 		return w.refuse()
 	}
-	return w.exec(ctx, State{Exists: true, Fence: want.Fence, Cursor: to}, e, persist)
+	return w.exec(ctx, w.as(f, to), e, persist)
 }
 
 // Retire lets the control key expire after ttl, as its last write under f.
 func (w *Writer) Retire(ctx context.Context, f Fence, from string, ttl time.Duration) error {
-	want := State{Exists: true, Fence: f.String(), Cursor: from}
+	want := w.as(f, from)
 	if w.broken == nil && w.watched != want {
 		return w.refuse()
 	}
@@ -156,11 +165,16 @@ func (w *Writer) Retire(ctx context.Context, f Fence, from string, ttl time.Dura
 
 // Remove deletes the control key, as its last write under f.
 func (w *Writer) Remove(ctx context.Context, f Fence, from string) error {
-	want := State{Exists: true, Fence: f.String(), Cursor: from}
+	want := w.as(f, from)
 	if w.broken == nil && w.watched != want {
 		return w.refuse()
 	}
 	return w.exec(ctx, State{}, nil, persist)
+}
+
+// as is a control key that says f and cursor, and otherwise what it says now.
+func (w *Writer) as(f Fence, cursor string) State {
+	return State{Exists: true, Fence: f.String(), Cursor: cursor, Reached: w.watched.Reached}
 }
 
 // persist keeps a control key for good.
@@ -179,7 +193,12 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 	queued := []*redis.Cmd{pipe.Do(ctx, "multi")}
 	queued = append(queued, w.queueEntries(ctx, pipe, e)...)
 	if next.Exists {
-		queued = append(queued, pipe.Do(ctx, "hset", w.key, fieldFence, next.Fence, fieldCursor, next.Cursor))
+		args := []any{"hset", w.key, fieldFence, next.Fence, fieldCursor, next.Cursor}
+		if w.reached != "" {
+			next.Reached, w.reached = w.reached, ""
+			args = append(args, fieldReached, next.Reached)
+		}
+		queued = append(queued, pipe.Do(ctx, args...))
 	} else {
 		queued = append(queued, pipe.Do(ctx, "del", w.key))
 	}
@@ -290,7 +309,7 @@ type watched struct {
 }
 
 func (w *Writer) watch(ctx context.Context, pipe redis.Pipeliner) watched {
-	read := func() *redis.Cmd { return pipe.Do(ctx, "hmget", w.key, fieldFence, fieldCursor) }
+	read := func() *redis.Cmd { return pipe.Do(ctx, "hmget", w.key, fieldFence, fieldCursor, fieldReached) }
 	if w.owner == "" {
 		return watched{watch: pipe.Do(ctx, "watch", w.key), read: read()}
 	}
@@ -315,7 +334,7 @@ func (w *Writer) settle(pipeErr error, r watched) error {
 		return fmt.Errorf("WATCH answered %v", r.watch.Val())
 	}
 	fields, ok := r.read.Val().([]any)
-	if !ok || len(fields) != 2 {
+	if !ok || len(fields) != 3 {
 		return fmt.Errorf("HMGET answered %v", r.read.Val())
 	}
 	w.watched = Parsed(fields)
@@ -327,13 +346,13 @@ func (w *Writer) settle(pipeErr error, r watched) error {
 
 // Read reads a control key, or queues it where c is a pipeline, for Parsed.
 func Read(ctx context.Context, c redis.Cmdable, key string) *redis.SliceCmd {
-	return c.HMGet(ctx, key, fieldFence, fieldCursor)
+	return c.HMGet(ctx, key, fieldFence, fieldCursor, fieldReached)
 }
 
 // Parsed is what the reply to Read says.
 func Parsed(fields []any) State {
 	var s State
-	if len(fields) != 2 {
+	if len(fields) != 3 {
 		return s
 	}
 	if f, ok := fields[0].(string); ok {
@@ -342,5 +361,6 @@ func Parsed(fields []any) State {
 	if c, ok := fields[1].(string); ok {
 		s.Cursor, s.Exists = c, true
 	}
+	s.Reached, _ = fields[2].(string)
 	return s
 }

@@ -197,6 +197,9 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 			return cursor.Cursor{}, err
 		}
 	}
+	if err := l.present(ctx, w, own, other); err != nil {
+		return cursor.Cursor{}, err
+	}
 	switch {
 	case !state.Exists, other.Incarnation == redefine.Lost:
 		if l.held.Stamped && !l.unwritten {
@@ -344,16 +347,6 @@ func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence
 		return l.reincarnate(ctx, own, other, state)
 	case other.Definition > own.Definition:
 		return fmt.Errorf("the sink was redefined (%d, read %d)", other.Definition, own.Definition)
-	case other.Epoch > own.Epoch:
-		// The lease is ours, so Postgres has forgotten epochs that Redis remembers. The next
-		// holder's will be above them; the heartbeat knows this one no more.
-		_, err := l.Control.Exec(ctx, `
-			update freshet.lease set epoch = $3
-			where id = $1 and epoch = $2 and nonce = $4`, l.held.ID, own.Epoch, other.Epoch, own.Nonce)
-		if err != nil {
-			return fmt.Errorf("raise epoch: %w", err)
-		}
-		return lease.ErrLost
 	}
 	if other.Definition < own.Definition && l.held.Stamped && !l.held.Recut {
 		// The key was of this definition before. In what it says now, other lanes may have

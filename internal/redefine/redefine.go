@@ -26,6 +26,9 @@ const (
 	keep = 10 * time.Minute
 )
 
+// Replaced reports whether a fence has the nonce of nobody, since Older put it there.
+func Replaced(f fence.Fence) bool { return f.Nonce == nonce }
+
 // stale is a lease whose control key may be of an older definition.
 type stale struct {
 	id     int64
