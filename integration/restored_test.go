@@ -158,4 +158,3 @@ func TestCrashIsNotTakenForARestoredBackup(t *testing.T) {
 		t.Errorf("%d re-warms", n)
 	}
 }
-
