@@ -3227,24 +3227,7 @@ begin
         return null;
     end if;
 
-    -- Locked like by next_chunk: whether a range has begun does not change meanwhile. One that
-    -- has not begins with what is there by now, one that has begins anew.
-    for v_range in
-        select r.*, l.target,
-               r.position is not null or r.intent_snapshot is not null or r.finished_at is not null as begun
-        from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
-        where r.run_id = v_run.id and not r.superseded
-        order by r.lease_id
-        for update of r
-    loop
-        update freshet.backfill_range r
-        set requested = pg_catalog.pg_current_snapshot(), superseded = v_range.begun
-        where r.lease_id = v_range.lease_id;
-        if v_range.begun then
-            perform freshet.add_range(v_run.id, v_range.target, v_range.lower, v_range.upper);
-            update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = v_run.id;
-        end if;
-    end loop;
+    perform freshet.redo_ranges(v_run.id, null);
 
     -- A target that the sink has got since.
     for v_range in
@@ -4871,6 +4854,40 @@ $$;
 
 revoke all on function freshet.recut(integer, integer) from public;
 
+-- Has the ranges of a backfill, on one target or on all of them, write again what they had
+-- written before this moment. Who calls it holds the sink locked.
+create or replace function freshet.redo_ranges(run bigint, target text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_range  record;
+begin
+    -- Locked like by next_chunk: whether a range has begun does not change meanwhile. One that
+    -- has not begins with what is there by now, one that has begins anew.
+    for v_range in
+        select r.*, l.target,
+               r.position is not null or r.intent_snapshot is not null or r.finished_at is not null as begun
+        from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where r.run_id = redo_ranges.run and not r.superseded
+          and (redo_ranges.target is null or l.target = redo_ranges.target)
+        order by r.lease_id
+        for update of r
+    loop
+        update freshet.backfill_range r
+        set requested = pg_catalog.pg_current_snapshot(), superseded = v_range.begun
+        where r.lease_id = v_range.lease_id;
+        if v_range.begun then
+            perform freshet.add_range(redo_ranges.run, v_range.target, v_range.lower, v_range.upper);
+            update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = redo_ranges.run;
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function freshet.redo_ranges(bigint, text) from public;
+
 -- Drops a source's change table if a key column has got another type than it was made
 -- for, or if its columns are those of another table. What is lost with it is covered by the re-warm of whoever calls this; lanes that
 -- stand before it begin again at the new floor.
@@ -5237,8 +5254,7 @@ $$;
 
 revoke all on function freshet.request_rewarm(integer) from public;
 
--- Asks for a sweep of a sink that runs once its lanes have passed `after`. A sweep
--- that nobody has begun takes the wish over; one that runs may have looked already.
+-- Asks for a sweep of a sink, on all its targets, that runs once its lanes have passed `after`.
 create or replace function freshet.request_sweep(sink integer, after pg_snapshot)
 returns void
 language plpgsql
@@ -5246,24 +5262,12 @@ set search_path = ''
 as $$
 declare
     v_target  text;
-    v_lease   bigint;
 begin
     for v_target in
         select t.target from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
         where s.id = request_sweep.sink
     loop
-        update freshet.lease l
-        set cursor = after::text
-        where l.sink_id = request_sweep.sink and l.kind = 'sweep' and l.target = v_target
-          and l.holder is null and l.finished_at is null
-          and freshet.snapshot_covers(after, l.cursor::pg_snapshot);
-        continue when found;
-
-        insert into freshet.lease (sink_id, kind, target, part, cursor)
-        values (request_sweep.sink, 'sweep', v_target,
-                's' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 12), after::text)
-        returning id into v_lease;
-        perform freshet.enqueue_lease(v_lease);
+        perform freshet.sweep_target(request_sweep.sink, v_target, after);
     end loop;
 end
 $$;
@@ -5489,6 +5493,51 @@ end
 $$;
 
 revoke all on function freshet.rewarm_lost(bigint) from public;
+
+-- Asks for a re-warm and a sweep for the sake of one target. The first request is for all of
+-- them, and later ones, while that is not over, are for this target only: one that refuses
+-- writes, and has its lanes ask again and again, must not have the others written without end.
+create or replace function freshet.rewarm_target(sink integer, target text)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run  bigint;
+begin
+    perform from freshet.sink s where s.id = rewarm_target.sink for update;
+    if exists (select from freshet.sink s where s.id = rewarm_target.sink and s.state = 'retiring') then
+        return null;
+    end if;
+    -- The one that request_backfill would join, if it has this target.
+    select max(b.id) into v_run
+    from freshet.backfill_run b
+    where b.sink_id = rewarm_target.sink and b.filter is null and b.state in ('queued', 'running');
+    if not exists (
+        select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where r.run_id = v_run and l.target = rewarm_target.target and not r.superseded)
+    then
+        perform freshet.request_sweep(rewarm_target.sink, pg_catalog.pg_current_snapshot());
+        return freshet.request_rewarm(rewarm_target.sink);
+    end if;
+
+    -- As in request_rewarm.
+    update freshet.backfill_range r
+    set finished_xid = null
+    from freshet.lease l
+    where l.id = r.lease_id and l.sink_id = rewarm_target.sink and l.target = rewarm_target.target and r.finished_xid is not null;
+    update freshet.backfill_range r
+    set requested = pg_catalog.pg_current_snapshot()
+    from freshet.lease l
+    where l.id = r.lease_id and l.sink_id = rewarm_target.sink and l.target = rewarm_target.target and r.finished_at is null;
+    perform freshet.redo_ranges(v_run, rewarm_target.target);
+    update freshet.backfill_run b set needed = true, paced_until = null where b.id = v_run;
+    perform freshet.sweep_target(rewarm_target.sink, rewarm_target.target, pg_catalog.pg_current_snapshot());
+    return v_run;
+end
+$$;
+
+revoke all on function freshet.rewarm_target(integer, text) from public;
 
 -- Asks for what has to follow when a lane can only go on from the floor of the change
 -- table: of changes below it that the lane has not applied nobody knows any more. Rows are
@@ -5782,6 +5831,35 @@ $$;
 
 comment on function freshet.sweep(text) is 'Removes entries that have no row any more.';
 revoke all on function freshet.sweep(text) from public;
+
+-- Asks for a sweep of a sink on one target that runs once its lanes there have passed `after`.
+-- A sweep that nobody has begun takes the wish over; one that runs may have looked already.
+create or replace function freshet.sweep_target(sink integer, target text, after pg_snapshot)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  bigint;
+begin
+    update freshet.lease l
+    set cursor = after::text
+    where l.sink_id = sweep_target.sink and l.kind = 'sweep' and l.target = sweep_target.target
+      and l.holder is null and l.finished_at is null
+      and freshet.snapshot_covers(after, l.cursor::pg_snapshot);
+    if found then
+        return;
+    end if;
+
+    insert into freshet.lease (sink_id, kind, target, part, cursor)
+    values (sweep_target.sink, 'sweep', sweep_target.target,
+            's' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 12), after::text)
+    returning id into v_lease;
+    perform freshet.enqueue_lease(v_lease);
+end
+$$;
+
+revoke all on function freshet.sweep_target(integer, text, pg_snapshot) from public;
 
 -- Takes every lease of these targets that needs no other functions of Go and whose holder has been silent for longer than
 -- `silence` away from it and enqueues its successor. Returns how many there were. Ranges

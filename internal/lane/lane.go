@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/freshet/freshet/internal/catalog"
@@ -36,6 +37,10 @@ type Lane struct {
 	// unwritten: the control key was noted to be written for the first time by this lane, and
 	// each attempt since was refused whole. That it is missing is no loss.
 	unwritten bool
+	// asked: a re-warm was asked for, and the control key not taken since.
+	asked task.Asked
+	// anew is in which life of the database the cursor in Postgres began where that was.
+	anew string
 }
 
 // New makes the lane that a lease of kind sync is for.
@@ -219,7 +224,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	if w.Owned() != value {
 		// Workers of another server, or of another timeline, have written for the sink: by this
 		// key or by others, such as those of a backfill, which are refused from now on.
-		if err := l.rewarm(ctx, metrics.Restored); err != nil {
+		if err := l.rewarm(ctx, own, metrics.Restored); err != nil {
 			return cursor.Cursor{}, err
 		}
 		w.Possess(value)
@@ -245,6 +250,10 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	// Another lane of the sink that makes the owner key just now refuses it for certain;
 	// after any other error the key may have been written.
 	l.unwritten = l.unwritten && errors.Is(err, fence.ErrFenced)
+	if err == nil || errors.Is(err, fence.ErrFenced) {
+		l.asked.Forget()
+		l.anew = ""
+	}
 	if err != nil {
 		return cursor.Cursor{}, fmt.Errorf("target %s: take control key: %w", l.target.Name, err)
 	}
@@ -314,7 +323,7 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 		return err
 	}
 	if !life.Evicted(l.held.Life, own.Incarnation) {
-		return l.lost(ctx)
+		return l.lost(ctx, own)
 	}
 	// What Postgres' copy says was written, was: the key is made again from it. To warm such a
 	// target again would only have it evict more, the key once more among it.
@@ -326,17 +335,23 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 // the entries with it, before the key is made again. A target that went back to before the
 // key was written may have kept entries of an earlier sink, whose rows are gone: hence the
 // sweep.
-func (l *Lane) lost(ctx context.Context) error {
+func (l *Lane) lost(ctx context.Context, own fence.Fence) error {
 	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
-	return l.rewarm(ctx, metrics.Lost)
+	return l.rewarm(ctx, own, metrics.Lost)
 }
 
 // rewarm asks for every entry to be written again, unless the lane is there to remove them.
-func (l *Lane) rewarm(ctx context.Context, cause metrics.Cause) error {
-	if l.held.Closing {
+// Asked once it is enough until the control key is taken: of what backfills write from then
+// on, a further loss shows in their own keys.
+func (l *Lane) rewarm(ctx context.Context, own fence.Fence, cause metrics.Cause) error {
+	if l.held.Closing || l.asked.In(own.Incarnation) {
 		return nil
 	}
-	return l.Rewarm(ctx, l.held.SinkID, l.held.Sink, cause)
+	if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, l.target.Name, cause); err != nil {
+		return err
+	}
+	l.asked.Note(own.Incarnation)
+	return nil
 }
 
 // succeed judges a fence that is not ours: whether we may replace it, and with which
@@ -352,16 +367,16 @@ func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence
 		// The key was of this definition before. In what it says now, other lanes may have
 		// had some of our tuples, and been further behind.
 		l.Log.Warn("the target went back to before the shards of a sink were changed; warming again", "sink", l.held.SinkID, "target", l.target.Name)
-		if err := l.rewarm(ctx, metrics.Lost); err != nil {
+		if err := l.rewarm(ctx, own, metrics.Lost); err != nil {
 			return err
 		}
 	}
-	return l.recut(ctx, state)
+	return l.recut(ctx, own, state)
 }
 
 // recut goes on from where Postgres says after the shards of the sink were changed: lanes
 // that are no more may not have come as far as the control key says.
-func (l *Lane) recut(ctx context.Context, state *fence.State) error {
+func (l *Lane) recut(ctx context.Context, own fence.Fence, state *fence.State) error {
 	if !l.held.Recut {
 		return nil
 	}
@@ -372,7 +387,7 @@ func (l *Lane) recut(ctx context.Context, state *fence.State) error {
 		}
 		if behind {
 			l.Log.Warn("the target has lost writes while the shards of a sink were changed; warming again", "sink", l.held.SinkID)
-			if err := l.rewarm(ctx, metrics.Lost); err != nil {
+			if err := l.rewarm(ctx, own, metrics.Lost); err != nil {
 				return err
 			}
 		}
@@ -399,19 +414,26 @@ func (l *Lane) reincarnate(ctx context.Context, own, other fence.Fence, state *f
 	}
 	l.Log.Warn("this is another Postgres server or timeline than before; warming again", "sink", l.held.SinkID,
 		"was", other.Incarnation, "is", own.Incarnation)
-	if err := l.rewarm(ctx, metrics.Restored); err != nil {
-		return err
+	// Cursors of the other server mean nothing here: what was captured by now is covered by
+	// what is asked for next. Where that was asked for already, the cursor of then counts, for
+	// what has been read since may have been touched since.
+	again := l.anew == own.Incarnation && l.asked.In(own.Incarnation)
+	if !again {
+		l.asked.Forget() // what was asked for before is of before this cursor
 	}
-	// Cursors of the other server mean nothing here. What was captured by now is covered by
-	// what was just asked for.
 	err := l.Control.QueryRow(ctx, `
-		update freshet.lease set cursor = freshet.cursor_now()::text, passed = freshet.cursor_now()
+		update freshet.lease
+		set cursor = case when $3 then cursor else freshet.cursor_now()::text end,
+		    passed = case when $3 then passed else freshet.cursor_now() end
 		where id = $1 and epoch = $2
-		returning cursor`, l.held.ID, l.held.Epoch).Scan(&state.Cursor)
+		returning cursor`, l.held.ID, l.held.Epoch, again).Scan(&state.Cursor)
 	if err != nil {
 		return fmt.Errorf("begin anew: %w", err)
 	}
-	return nil
+	// Nor does the next heartbeat bring back what was.
+	l.held.Progress(state.Cursor, strings.Fields(state.Cursor)[0], nil)
+	l.anew = own.Incarnation
+	return l.rewarm(ctx, own, metrics.Restored)
 }
 
 // aboveFloor is the cursor to start from given that the change table may have lost
