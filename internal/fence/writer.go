@@ -216,7 +216,7 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 	exec := pipe.Do(ctx, "exec")
 	watched := w.watch(ctx, pipe)
 
-	owned := w.owned
+	before, owned := w.watched, w.owned
 	_, pipeErr := pipe.Exec(ctx)
 	if err := applied(queued, exec); err != nil {
 		// After a refusal the WATCH behind it stands, but whoever was refused has to look
@@ -228,6 +228,11 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 		if pipeErr == nil {
 			w.target.Saw(err) // a reply inside the transaction's
 		}
+		if errors.As(err, new(failedInside)) {
+			if backErr := w.putBack(ctx, before, next, pipeErr, watched); backErr != nil {
+				return fmt.Errorf("%w; the control key says that it was applied, and could not be put back: %w", err, backErr)
+			}
+		}
 		return err
 	}
 	// EXEC was accepted. What went wrong after it concerns the next write.
@@ -236,6 +241,37 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 		w.broken = ErrFenced
 	}
 	return nil
+}
+
+// failedInside is the error of a command in a transaction that was executed all the same: the
+// others were applied, and the control key says that all were.
+type failedInside struct{ error }
+
+// Unwrap returns what the server said.
+func (e failedInside) Unwrap() error { return e.error }
+
+// putBack has the control key say again what it said before a transaction that was applied in
+// part: whoever goes on from there writes all of it once more. It is under the WATCH that came
+// with the transaction, so nobody else's word is written over.
+func (w *Writer) putBack(ctx context.Context, before, next State, pipeErr error, r watched) error {
+	if err := w.settle(pipeErr, r); err != nil {
+		return err
+	}
+	if w.watched != next {
+		return nil // it was not moved, or is another's by now
+	}
+	pipe := w.conn.Pipeline()
+	queued := []*redis.Cmd{pipe.Do(ctx, "multi"), pipe.Do(ctx, "del", w.key)}
+	if before.Exists {
+		args := []any{"hset", w.key, fieldFence, before.Fence, fieldCursor, before.Cursor}
+		if before.Reached != "" {
+			args = append(args, fieldReached, before.Reached)
+		}
+		queued = append(queued, pipe.Do(ctx, args...))
+	}
+	exec := pipe.Do(ctx, "exec")
+	_, _ = pipe.Exec(ctx) // each reply is looked at
+	return applied(queued, exec)
 }
 
 // queueEntries sends the entries: values in MSETs, or in SETs when they expire, and
@@ -297,7 +333,7 @@ func applied(queued []*redis.Cmd, exec *redis.Cmd) error {
 	}
 	for _, reply := range replies {
 		if err, failed := reply.(error); failed {
-			return err
+			return failedInside{err}
 		}
 	}
 	return nil

@@ -139,6 +139,11 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	if err := redefine.Older(ctx, l.Config, l.target, sink, incarnation); err != nil {
 		return err
 	}
+	if sink.ExpiresAt != "" {
+		if err := l.target.KnowsMoments(ctx); err != nil {
+			return err
+		}
+	}
 	// Read before the key is: what comes to pass in between is another life.
 	life, err := l.target.Life(ctx)
 	if err != nil {
