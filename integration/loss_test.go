@@ -1,12 +1,16 @@
 package integration
 
 import (
+	"context"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/servers/serverstest"
+	"github.com/freshet/freshet/worker"
 )
 
 // A target that comes back empty and then refuses every write is tried again and again;
@@ -106,5 +110,103 @@ func TestPostgresCrashIsSurvived(t *testing.T) {
 		})
 		e.settle()
 		e.inStep("users:*", usersPromise)
+	}
+}
+
+// Two targets, of which one has lost what it had and refuses writes: its lane tries again and
+// again, and the other target does not hear of it.
+func TestTargetThatRefusesHasNoOtherWrittenWithoutEnd(t *testing.T) {
+	for name, lose := range map[string]func(ctx context.Context, pipe redis.Pipeliner, prefix string){
+		"control key lost": func(ctx context.Context, pipe redis.Pipeliner, prefix string) {
+			pipe.Del(ctx, prefix+"0")
+		},
+		"another server's": func(ctx context.Context, pipe redis.Pipeliner, prefix string) {
+			pipe.Set(ctx, prefix+"owner", "users 7.00000002.5", 0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnvOn(t, serverstest.Postgres(t), serverstest.RedisServer(t, nil).URL())
+			server := serverstest.RedisServer(t, nil)
+			eu := newRedis(t, server.URL())
+			e.targets = map[string]string{"eu": server.URL()}
+			ctx := t.Context()
+			e.exec(usersTable)
+			e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 1000) g")
+			e.exec("select freshet.create_sink('users', 'users', targets => '{default,eu}')")
+			e.start()
+			settle := func() {
+				t.Helper()
+				if err := worker.Settle(ctx, e.db, []string{"default", "eu"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			settle()
+			prefix := one[string](e.admin(), "select 'freshet:' || i.id || ':1:' from freshet.installation i")
+			_, err := eu.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+				lose(ctx, pipe, prefix)
+				pipe.ConfigSet(ctx, "min-replicas-to-write", "1")
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			const (
+				ranges   = "select count(*) from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id"
+				unwarmed = "select count(*) from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id where l.target = 'default' and r.finished_at is null"
+			)
+			tries := func(n int) {
+				t.Helper()
+				const at = "select last_error_at from freshet.status where target = 'eu'"
+				for range n {
+					before := one[*time.Time](e, at)
+					e.await("the lane has tried again", func() bool {
+						now := one[*time.Time](e, at)
+						return now != nil && (before == nil || now.After(*before))
+					})
+				}
+			}
+			tries(2)
+			e.await("the other target was warmed", func() bool {
+				return e.rewarms() > 0 && one[int](e.admin(), unwarmed) == 0
+			})
+			before, revision := one[int](e.admin(), ranges), one[int](e.admin(), "select revision from freshet.sink")
+			sets := func() int64 {
+				var n int64
+				for _, line := range strings.Split(e.redis.Info(ctx, "commandstats").Val(), "\r\n") {
+					if rest, ok := strings.CutPrefix(line, "cmdstat_mset:calls="); ok {
+						calls, _, _ := strings.Cut(rest, ",")
+						n, _ = strconv.ParseInt(calls, 10, 64)
+					}
+				}
+				return n
+			}
+			wrote := sets()
+			tries(6)
+			if n := one[int](e.admin(), ranges); n != before {
+				t.Errorf("the ranges went from %d to %d", before, n)
+			}
+			if n := one[int](e.admin(), "select revision from freshet.sink"); n != revision {
+				t.Errorf("the sink's revision went from %d to %d: all its lanes began anew", revision, n)
+			}
+			if n := sets(); n != wrote {
+				t.Errorf("%d more MSETs on the target that lost nothing", n-wrote)
+			}
+			// A successor asks once more, and only for the target that lost something.
+			e.admin().exec("update freshet.lease set heartbeat_at = 'epoch' where kind = 'sync' and target = 'eu'")
+			tries(3)
+			if n := sets(); n != wrote {
+				t.Errorf("%d more MSETs on the target that lost nothing", n-wrote)
+			}
+			if err := eu.ConfigSet(ctx, "min-replicas-to-write", "0").Err(); err != nil {
+				t.Fatal(err)
+			}
+			settle()
+			settle()
+			e.inStep("users:*", usersPromise)
+			other := *e
+			other.redis = eu
+			other.inStep("users:*", usersPromise)
+		})
 	}
 }

@@ -53,6 +53,8 @@ create table freshet.installation (
     singleton   boolean primary key default true constraint installation_is_one_row check (singleton),
     id            text not null,
     created_at    timestamptz not null default now(),
+    -- drawn when the server was found to have gone back in time; part of the incarnation
+    past          text,
     -- how long changes stay after every lane has applied them, so that a cursor can go back
     retention     interval not null default '10 minutes',
     -- triggers go on to another segment when theirs is so old or so large
@@ -2904,6 +2906,7 @@ begin
             on freshet.sink to freshet_worker;
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
+        grant update (past) on freshet.installation to freshet_worker;
         grant delete on freshet.backfill_run, freshet.failure, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
@@ -3140,8 +3143,8 @@ $$;
 
 revoke all on function freshet.ignores_case(oid, smallint) from public;
 
--- Which life of the database this is: system identifier, timeline, database, and
--- the value that a crash or a promotion forgets. Null when that value is missing
+-- Which life of the database this is: system identifier, timeline, database with what
+-- freshet.renew_past drew, and the value that a crash or a promotion forgets. Null when that value is missing
 -- and freshet.renew_incarnation has to draw another.
 create or replace function freshet.incarnation()
 returns text
@@ -3151,7 +3154,7 @@ set search_path = ''
 as $$
     select s.system_identifier
         || '.' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
-        || '.' || d.oid
+        || '.' || d.oid || (select coalesce('-' || n.past, '') from freshet.installation n)
         || '.' || (select i.value from freshet.incarnation i)
     from pg_catalog.pg_control_system() s, pg_catalog.pg_database d
     where d.datname = pg_catalog.current_database()
@@ -3245,24 +3248,7 @@ begin
         return null;
     end if;
 
-    -- Locked like by next_chunk: whether a range has begun does not change meanwhile. One that
-    -- has not begins with what is there by now, one that has begins anew.
-    for v_range in
-        select r.*, l.target,
-               r.position is not null or r.intent_snapshot is not null or r.finished_at is not null as begun
-        from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
-        where r.run_id = v_run.id and not r.superseded
-        order by r.lease_id
-        for update of r
-    loop
-        update freshet.backfill_range r
-        set requested = pg_catalog.pg_current_snapshot(), superseded = v_range.begun
-        where r.lease_id = v_range.lease_id;
-        if v_range.begun then
-            perform freshet.add_range(v_run.id, v_range.target, v_range.lower, v_range.upper);
-            update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = v_run.id;
-        end if;
-    end loop;
+    perform freshet.redo_ranges(v_run.id, null);
 
     -- A target that the sink has got since.
     for v_range in
@@ -5031,6 +5017,40 @@ $$;
 
 revoke all on function freshet.recut(integer, integer) from public;
 
+-- Has the ranges of a backfill, on one target or on all of them, write again what they had
+-- written before this moment. Who calls it holds the sink locked.
+create or replace function freshet.redo_ranges(run bigint, target text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_range  record;
+begin
+    -- Locked like by next_chunk: whether a range has begun does not change meanwhile. One that
+    -- has not begins with what is there by now, one that has begins anew.
+    for v_range in
+        select r.*, l.target,
+               r.position is not null or r.intent_snapshot is not null or r.finished_at is not null as begun
+        from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where r.run_id = redo_ranges.run and not r.superseded
+          and (redo_ranges.target is null or l.target = redo_ranges.target)
+        order by r.lease_id
+        for update of r
+    loop
+        update freshet.backfill_range r
+        set requested = pg_catalog.pg_current_snapshot(), superseded = v_range.begun
+        where r.lease_id = v_range.lease_id;
+        if v_range.begun then
+            perform freshet.add_range(redo_ranges.run, v_range.target, v_range.lower, v_range.upper);
+            update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = redo_ranges.run;
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function freshet.redo_ranges(bigint, text) from public;
+
 -- Drops a source's change table if a key column has got another type than it was made
 -- for, or if its columns are those of another table. What is lost with it is covered by the re-warm of whoever calls this; lanes that
 -- stand before it begin again at the new floor.
@@ -5215,6 +5235,11 @@ as $$
 declare
     v_job bigint;
 begin
+    -- A crash must not forget an epoch that a control key has: there it would say that the
+    -- server has gone back in time.
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
     update freshet.lease l
     set epoch = l.epoch + 1,
         nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),
@@ -5262,6 +5287,31 @@ end
 $$;
 
 revoke all on function freshet.renew_incarnation() from public;
+
+-- Makes this another server by its incarnation, for it has gone back in time: the same
+-- positions and transaction ids come to mean something else than in the future that it has
+-- lost. Once for everybody who finds that out in one incarnation.
+create or replace function freshet.renew_past(incarnation text)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
+    -- Asked again under its lock: another lane may have been first.
+    perform from freshet.installation n for update;
+    if freshet.incarnation() is distinct from renew_past.incarnation then
+        return false;
+    end if;
+    update freshet.installation n
+    set past = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 8);
+    return true;
+end
+$$;
+
+revoke all on function freshet.renew_past(text) from public;
 
 -- Enqueues a backfill of a sink: a run, and its ranges for each target. There is one
 -- backfill of everything at a time: a second one joins the first, which then writes again
@@ -5367,8 +5417,7 @@ $$;
 
 revoke all on function freshet.request_rewarm(integer) from public;
 
--- Asks for a sweep of a sink that runs once its lanes have passed `after`. A sweep
--- that nobody has begun takes the wish over; one that runs may have looked already.
+-- Asks for a sweep of a sink, on all its targets, that runs once its lanes have passed `after`.
 create or replace function freshet.request_sweep(sink integer, after pg_snapshot)
 returns void
 language plpgsql
@@ -5376,24 +5425,12 @@ set search_path = ''
 as $$
 declare
     v_target  text;
-    v_lease   bigint;
 begin
     for v_target in
         select t.target from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
         where s.id = request_sweep.sink
     loop
-        update freshet.lease l
-        set cursor = after::text
-        where l.sink_id = request_sweep.sink and l.kind = 'sweep' and l.target = v_target
-          and l.holder is null and l.finished_at is null
-          and freshet.snapshot_covers(after, l.cursor::pg_snapshot);
-        continue when found;
-
-        insert into freshet.lease (sink_id, kind, target, part, cursor)
-        values (request_sweep.sink, 'sweep', v_target,
-                's' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 12), after::text)
-        returning id into v_lease;
-        perform freshet.enqueue_lease(v_lease);
+        perform freshet.sweep_target(request_sweep.sink, v_target, after);
     end loop;
 end
 $$;
@@ -5619,6 +5656,51 @@ end
 $$;
 
 revoke all on function freshet.rewarm_lost(bigint) from public;
+
+-- Asks for a re-warm and a sweep for the sake of one target. The first request is for all of
+-- them, and later ones, while that is not over, are for this target only: one that refuses
+-- writes, and has its lanes ask again and again, must not have the others written without end.
+create or replace function freshet.rewarm_target(sink integer, target text)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run  bigint;
+begin
+    perform from freshet.sink s where s.id = rewarm_target.sink for update;
+    if exists (select from freshet.sink s where s.id = rewarm_target.sink and s.state = 'retiring') then
+        return null;
+    end if;
+    -- The one that request_backfill would join, if it has this target.
+    select max(b.id) into v_run
+    from freshet.backfill_run b
+    where b.sink_id = rewarm_target.sink and b.filter is null and b.state in ('queued', 'running');
+    if not exists (
+        select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where r.run_id = v_run and l.target = rewarm_target.target and not r.superseded)
+    then
+        perform freshet.request_sweep(rewarm_target.sink, pg_catalog.pg_current_snapshot());
+        return freshet.request_rewarm(rewarm_target.sink);
+    end if;
+
+    -- As in request_rewarm.
+    update freshet.backfill_range r
+    set finished_xid = null
+    from freshet.lease l
+    where l.id = r.lease_id and l.sink_id = rewarm_target.sink and l.target = rewarm_target.target and r.finished_xid is not null;
+    update freshet.backfill_range r
+    set requested = pg_catalog.pg_current_snapshot()
+    from freshet.lease l
+    where l.id = r.lease_id and l.sink_id = rewarm_target.sink and l.target = rewarm_target.target and r.finished_at is null;
+    perform freshet.redo_ranges(v_run, rewarm_target.target);
+    update freshet.backfill_run b set needed = true, paced_until = null where b.id = v_run;
+    perform freshet.sweep_target(rewarm_target.sink, rewarm_target.target, pg_catalog.pg_current_snapshot());
+    return v_run;
+end
+$$;
+
+revoke all on function freshet.rewarm_target(integer, text) from public;
 
 -- Asks for what has to follow when a lane can only go on from the floor of the change
 -- table: of changes below it that the lane has not applied nobody knows any more. Rows are
@@ -5912,6 +5994,35 @@ $$;
 
 comment on function freshet.sweep(text) is 'Removes entries that have no row any more.';
 revoke all on function freshet.sweep(text) from public;
+
+-- Asks for a sweep of a sink on one target that runs once its lanes there have passed `after`.
+-- A sweep that nobody has begun takes the wish over; one that runs may have looked already.
+create or replace function freshet.sweep_target(sink integer, target text, after pg_snapshot)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease  bigint;
+begin
+    update freshet.lease l
+    set cursor = after::text
+    where l.sink_id = sweep_target.sink and l.kind = 'sweep' and l.target = sweep_target.target
+      and l.holder is null and l.finished_at is null
+      and freshet.snapshot_covers(after, l.cursor::pg_snapshot);
+    if found then
+        return;
+    end if;
+
+    insert into freshet.lease (sink_id, kind, target, part, cursor)
+    values (sweep_target.sink, 'sweep', sweep_target.target,
+            's' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 12), after::text)
+    returning id into v_lease;
+    perform freshet.enqueue_lease(v_lease);
+end
+$$;
+
+revoke all on function freshet.sweep_target(integer, text, pg_snapshot) from public;
 
 -- Takes every lease of these targets that needs no other functions of Go and whose holder has been silent for longer than
 -- `silence` away from it and enqueues its successor. Returns how many there were. Ranges

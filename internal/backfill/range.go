@@ -92,6 +92,11 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil {
 		return false, err
 	}
+	if sink.ExpiresAt != "" {
+		if err := r.target.KnowsMoments(ctx); err != nil {
+			return false, err
+		}
+	}
 	writer, err := fence.Open(ctx, r.target, fence.Key(r.Installation, sink.ID, r.held.Part), fence.OwnerKey(r.Installation, sink.ID))
 	if err != nil {
 		return false, fmt.Errorf("target %s: %w", r.target.Name, err)

@@ -42,6 +42,8 @@ type Bell struct {
 	log      *slog.Logger
 
 	requests chan request
+	// reached is where the WAL was at the last check for pending changes.
+	reached string
 
 	mu       sync.Mutex
 	sleepers map[int64]*Sleeper

@@ -63,14 +63,25 @@ func (b *Bell) lookOnce(ctx context.Context) error {
 		at          time.Time
 		incarnation *string
 		pending     []int32
+		went        bool
+		position    string
 	)
 	err := b.pool.QueryRow(ctx, `
 		select pg_current_snapshot()::text, clock_timestamp(), freshet.incarnation(),
 		       array(select u.n::int from unnest($1::int[], $2::text[]) with ordinality as u (source, passed, n)
-		             where freshet.has_changes(u.source, u.passed::pg_snapshot))`,
-		sources, passed).Scan(&now, &at, &incarnation, &pending)
+		             where freshet.has_changes(u.source, u.passed::pg_snapshot)),
+		       i.insert::text, coalesce(i.insert < nullif($3, '')::pg_lsn, false)
+		from pg_current_wal_insert_lsn() as i (insert)`,
+		sources, passed, b.reached).Scan(&now, &at, &incarnation, &pending, &position, &went)
 	if err != nil {
 		return fmt.Errorf("look for pending changes: %w", err)
+	}
+	b.reached = position
+	if went {
+		// Postgres has gone back in time, and to its sleepers nothing has happened: they look
+		// before it has come as far as they were.
+		b.wakeAll()
+		return nil
 	}
 	snapshot, err := cursor.ParseSnapshot(now)
 	if err != nil {

@@ -24,6 +24,9 @@ type State struct {
 	Exists bool
 	Fence  string
 	Cursor string
+	// Reached is a position in the WAL that was on Postgres' disk when the key was written; ""
+	// is not known. A server that is not there yet has gone back in time since.
+	Reached string
 }
 
 // Entries are what a batch writes.
@@ -37,8 +40,9 @@ type Entries interface {
 }
 
 const (
-	fieldFence  = "fence"
-	fieldCursor = "cursor"
+	fieldFence   = "fence"
+	fieldCursor  = "cursor"
+	fieldReached = "wal"
 
 	// perCommand bounds the keys of one MSET or DEL, so that one command never holds the
 	// server for much longer than a millisecond.
@@ -56,6 +60,8 @@ type Writer struct {
 	conn   *redis.Conn
 	// owned is the owner key's value, possess the one that it is to get with the next write.
 	owned, possess string
+	// reached is the position in the WAL that the next write leaves; "": the one that is there.
+	reached string
 	// watched is the control key as it was read under the WATCH that guards the next EXEC.
 	watched State
 	// entryTTL is the time to live of every entry that is set, 0 for ever.
@@ -96,6 +102,9 @@ func (w *Writer) Owned() string { return w.owned }
 // watches it is refused from then on.
 func (w *Writer) Possess(value string) { w.possess = value }
 
+// Reached has the next write note this position in the WAL, which has to be on disk by now.
+func (w *Writer) Reached(position string) { w.reached = position }
+
 // Key is the control key.
 func (w *Writer) Key() string { return w.key }
 
@@ -132,22 +141,22 @@ func (w *Writer) Close() error {
 // Take writes a fence over whatever the control key held when it was read: from here
 // on every other writer is refused.
 func (w *Writer) Take(ctx context.Context, f Fence, cursor string) error {
-	return w.exec(ctx, State{Exists: true, Fence: f.String(), Cursor: cursor}, nil, persist)
+	return w.exec(ctx, w.as(f, cursor), nil, persist)
 }
 
 // Write applies a batch and moves the cursor, both or neither. The control key must
 // hold f and from, as it does after Take or the write before.
 func (w *Writer) Write(ctx context.Context, f Fence, from, to string, e Entries) error {
-	want := State{Exists: true, Fence: f.String(), Cursor: from}
+	want := w.as(f, from)
 	if w.broken == nil && w.watched != want {
 		return w.refuse()
 	}
-	return w.exec(ctx, State{Exists: true, Fence: want.Fence, Cursor: to}, e, persist)
+	return w.exec(ctx, w.as(f, to), e, persist)
 }
 
 // Retire lets the control key expire after ttl, as its last write under f.
 func (w *Writer) Retire(ctx context.Context, f Fence, from string, ttl time.Duration) error {
-	want := State{Exists: true, Fence: f.String(), Cursor: from}
+	want := w.as(f, from)
 	if w.broken == nil && w.watched != want {
 		return w.refuse()
 	}
@@ -156,11 +165,16 @@ func (w *Writer) Retire(ctx context.Context, f Fence, from string, ttl time.Dura
 
 // Remove deletes the control key, as its last write under f.
 func (w *Writer) Remove(ctx context.Context, f Fence, from string) error {
-	want := State{Exists: true, Fence: f.String(), Cursor: from}
+	want := w.as(f, from)
 	if w.broken == nil && w.watched != want {
 		return w.refuse()
 	}
 	return w.exec(ctx, State{}, nil, persist)
+}
+
+// as is a control key that says f and cursor, and otherwise what it says now.
+func (w *Writer) as(f Fence, cursor string) State {
+	return State{Exists: true, Fence: f.String(), Cursor: cursor, Reached: w.watched.Reached}
 }
 
 // persist keeps a control key for good.
@@ -179,7 +193,12 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 	queued := []*redis.Cmd{pipe.Do(ctx, "multi")}
 	queued = append(queued, w.queueEntries(ctx, pipe, e)...)
 	if next.Exists {
-		queued = append(queued, pipe.Do(ctx, "hset", w.key, fieldFence, next.Fence, fieldCursor, next.Cursor))
+		args := []any{"hset", w.key, fieldFence, next.Fence, fieldCursor, next.Cursor}
+		if w.reached != "" {
+			next.Reached, w.reached = w.reached, ""
+			args = append(args, fieldReached, next.Reached)
+		}
+		queued = append(queued, pipe.Do(ctx, args...))
 	} else {
 		queued = append(queued, pipe.Do(ctx, "del", w.key))
 	}
@@ -197,7 +216,7 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 	exec := pipe.Do(ctx, "exec")
 	watched := w.watch(ctx, pipe)
 
-	owned := w.owned
+	before, owned := w.watched, w.owned
 	_, pipeErr := pipe.Exec(ctx)
 	if err := applied(queued, exec); err != nil {
 		// After a refusal the WATCH behind it stands, but whoever was refused has to look
@@ -209,6 +228,11 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 		if pipeErr == nil {
 			w.target.Saw(err) // a reply inside the transaction's
 		}
+		if errors.As(err, new(failedInside)) {
+			if backErr := w.putBack(ctx, before, next, pipeErr, watched); backErr != nil {
+				return fmt.Errorf("%w; the control key says that it was applied, and could not be put back: %w", err, backErr)
+			}
+		}
 		return err
 	}
 	// EXEC was accepted. What went wrong after it concerns the next write.
@@ -217,6 +241,37 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 		w.broken = ErrFenced
 	}
 	return nil
+}
+
+// failedInside is the error of a command in a transaction that was executed all the same: the
+// others were applied, and the control key says that all were.
+type failedInside struct{ error }
+
+// Unwrap returns what the server said.
+func (e failedInside) Unwrap() error { return e.error }
+
+// putBack has the control key say again what it said before a transaction that was applied in
+// part: whoever goes on from there writes all of it once more. It is under the WATCH that came
+// with the transaction, so nobody else's word is written over.
+func (w *Writer) putBack(ctx context.Context, before, next State, pipeErr error, r watched) error {
+	if err := w.settle(pipeErr, r); err != nil {
+		return err
+	}
+	if w.watched != next {
+		return nil // it was not moved, or is another's by now
+	}
+	pipe := w.conn.Pipeline()
+	queued := []*redis.Cmd{pipe.Do(ctx, "multi"), pipe.Do(ctx, "del", w.key)}
+	if before.Exists {
+		args := []any{"hset", w.key, fieldFence, before.Fence, fieldCursor, before.Cursor}
+		if before.Reached != "" {
+			args = append(args, fieldReached, before.Reached)
+		}
+		queued = append(queued, pipe.Do(ctx, args...))
+	}
+	exec := pipe.Do(ctx, "exec")
+	_, _ = pipe.Exec(ctx) // each reply is looked at
+	return applied(queued, exec)
 }
 
 // queueEntries sends the entries: values in MSETs, or in SETs when they expire, and
@@ -278,7 +333,7 @@ func applied(queued []*redis.Cmd, exec *redis.Cmd) error {
 	}
 	for _, reply := range replies {
 		if err, failed := reply.(error); failed {
-			return err
+			return failedInside{err}
 		}
 	}
 	return nil
@@ -290,7 +345,7 @@ type watched struct {
 }
 
 func (w *Writer) watch(ctx context.Context, pipe redis.Pipeliner) watched {
-	read := func() *redis.Cmd { return pipe.Do(ctx, "hmget", w.key, fieldFence, fieldCursor) }
+	read := func() *redis.Cmd { return pipe.Do(ctx, "hmget", w.key, fieldFence, fieldCursor, fieldReached) }
 	if w.owner == "" {
 		return watched{watch: pipe.Do(ctx, "watch", w.key), read: read()}
 	}
@@ -315,7 +370,7 @@ func (w *Writer) settle(pipeErr error, r watched) error {
 		return fmt.Errorf("WATCH answered %v", r.watch.Val())
 	}
 	fields, ok := r.read.Val().([]any)
-	if !ok || len(fields) != 2 {
+	if !ok || len(fields) != 3 {
 		return fmt.Errorf("HMGET answered %v", r.read.Val())
 	}
 	w.watched = Parsed(fields)
@@ -327,13 +382,13 @@ func (w *Writer) settle(pipeErr error, r watched) error {
 
 // Read reads a control key, or queues it where c is a pipeline, for Parsed.
 func Read(ctx context.Context, c redis.Cmdable, key string) *redis.SliceCmd {
-	return c.HMGet(ctx, key, fieldFence, fieldCursor)
+	return c.HMGet(ctx, key, fieldFence, fieldCursor, fieldReached)
 }
 
 // Parsed is what the reply to Read says.
 func Parsed(fields []any) State {
 	var s State
-	if len(fields) != 2 {
+	if len(fields) != 3 {
 		return s
 	}
 	if f, ok := fields[0].(string); ok {
@@ -342,5 +397,6 @@ func Parsed(fields []any) State {
 	if c, ok := fields[1].(string); ok {
 		s.Cursor, s.Exists = c, true
 	}
+	s.Reached, _ = fields[2].(string)
 	return s
 }

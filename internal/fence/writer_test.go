@@ -1,9 +1,12 @@
 package fence_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -354,6 +357,86 @@ func TestFullServerAppliesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	p.holds(f.String(), "c1", "a", "1")
+}
+
+// momentary are entries that expire at a moment.
+type momentary struct{ entries }
+
+func (momentary) Expires(int) int64 { return time.Now().Add(time.Hour).UnixMilli() }
+
+// older stands before a server as one that does not know SET … PXAT.
+func older(t *testing.T, addr string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", addr)
+			if err != nil {
+				from.Close()
+				return
+			}
+			go func() {
+				defer from.Close()
+				_, _ = io.Copy(from, to)
+			}()
+			go func() {
+				defer to.Close()
+				piece := make([]byte, 1<<16)
+				for {
+					n, err := from.Read(piece)
+					if err != nil {
+						return
+					}
+					if _, err := to.Write(bytes.ReplaceAll(piece[:n], []byte("pxat"), []byte("what"))); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return "redis://" + listener.Addr().String()
+}
+
+// A command that fails while the transaction is executed does not undo the others, and not
+// the cursor that says that all of them were applied.
+func TestFailureInsideATransactionPutsTheControlKeyBack(t *testing.T) {
+	t.Parallel()
+	server := serverstest.RedisServer(t, nil)
+	p := newPlace(t, server.URL())
+	p.target = newPlace(t, older(t, p.redis.Options().Addr)).target
+	f := fenced(1)
+	w := p.taken(f, "c0")
+	w.Reached("0/1")
+	if err := w.Write(t.Context(), f, "c0", "c1", entries{{"a", "1"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.Reached("0/2")
+	err := w.Write(t.Context(), f, "c1", "c2", momentary{entries{{"a", "2"}}})
+	if err == nil || !strings.Contains(err.Error(), "syntax error") {
+		t.Fatalf("the write came out as %v", err)
+	}
+	p.holds(f.String(), "c1", "a", "1")
+	s := p.open().State()
+	if s.Reached != "0/1" {
+		t.Errorf("the key says %+v", s)
+	}
+	if err := w.Write(t.Context(), f, "c1", "c2", entries{{"a", "2"}}); err == nil {
+		t.Error("the writer goes on after an error")
+	}
+	if err := p.target.KnowsMoments(t.Context()); !errors.Is(err, target.ErrUnsuitable) || !strings.Contains(err.Error(), "6.2") {
+		t.Errorf("asked for moments, an older server is found to be %v", err)
+	}
+	if err := newPlace(t, server.URL()).target.KnowsMoments(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestReplicaAppliesNothing(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/freshet/freshet/internal/catalog"
@@ -36,6 +37,10 @@ type Lane struct {
 	// unwritten: the control key was noted to be written for the first time by this lane, and
 	// each attempt since was refused whole. That it is missing is no loss.
 	unwritten bool
+	// asked: a re-warm was asked for, and the control key not taken since.
+	asked task.Asked
+	// anew is in which life of the database the cursor in Postgres began where that was.
+	anew string
 }
 
 // New makes the lane that a lease of kind sync is for.
@@ -134,6 +139,11 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	if err := redefine.Older(ctx, l.Config, l.target, sink, incarnation); err != nil {
 		return err
 	}
+	if sink.ExpiresAt != "" {
+		if err := l.target.KnowsMoments(ctx); err != nil {
+			return err
+		}
+	}
 	// Read before the key is: what comes to pass in between is another life.
 	life, err := l.target.Life(ctx)
 	if err != nil {
@@ -197,6 +207,9 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 			return cursor.Cursor{}, err
 		}
 	}
+	if err := l.present(ctx, w, own, other); err != nil {
+		return cursor.Cursor{}, err
+	}
 	switch {
 	case !state.Exists, other.Incarnation == redefine.Lost:
 		if l.held.Stamped && !l.unwritten {
@@ -216,7 +229,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	if w.Owned() != value {
 		// Workers of another server, or of another timeline, have written for the sink: by this
 		// key or by others, such as those of a backfill, which are refused from now on.
-		if err := l.rewarm(ctx, metrics.Restored); err != nil {
+		if err := l.rewarm(ctx, own, metrics.Restored); err != nil {
 			return cursor.Cursor{}, err
 		}
 		w.Possess(value)
@@ -242,6 +255,10 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	// Another lane of the sink that makes the owner key just now refuses it for certain;
 	// after any other error the key may have been written.
 	l.unwritten = l.unwritten && errors.Is(err, fence.ErrFenced)
+	if err == nil || errors.Is(err, fence.ErrFenced) {
+		l.asked.Forget()
+		l.anew = ""
+	}
 	if err != nil {
 		return cursor.Cursor{}, fmt.Errorf("target %s: take control key: %w", l.target.Name, err)
 	}
@@ -311,7 +328,7 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 		return err
 	}
 	if !life.Evicted(l.held.Life, own.Incarnation) {
-		return l.lost(ctx)
+		return l.lost(ctx, own)
 	}
 	// What Postgres' copy says was written, was: the key is made again from it. To warm such a
 	// target again would only have it evict more, the key once more among it.
@@ -323,17 +340,23 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 // the entries with it, before the key is made again. A target that went back to before the
 // key was written may have kept entries of an earlier sink, whose rows are gone: hence the
 // sweep.
-func (l *Lane) lost(ctx context.Context) error {
+func (l *Lane) lost(ctx context.Context, own fence.Fence) error {
 	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
-	return l.rewarm(ctx, metrics.Lost)
+	return l.rewarm(ctx, own, metrics.Lost)
 }
 
 // rewarm asks for every entry to be written again, unless the lane is there to remove them.
-func (l *Lane) rewarm(ctx context.Context, cause metrics.Cause) error {
-	if l.held.Closing {
+// Asked once it is enough until the control key is taken: of what backfills write from then
+// on, a further loss shows in their own keys.
+func (l *Lane) rewarm(ctx context.Context, own fence.Fence, cause metrics.Cause) error {
+	if l.held.Closing || l.asked.In(own.Incarnation) {
 		return nil
 	}
-	return l.Rewarm(ctx, l.held.SinkID, l.held.Sink, cause)
+	if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, l.target.Name, cause); err != nil {
+		return err
+	}
+	l.asked.Note(own.Incarnation)
+	return nil
 }
 
 // succeed judges a fence that is not ours: whether we may replace it, and with which
@@ -344,31 +367,21 @@ func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence
 		return l.reincarnate(ctx, own, other, state)
 	case other.Definition > own.Definition:
 		return fmt.Errorf("the sink was redefined (%d, read %d)", other.Definition, own.Definition)
-	case other.Epoch > own.Epoch:
-		// The lease is ours, so Postgres has forgotten epochs that Redis remembers. The next
-		// holder's will be above them; the heartbeat knows this one no more.
-		_, err := l.Control.Exec(ctx, `
-			update freshet.lease set epoch = $3
-			where id = $1 and epoch = $2 and nonce = $4`, l.held.ID, own.Epoch, other.Epoch, own.Nonce)
-		if err != nil {
-			return fmt.Errorf("raise epoch: %w", err)
-		}
-		return lease.ErrLost
 	}
 	if other.Definition < own.Definition && l.held.Stamped && !l.held.Recut {
 		// The key was of this definition before. In what it says now, other lanes may have
 		// had some of our tuples, and been further behind.
 		l.Log.Warn("the target went back to before the shards of a sink were changed; warming again", "sink", l.held.SinkID, "target", l.target.Name)
-		if err := l.rewarm(ctx, metrics.Lost); err != nil {
+		if err := l.rewarm(ctx, own, metrics.Lost); err != nil {
 			return err
 		}
 	}
-	return l.recut(ctx, state)
+	return l.recut(ctx, own, state)
 }
 
 // recut goes on from where Postgres says after the shards of the sink were changed: lanes
 // that are no more may not have come as far as the control key says.
-func (l *Lane) recut(ctx context.Context, state *fence.State) error {
+func (l *Lane) recut(ctx context.Context, own fence.Fence, state *fence.State) error {
 	if !l.held.Recut {
 		return nil
 	}
@@ -379,7 +392,7 @@ func (l *Lane) recut(ctx context.Context, state *fence.State) error {
 		}
 		if behind {
 			l.Log.Warn("the target has lost writes while the shards of a sink were changed; warming again", "sink", l.held.SinkID)
-			if err := l.rewarm(ctx, metrics.Lost); err != nil {
+			if err := l.rewarm(ctx, own, metrics.Lost); err != nil {
 				return err
 			}
 		}
@@ -406,19 +419,26 @@ func (l *Lane) reincarnate(ctx context.Context, own, other fence.Fence, state *f
 	}
 	l.Log.Warn("this is another Postgres server or timeline than before; warming again", "sink", l.held.SinkID,
 		"was", other.Incarnation, "is", own.Incarnation)
-	if err := l.rewarm(ctx, metrics.Restored); err != nil {
-		return err
+	// Cursors of the other server mean nothing here: what was captured by now is covered by
+	// what is asked for next. Where that was asked for already, the cursor of then counts, for
+	// what has been read since may have been touched since.
+	again := l.anew == own.Incarnation && l.asked.In(own.Incarnation)
+	if !again {
+		l.asked.Forget() // what was asked for before is of before this cursor
 	}
-	// Cursors of the other server mean nothing here. What was captured by now is covered by
-	// what was just asked for.
 	err := l.Control.QueryRow(ctx, `
-		update freshet.lease set cursor = freshet.cursor_now()::text, passed = freshet.cursor_now()
+		update freshet.lease
+		set cursor = case when $3 then cursor else freshet.cursor_now()::text end,
+		    passed = case when $3 then passed else freshet.cursor_now() end
 		where id = $1 and epoch = $2
-		returning cursor`, l.held.ID, l.held.Epoch).Scan(&state.Cursor)
+		returning cursor`, l.held.ID, l.held.Epoch, again).Scan(&state.Cursor)
 	if err != nil {
 		return fmt.Errorf("begin anew: %w", err)
 	}
-	return nil
+	// Nor does the next heartbeat bring back what was.
+	l.held.Progress(state.Cursor, strings.Fields(state.Cursor)[0], nil)
+	l.anew = own.Incarnation
+	return l.rewarm(ctx, own, metrics.Restored)
 }
 
 // aboveFloor is the cursor to start from given that the change table may have lost

@@ -51,6 +51,8 @@ type pipe struct {
 	inRedis string
 	// at is the cursor that is fully applied, in Redis or because nothing was to do.
 	at cursor.Cursor
+	// onDisk is how far the WAL is known to be on disk.
+	onDisk source.LSN
 	// within: the cursor in Redis is in the middle of a window.
 	within bool
 
@@ -111,6 +113,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 	var (
 		at      = p.start
 		limit   = firstBatch
+		insert  source.LSN
 		look    = minLook
 		armed   bool
 		entries *source.Entries
@@ -136,6 +139,10 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		if b.Incarnation != p.own.Incarnation {
 			return durable.ErrReincarnated
 		}
+		if b.Insert < insert {
+			return p.lane.wentBack(ctx, p.own)
+		}
+		insert = b.Insert
 		if at.Window == nil {
 			p.windowAt = b.At
 		}
@@ -234,6 +241,7 @@ func (p *pipe) write(ctx context.Context) error {
 	for b := range p.batches {
 		if b.marker {
 			p.at = b.Next
+			p.onDisk = max(p.onDisk, b.Flushed)
 			if err := p.confirm(ctx); err != nil {
 				return err
 			}
@@ -252,6 +260,7 @@ func (p *pipe) write(ctx context.Context) error {
 	// The end of a slice: an idle lane's cursor goes to Redis too, so that neither
 	// grows old.
 	if to := p.at.String(); to != p.inRedis {
+		p.noteReached()
 		return p.writer.Write(ctx, p.own, p.inRedis, to, nil)
 	}
 	return nil
@@ -273,6 +282,8 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	if err := p.durable.Wait(ctx, b.Insert, b.Flushed); err != nil {
 		return err
 	}
+	p.onDisk = max(p.onDisk, b.Insert)
+	p.noteReached()
 	to := b.Next.String()
 	if err := p.writer.Write(ctx, p.own, p.inRedis, to, b.entries); err != nil {
 		return p.lane.target.Explain(err, p.reader.Sink().Template.Pattern())
@@ -296,6 +307,7 @@ func (p *pipe) confirm(ctx context.Context) error {
 		return nil
 	}
 	if to := p.at.String(); to != p.inRedis {
+		p.noteReached()
 		if err := p.writer.Write(ctx, p.own, p.inRedis, to, nil); err != nil {
 			return fmt.Errorf("write to target %s: %w", p.lane.target.Name, err)
 		}
@@ -306,6 +318,13 @@ func (p *pipe) confirm(ctx context.Context) error {
 		p.lane.unconfirmed = 0
 	}
 	return nil
+}
+
+// noteReached has the next write say how far the server was whose changes it has.
+func (p *pipe) noteReached() {
+	if p.onDisk > 0 {
+		p.writer.Reached(p.onDisk.String())
+	}
 }
 
 // windowOf is the snapshot that the batch belongs to.

@@ -26,6 +26,9 @@ const (
 	keep = 10 * time.Minute
 )
 
+// Replaced reports whether a fence has the nonce of nobody, since Older put it there.
+func Replaced(f fence.Fence) bool { return f.Nonce == nonce }
+
 // stale is a lease whose control key may be of an older definition.
 type stale struct {
 	id     int64
@@ -108,7 +111,7 @@ func restamp(ctx context.Context, c task.Config, t *target.Target, sink *catalog
 			lost = !is.Evicted(l.life, incarnation)
 		}
 		if lost {
-			if err := c.Rewarm(ctx, sink.ID, sink.Name, metrics.Lost); err != nil {
+			if err := c.Rewarm(ctx, sink.ID, sink.Name, t.Name, metrics.Lost); err != nil {
 				return err
 			}
 		}

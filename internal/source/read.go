@@ -484,6 +484,9 @@ func parseMeta(text string) (Meta, error) {
 	return m, nil
 }
 
+// String is the text form of a pg_lsn.
+func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint64(l)>>32, uint32(l)) }
+
 // ParseLSN reads the text form of a pg_lsn.
 func ParseLSN(text string) (LSN, error) {
 	high, low, ok := strings.Cut(text, "/")

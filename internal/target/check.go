@@ -85,6 +85,19 @@ func (t *Target) notPermitted(commands []string) error {
 	return fmt.Errorf("target %s (%s): its user may not run %s, which Freshet needs (%w)", t.Name, t.Addr(), strings.Join(commands, ", "), ErrUnsuitable)
 }
 
+// KnowsMoments makes sure that the server can have an entry expire at a moment. It is asked
+// for sinks that need it only: an older server is good for all others. To a server that does
+// not know how, that is an error in the middle of a transaction, which goes on.
+func (t *Target) KnowsMoments(ctx context.Context) error {
+	// Of a key that is never there nothing is set.
+	err := t.shared.Do(ctx, "set", probed, "", "xx", "pxat", "1").Err()
+	if err != nil && strings.Contains(err.Error(), "syntax error") {
+		return fmt.Errorf("target %s (%s): it does not know SET … PXAT, which expires_at needs: use Redis 6.2 or newer (%w)", t.Name, t.Addr(), ErrUnsuitable)
+	}
+	// Whatever else is wrong shows in what follows.
+	return nil
+}
+
 // forbidden lists the commands among these that the user may not run at all.
 func forbidden(asked ...*redis.Cmd) []string {
 	var denied []string

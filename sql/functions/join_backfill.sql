@@ -20,24 +20,7 @@ begin
         return null;
     end if;
 
-    -- Locked like by next_chunk: whether a range has begun does not change meanwhile. One that
-    -- has not begins with what is there by now, one that has begins anew.
-    for v_range in
-        select r.*, l.target,
-               r.position is not null or r.intent_snapshot is not null or r.finished_at is not null as begun
-        from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
-        where r.run_id = v_run.id and not r.superseded
-        order by r.lease_id
-        for update of r
-    loop
-        update freshet.backfill_range r
-        set requested = pg_catalog.pg_current_snapshot(), superseded = v_range.begun
-        where r.lease_id = v_range.lease_id;
-        if v_range.begun then
-            perform freshet.add_range(v_run.id, v_range.target, v_range.lower, v_range.upper);
-            update freshet.backfill_run b set rows_estimated = b.rows_estimated + v_range.rows_done where b.id = v_run.id;
-        end if;
-    end loop;
+    perform freshet.redo_ranges(v_run.id, null);
 
     -- A target that the sink has got since.
     for v_range in

@@ -17,6 +17,11 @@ as $$
 declare
     v_job bigint;
 begin
+    -- A crash must not forget an epoch that a control key has: there it would say that the
+    -- server has gone back in time.
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
     update freshet.lease l
     set epoch = l.epoch + 1,
         nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),

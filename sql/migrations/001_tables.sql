@@ -7,6 +7,8 @@ create table freshet.installation (
     singleton   boolean primary key default true constraint installation_is_one_row check (singleton),
     id            text not null,
     created_at    timestamptz not null default now(),
+    -- drawn when the server was found to have gone back in time; part of the incarnation
+    past          text,
     -- how long changes stay after every lane has applied them, so that a cursor can go back
     retention     interval not null default '10 minutes',
     -- triggers go on to another segment when theirs is so old or so large

@@ -1,0 +1,44 @@
+-- Asks for a re-warm and a sweep for the sake of one target. The first request is for all of
+-- them, and later ones, while that is not over, are for this target only: one that refuses
+-- writes, and has its lanes ask again and again, must not have the others written without end.
+create or replace function freshet.rewarm_target(sink integer, target text)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_run  bigint;
+begin
+    perform from freshet.sink s where s.id = rewarm_target.sink for update;
+    if exists (select from freshet.sink s where s.id = rewarm_target.sink and s.state = 'retiring') then
+        return null;
+    end if;
+    -- The one that request_backfill would join, if it has this target.
+    select max(b.id) into v_run
+    from freshet.backfill_run b
+    where b.sink_id = rewarm_target.sink and b.filter is null and b.state in ('queued', 'running');
+    if not exists (
+        select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where r.run_id = v_run and l.target = rewarm_target.target and not r.superseded)
+    then
+        perform freshet.request_sweep(rewarm_target.sink, pg_catalog.pg_current_snapshot());
+        return freshet.request_rewarm(rewarm_target.sink);
+    end if;
+
+    -- As in request_rewarm.
+    update freshet.backfill_range r
+    set finished_xid = null
+    from freshet.lease l
+    where l.id = r.lease_id and l.sink_id = rewarm_target.sink and l.target = rewarm_target.target and r.finished_xid is not null;
+    update freshet.backfill_range r
+    set requested = pg_catalog.pg_current_snapshot()
+    from freshet.lease l
+    where l.id = r.lease_id and l.sink_id = rewarm_target.sink and l.target = rewarm_target.target and r.finished_at is null;
+    perform freshet.redo_ranges(v_run, rewarm_target.target);
+    update freshet.backfill_run b set needed = true, paced_until = null where b.id = v_run;
+    perform freshet.sweep_target(rewarm_target.sink, rewarm_target.target, pg_catalog.pg_current_snapshot());
+    return v_run;
+end
+$$;
+
+revoke all on function freshet.rewarm_target(integer, text) from public;
