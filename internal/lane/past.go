@@ -58,9 +58,11 @@ func (l *Lane) present(ctx context.Context, w *fence.Writer, own, other fence.Fe
 }
 
 // ahead reports whether a fence is of an epoch that the holder's server has not given out. The
-// positions in the WAL may have been reached anew before a lane looked.
+// positions in the WAL may have been reached anew before a lane looked. Of another definition
+// nothing is known: with other shards, lanes begin to count anew.
 func ahead(other, own fence.Fence) bool {
-	return other.Epoch > own.Epoch || (other.Epoch == own.Epoch && other.Nonce != own.Nonce && !redefine.Replaced(other))
+	return other.Definition == own.Definition && !redefine.Replaced(other) &&
+		(other.Epoch > own.Epoch || (other.Epoch == own.Epoch && other.Nonce != own.Nonce))
 }
 
 // wentBack makes this another server than the one whose future was lost: then all that any
