@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -96,4 +97,31 @@ func TestRowsThatBecomeHiddenAreNeverTakenForDeletes(t *testing.T) {
 		e.settle()
 		e.inStep("notes:*", notesPromise)
 	}
+}
+
+// Rows of another table that a value is made of are no less to be seen.
+func TestHiddenRowsOfAnotherTableStopTheSink(t *testing.T) {
+	e := newEnv(t)
+	if e.seesAll() {
+		t.Skip("nothing is hidden from a superuser")
+	}
+	e.exec("create table tenants (id bigint primary key, name text)")
+	e.exec("create table notes (id bigint primary key, tenant_id bigint not null, body text)")
+	e.exec("insert into tenants values (1, 'one'), (2, 'two')")
+	e.exec("insert into notes select g, 1 + g % 2, 'b' from generate_series(1, 20) g")
+	e.exec("alter table notes enable row level security; create policy freshet on notes for select to freshet_worker using (true)")
+	e.exec(`select freshet.create_sink('cards', 'notes', key => 'cards:${id}', accept_drift => true,
+		value => $$ jsonb_build_object('tenant', (select t.name from tenants t where t.id = tenant_id)) $$)`)
+	e.start()
+	const promise = "select 'cards:' || n.id, jsonb_build_object('tenant', t.name)::text from notes n join tenants t on t.id = n.tenant_id"
+	e.follow("cards:*", promise)
+	e.exec("alter table tenants enable row level security")
+	e.exec("update notes set body = 'x'")
+	e.await("status says so", func() bool {
+		return strings.Contains(one[string](e, "select coalesce(last_error, '') from freshet.status"), "could hide rows of public.tenants")
+	})
+	e.inStep("cards:*", promise)
+	e.exec("create policy freshet on tenants for select to freshet_worker using (true)")
+	e.exec("update tenants set name = name || '!'; update notes set body = 'y'")
+	e.follow("cards:*", promise)
 }

@@ -36,10 +36,12 @@ type Sink struct {
 	Schema, Table string
 	// Relation is its OID.
 	Relation uint32
-	// RowSecurity: policies apply to what this role reads of it.
+	// RowSecurity: policies apply to what this role reads of it, or of the tables in Reads.
 	RowSecurity bool
-	Filter      string
-	Paused      bool
+	// Reads are the OIDs of other tables that its expressions read.
+	Reads  []uint32
+	Filter string
+	Paused bool
 	// Failing: it was stopped because too many of its entries fail.
 	Failing  bool
 	Dropping bool
@@ -143,7 +145,7 @@ join pg_catalog.pg_class c on c.oid = $2::text::regclass
 
 const sinkQuery = `
 select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
-       coalesce(c.oid, 0)::bigint, coalesce(row_security_active(c.oid), false),
+       coalesce(c.oid, 0)::bigint, coalesce(row_security_active(c.oid), false) or exists (select from unnest(s.reads) as t where row_security_active(t)), s.reads::bigint[],
        coalesce(s.filter, ''), s.state = 'paused', s.state = 'failing', s.state = 'dropping', s.state = 'retiring', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
        (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
         from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
@@ -207,7 +209,7 @@ func load(ctx context.Context, db Querier, from string, args ...any) (*Sink, err
 		rawParts            []byte
 	)
 	err := db.QueryRow(ctx, sinkQuery+from, args...).Scan(
-		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity,
+		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity, &s.Reads,
 		&s.Filter, &s.Paused, &s.Failing, &s.Dropping, &s.Retiring, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
 		&rawParts, &s.Value, &s.ValueType, &s.Transform, &s.Grouped, &s.ExpiresAt, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {

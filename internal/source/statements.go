@@ -46,7 +46,11 @@ const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.
 // a row: in the same statement, for they cannot change while it reads.
 func (s statements) meta() string {
 	if s.r.sink.RowSecurity {
-		return fmt.Sprintf("%s || freshet.check_visible(%d::oid)", meta, s.r.sink.Relation)
+		checked := fmt.Sprintf("%s || freshet.check_visible(%d::oid)", meta, s.r.sink.Relation)
+		for _, relation := range s.r.sink.Reads {
+			checked += fmt.Sprintf(" || freshet.check_visible(%d::oid)", relation)
+		}
+		return checked
 	}
 	return meta
 }
