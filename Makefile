@@ -24,7 +24,7 @@ test-superuser: ## Run the integration tests with one superuser in place of owne
 
 .PHONY: test-faults
 test-faults: ## Kill workers at every commit, cut connections at every few bytes: the long form of some tests
-	FRESHET_TEST_EXHAUSTIVE=1 FRESHET_TEST_ROUNDS=100 $(GO) test -count=1 -parallel $(PARALLEL) -timeout 80m -run 'Anywhere|DeathAtAny|Zombie' ./integration
+	FRESHET_TEST_EXHAUSTIVE=1 FRESHET_TEST_ROUNDS=100 $(GO) test -count=1 -parallel $(PARALLEL) -timeout 80m -run 'Anywhere|DeathAtAny|Zombie|BenchmarksMeasure' ./integration ./integration/bench
 
 .PHONY: race
 race: ## Run all tests with the race detector

@@ -48,7 +48,8 @@ func idleCost(ctx context.Context, s *stage) ([]result, error) {
 		if err != nil {
 			return nil, err
 		}
-		over := idleTime / time.Duration(s.scale)
+		// Backends tell what they have done after a second or so.
+		over := max(idleTime/time.Duration(s.scale), 3*time.Second)
 		if err := pause(ctx, over); err != nil {
 			return nil, err
 		}
