@@ -16,11 +16,11 @@ demo: ## Keep a shop table in step with a cache on private servers, and check ev
 
 .PHONY: test
 test: ## Run all tests against real Postgres and real Redis
-	$(GO) test -count=1 -parallel $(PARALLEL) -timeout 12m ./...
+	$(GO) test -count=1 -parallel $(PARALLEL) -timeout 25m ./...
 
 .PHONY: test-superuser
 test-superuser: ## Run the integration tests with one superuser in place of owner and worker roles
-	FRESHET_TEST_SUPERUSER=1 $(GO) test -count=1 -parallel $(PARALLEL) -timeout 12m ./integration
+	FRESHET_TEST_SUPERUSER=1 $(GO) test -count=1 -parallel $(PARALLEL) -timeout 25m ./integration
 
 .PHONY: test-faults
 test-faults: ## Kill workers at every commit, cut connections at every few bytes: the long form of some tests
