@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/freshet/freshet/worker"
 )
@@ -92,6 +93,17 @@ func TestGoTransformIsLeftToWorkersThatHaveIt(t *testing.T) {
 
 	// Somebody who has it comes, and goes.
 	before := one[int64](e, "select max(epoch) from freshet.lease l join freshet.sink s on s.id = l.sink_id where s.name = 'goods'")
+	// Whoever lacks the function does not take the lease over either, silent as it is.
+	e.admin().exec("update freshet.lease l set heartbeat_at = now() - interval '1 minute' from freshet.sink s where s.id = l.sink_id and s.name = 'goods'")
+	looked := one[time.Time](e, "select clock_timestamp() + interval '2 s'")
+	e.await("silent leases were looked for", func() bool {
+		return one[bool](e, "select bool_or(heartbeat_at > $1) from freshet.worker", looked)
+	})
+	if after := one[int64](e, "select max(epoch) from freshet.lease l join freshet.sink s on s.id = l.sink_id where s.name = 'goods'"); after != before {
+		t.Errorf("workers without the function took the lane from epoch %d to %d", before, after)
+	}
+	// Nor does the one that comes now have to take it over.
+	e.admin().exec("update freshet.lease l set heartbeat_at = now() from freshet.sink s where s.id = l.sink_id and s.name = 'goods'")
 	stop := e.start()
 	e.follow("goods:*", labels)
 	if after := one[int64](e, "select max(epoch) from freshet.lease l join freshet.sink s on s.id = l.sink_id where s.name = 'goods' and l.kind = 'sync'"); after != before {

@@ -24,13 +24,13 @@ func (d direction) String() string {
 type proxy struct {
 	t        *testing.T
 	listener net.Listener
-	server   string
 
-	mu    sync.Mutex
-	guard guard
-	links map[*link]struct{}
-	ended bool
-	wg    sync.WaitGroup
+	mu     sync.Mutex
+	server string
+	guard  guard
+	links  map[*link]struct{}
+	ended  bool
+	wg     sync.WaitGroup
 }
 
 // guard is asked about every piece that came in, one piece at a time: what of it, and of
@@ -89,6 +89,18 @@ func (p *proxy) cutAll() {
 	}
 }
 
+// moveTo has connections lead to another server from now on; those there are stay as they are.
+func (p *proxy) moveTo(serverURL string) {
+	p.t.Helper()
+	u, err := url.Parse(serverURL)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.server = u.Host
+}
+
 func (p *proxy) accept() {
 	for {
 		worker, err := p.listener.Accept()
@@ -106,7 +118,10 @@ func (p *proxy) accept() {
 }
 
 func (p *proxy) serve(worker net.Conn) {
-	server, err := net.Dial("tcp", p.server)
+	p.mu.Lock()
+	address := p.server
+	p.mu.Unlock()
+	server, err := net.Dial("tcp", address)
 	if err != nil {
 		_ = worker.Close() // as a server that is down
 		return

@@ -273,17 +273,22 @@ func TestSecondBackfillJoinsTheFirst(t *testing.T) {
 
 func TestPausedBackfillGoesOnWhenItIsResumed(t *testing.T) {
 	e := newEnv(t)
-	e.inRangesOf(500)
+	e.inRangesOf(1000)
 	e.lazyUsers()
 	e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 3000) g; analyze users")
 	e.settle()
-	id := one[int64](e, "select freshet.backfill('users', rate => 1500)")
-	e.await("it is on its way", func() bool { return one[int64](e, "select rows_done from freshet.backfills") > 0 })
+	id := one[int64](e, "select freshet.backfill('users', rate => 1000)")
+	e.await("it is in the middle of a range", func() bool {
+		return one[bool](e, "select exists (select from freshet.backfill_range where finished_at is null and position is not null)")
+	})
 	e.exec("select freshet.pause_backfill($1)", id)
 	e.await("nobody works on it", func() bool {
-		return one[bool](e, "select bool_and(l.holder is null and r.intent_snapshot is null) from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id where r.finished_at is null")
+		return one[bool](e, "select coalesce(bool_and(l.holder is null and r.intent_snapshot is null), true) from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id where r.finished_at is null")
 	})
 	done := one[int64](e, "select rows_done from freshet.backfills")
+	// Whoever begins a range again from its start brings this one back.
+	behind := one[string](e, "select coalesce(min(position[1]), 'none') from freshet.backfill_range where finished_at is null")
+	e.redis.Del(t.Context(), "users:"+behind)
 	// Live changes go on, and nobody waits for what is paused.
 	e.exec("insert into users (id, name) values (9999, 'live')")
 	e.settle()
@@ -297,7 +302,7 @@ func TestPausedBackfillGoesOnWhenItIsResumed(t *testing.T) {
 	e.exec("select freshet.resume_backfill($1)", id)
 	e.backfilled(id)
 	e.settle()
-	e.inStep("users:*", usersPromise)
+	e.inStep("users:*", usersPromise+" where id::text <> $1", behind)
 	if n := one[int64](e, "select rows_done from freshet.backfills"); n > 3002 {
 		t.Errorf("%d rows were read of 3001", n)
 	}

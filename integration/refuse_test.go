@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +84,25 @@ func (e *env) tracked(keys ...string) (stop func()) {
 	return stop
 }
 
+// once inserts rows, one at a time, that nobody writes again: whatever batch is lost takes some
+// of them along.
+func (e *env) once() (stop func()) {
+	e.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for id := 1_000_000; ctx.Err() == nil; id++ {
+			if _, err := e.db.Exec(ctx, "insert into counters (id) values ($1)", id); err != nil && ctx.Err() == nil {
+				e.t.Errorf("insert: %v", err)
+				return
+			}
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	e.t.Cleanup(stop)
+	return stop
+}
+
 // resets cuts every connection in the middle of its transaction.
 type resets struct{}
 
@@ -129,7 +149,7 @@ func TestRedisThatRefusesIsWaitedForAndNothingIsLost(t *testing.T) {
 			_, id := r.worker()
 			r.settle()
 			stopTracking := r.tracked("counters:1", "counters:11", "counters:21")
-			stopLoad := r.load()
+			stopLoad, stopOnce := r.load(), r.once()
 			r.awaitVersion("counters:1", r.raise())
 
 			c.refuse(r)
@@ -141,6 +161,7 @@ func TestRedisThatRefusesIsWaitedForAndNothingIsLost(t *testing.T) {
 			t.Logf("status: %s", one[string](r.env, "select last_error from freshet.status"))
 			newer := r.raise()
 			stopLoad()
+			stopOnce()
 			c.allow(r)
 			allowed := time.Now()
 			// The last change of all, so that everything before it is there as well.
@@ -160,6 +181,46 @@ func TestRedisThatRefusesIsWaitedForAndNothingIsLost(t *testing.T) {
 				t.Error("the worker lost its lane over it")
 			}
 		})
+	}
+}
+
+// A server that was primary goes on to answer on the connections there are: who stays on them
+// never comes to the one that is primary now.
+func TestRedisThatIsNoLongerPrimaryIsLeft(t *testing.T) {
+	r := newRefusing(t, nil)
+	ctx := t.Context()
+	next := serverstest.RedisServer(t, nil)
+	now := *r.env
+	now.redis = newRedis(t, next.URL())
+	host, port, err := net.SplitHostPort(r.server.Addr())
+	r.must(err)
+	r.must(now.redis.SlaveOf(ctx, host, port).Err())
+	r.exec(counters)
+	r.exec("insert into counters (id) select g from generate_series(1, 400) g")
+	r.exec("select freshet.create_sink('counters', 'counters')")
+	_, id := r.worker()
+	r.settle()
+	r.awaitVersion("counters:1", r.raise())
+	r.await("the replica has everything", func() bool {
+		return r.hand.Do(ctx, "wait", 1, 100).Val() == int64(1)
+	})
+
+	r.must(now.redis.SlaveOf(ctx, "no", "one").Err())
+	r.proxy.moveTo(next.URL())
+	r.must(r.hand.SlaveOf(ctx, "127.0.0.1", "1").Err())
+	changed := time.Now()
+	now.awaitVersion("counters:1", r.raise())
+	if waited := time.Since(changed); waited > recovery {
+		t.Errorf("entries moved on after %s; want %s", waited, recovery)
+	}
+	r.exec("update counters set version = version + 1; delete from counters where id > 350")
+	r.settle()
+	now.inStep("counters:*", countersPromise("counters"))
+	if n := one[int](r.env, "select count(*) from freshet.backfills"); n != 1 {
+		t.Errorf("%d backfills: nothing was lost", n)
+	}
+	if !r.holds(id) {
+		t.Error("the worker lost its lane over it")
 	}
 }
 

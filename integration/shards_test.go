@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -397,14 +398,6 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 		})
 		return done
 	}
-	begin := func() pgx.Tx {
-		t.Helper()
-		tx, err := e.db.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tx
-	}
 	end := func(tx pgx.Tx, done chan error, sql string, args ...any) {
 		t.Helper()
 		if _, err := tx.Exec(t.Context(), sql, args...); err != nil {
@@ -421,7 +414,7 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 	revision := one[int32](e, "select revision from freshet.sink")
 	e.admin().exec("update freshet.lease set holder = 'w' where id = any ($1)", lanes)
 
-	tx := begin()
+	tx := e.begin()
 	if _, err := tx.Exec(t.Context(), "select from freshet.lease where id = $1 for update", lanes[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -433,7 +426,9 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 	}
 	beats := func() []beat {
 		t.Helper()
-		rows, err := e.db.Query(t.Context(), `select lease, revision, written
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		rows, err := e.db.Query(ctx, `select lease, revision, written
 			from freshet.heartbeat('w', '{default}', '{}', $1, '{1,1}', null, null, null, null) order by lease`, lanes)
 		if err != nil {
 			t.Fatal(err)
@@ -455,7 +450,7 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 		t.Errorf("with nobody there: %v", got)
 	}
 
-	tx = begin()
+	tx = e.begin()
 	if _, err := tx.Exec(t.Context(), "select from freshet.sink for update"); err != nil {
 		t.Fatal(err)
 	}
