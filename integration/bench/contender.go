@@ -181,6 +181,16 @@ func (h *handmade) turn(ctx context.Context, conn *pgx.Conn, last *time.Time) er
 	return errors.Join(rows.Err(), flush())
 }
 
+// await waits until it has written so many rows.
+func (h *handmade) await(ctx context.Context, rows int64) error {
+	for h.seen.Load() < rows {
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // end stops it.
 func (h *handmade) end() error {
 	h.cancel()

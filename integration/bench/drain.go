@@ -42,11 +42,9 @@ func drainBurst(ctx context.Context, s *stage) ([]result, error) {
 			return nil, errors.Join(err, h.end())
 		}
 		begin := time.Now()
-		for h.seen.Load() < int64(rows) && ctx.Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
+		err = h.await(ctx, int64(rows))
 		hand = append(hand, time.Since(begin).Seconds())
-		if err := h.end(); err != nil {
+		if err := errors.Join(err, h.end()); err != nil {
 			return nil, err
 		}
 		begin = time.Now()
@@ -138,11 +136,9 @@ func drainBacklog(ctx context.Context, s *stage) ([]result, error) {
 			return nil, errors.Join(err, h.end())
 		}
 		begin := time.Now()
-		for h.seen.Load() < changed && ctx.Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
+		err = h.await(ctx, changed)
 		hand = append(hand, float64(rows)/time.Since(begin).Seconds())
-		if err := h.end(); err != nil {
+		if err := errors.Join(err, h.end()); err != nil {
 			return nil, err
 		}
 
@@ -229,10 +225,8 @@ func byHandWrong(ctx context.Context, s *stage) ([]result, error) {
 // surprise waits for the worker made by hand to have everything, then deletes rows, and
 // commits late what was changed early.
 func (s *stage) surprise(ctx context.Context, h *handmade, rows int) error {
-	for h.seen.Load() < int64(rows) {
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
-			return err
-		}
+	if err := h.await(ctx, int64(rows)); err != nil {
+		return err
 	}
 	early, err := pgx.Connect(ctx, s.databaseURL)
 	if err != nil {

@@ -102,6 +102,15 @@ func NewTemplate(parts []Part, columns int) (*Template, error) {
 	return t, nil
 }
 
+// Of is the key of a tuple, given as texts.
+func (t *Template) Of(tuple []string) string {
+	parts := make([][]byte, len(tuple))
+	for i, text := range tuple {
+		parts[i] = []byte(text)
+	}
+	return string(t.Append(nil, parts))
+}
+
 // Append appends the key of a tuple, given as the rendered text of each column.
 func (t *Template) Append(dst []byte, tuple [][]byte) []byte {
 	for i := range t.parts {

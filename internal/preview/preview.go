@@ -102,7 +102,7 @@ func show(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, functions *
 	rows := make([]Row, len(tuples))
 	var absent [][]string
 	for i, tuple := range tuples {
-		key := render(sink, tuple)
+		key := sink.Template.Of(tuple)
 		rows[i] = made[key]
 		if rows[i].Key = key; rows[i].Result == "" {
 			absent = append(absent, tuple)
@@ -120,20 +120,12 @@ func show(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, functions *
 	return rows, nil
 }
 
-func render(sink *catalog.Sink, tuple []string) string {
-	parts := make([][]byte, len(tuple))
-	for i, text := range tuple {
-		parts[i] = []byte(text)
-	}
-	return string(sink.Template.Append(nil, parts))
-}
-
 // reasons says of tuples without an entry why they have none: by asking again, each time
 // with less of what can be the reason.
 func reasons(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry, tuples [][]string) (map[string]Result, error) {
 	why := make(map[string]Result, len(tuples))
 	for _, t := range tuples {
-		why[render(sink, t)] = Expired
+		why[sink.Template.Of(t)] = Expired
 	}
 	filtered := *sink
 	filtered.Transform, filtered.ExpiresAt = "", ""
@@ -167,7 +159,7 @@ func reasons(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, function
 			return nil, err
 		}
 		for _, t := range gone {
-			why[render(sink, t)] = q.reason
+			why[sink.Template.Of(t)] = q.reason
 		}
 	}
 	return why, nil

@@ -16,11 +16,7 @@ type named struct {
 }
 
 func (r *Reader) name(texts []string) named {
-	parts := make([][]byte, len(texts))
-	for i, text := range texts {
-		parts[i] = []byte(text)
-	}
-	return named{key: string(r.sink.Template.Append(nil, parts)), texts: texts}
+	return named{key: r.sink.Template.Of(texts), texts: texts}
 }
 
 // appendNamed appends the tuple of a row's key columns, if an entry can be written under

@@ -168,7 +168,7 @@ func (v *verification) keys(ctx context.Context) error {
 			return err
 		}
 		for _, tuple := range gone {
-			if err := v.suspect(ctx, v.key(tuple)); err != nil {
+			if err := v.suspect(ctx, v.sink.Template.Of(tuple)); err != nil {
 				return err
 			}
 		}
@@ -181,14 +181,6 @@ func (v *verification) keys(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-func (v *verification) key(tuple []string) string {
-	parts := make([][]byte, len(tuple))
-	for i, text := range tuple {
-		parts[i] = []byte(text)
-	}
-	return string(v.sink.Template.Append(nil, parts))
 }
 
 func (v *verification) suspect(ctx context.Context, key string) error {

@@ -37,7 +37,7 @@ declare
     v_row     record;
     v_rows    text;
     v_one     text;
-    v_some    boolean;
+    v_found   bigint;
 begin
     if rows is null or rows not between 1 and 1000 then
         raise exception 'rows: % is not between 1 and 1000', rows using errcode = 'invalid_parameter_value';
@@ -123,10 +123,10 @@ begin
         error := null;
         begin
             execute v_one into content, until using v_row.of, v_row.at, v_row.key;
+            get diagnostics v_found = row_count;
             if content is null then
                 -- No row came, or its value is null.
-                execute pg_catalog.format('select count(*) > 0 from (%s) s', v_one) into strict v_some using v_row.of, v_row.at, v_row.key;
-                result := case when v_some then 'null' else 'filtered' end;
+                result := case when v_found > 0 then 'null' else 'filtered' end;
                 until := null;
             elsif until <= pg_catalog.statement_timestamp() then
                 result := 'expired';
