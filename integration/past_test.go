@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/freshet/freshet/internal/servers"
 	"github.com/freshet/freshet/internal/servers/serverstest"
@@ -84,11 +85,25 @@ func TestDatabaseRestoredFromADumpIsWarmedAgain(t *testing.T) {
 	tl := newTimelines(t, nil)
 	stop := tl.start()
 	tl.settle()
-	dump := filepath.Join(t.TempDir(), "dump")
-	tl.program("pg_dump", "-Fc", "-f", dump, tl.superURL)
+	restore := tl.dump()
 	tl.forgotten()
 	tl.settle()
+	restore()
+	tl.rightOneWins(stop)
+}
 
+// dump returns what restores a dump of the database as it is now, on another server.
+func (tl *timelines) dump() (restore func()) {
+	t := tl.t
+	t.Helper()
+	dump := filepath.Join(t.TempDir(), "dump")
+	tl.program("pg_dump", "-Fc", "-f", dump, tl.superURL)
+	return func() { t.Helper(); tl.restore(dump) }
+}
+
+func (tl *timelines) restore(dump string) {
+	t := tl.t
+	t.Helper()
 	second := serverstest.PostgresWith(t, nil)
 	if _, err := second.CreateDatabase(t.Context(), "app"); err != nil {
 		t.Fatal(err)
@@ -98,7 +113,37 @@ func TestDatabaseRestoredFromADumpIsWarmedAgain(t *testing.T) {
 	}
 	tl.program("pg_restore", "-d", second.URL("app"), dump)
 	tl.moveTo(second)
-	tl.rightOneWins(stop)
+}
+
+// A copy of the database whose workers reach the Redis of the original: each finds what the
+// other has written, and neither can know which of them is meant to.
+func TestTwoThatLiveLeaveTheKeyToEachOther(t *testing.T) {
+	tl := newTimelines(t, nil)
+	tl.start()
+	tl.settle()
+	tl.dump()()
+	stopCopy := tl.now.start()
+	const said = "select coalesce(max(last_error), '') from freshet.status where state = 'blocked'"
+	for _, side := range []*env{tl.env, tl.now} {
+		side.await("it says what happens", func() bool { return strings.Contains(one[string](side, said), "a copy of this database") })
+	}
+	// They pause for a second, then two, four, and so on.
+	times := func() int { return one[int](tl.env, "select max(rivalries) from freshet.lease") }
+	tl.await("it took the key again and again", func() bool { return times() >= 4 })
+	began, had := time.Now(), times()
+	tl.await("it took the key twice more", func() bool { return times() >= had+2 })
+	if took := time.Since(began); took < 4*time.Second {
+		t.Errorf("the key was taken twice more within %v", took)
+	}
+	// With one of them gone the other takes the key as soon as its pause is over, and says so.
+	stopCopy()
+	tl.exec("update users set name = 'ours' where id <= 20")
+	tl.awaitInStep("users:*", usersPromise)
+	tl.settle()
+	tl.inStep("users:*", usersPromise)
+	if n := one[int](tl.env, "select count(*) from freshet.status where state = 'blocked'"); n != 0 {
+		t.Error("still blocked")
+	}
 }
 
 // rightOneWins has the second server's worker come while the first one's still works, as

@@ -106,6 +106,39 @@ func TestBackupRestoredInPlaceIsWarmedAgain(t *testing.T) {
 	}
 }
 
+// awaitPosition writes WAL until the server is as far as it was.
+func (tl *timelines) awaitPosition(reached string) {
+	tl.t.Helper()
+	for !one[bool](tl.admin(), "select pg_current_wal_insert_lsn() > $1::pg_lsn", reached) {
+		one[string](tl.admin(), "select pg_logical_emit_message(false, 'test', repeat('x', 100000))::text")
+	}
+}
+
+// Nor has it the definition that the target knows, where the sink was altered since.
+func TestBackupOfBeforeAnAlterIsNoticedByItsDefinition(t *testing.T) {
+	tl := newTimelines(t, nil)
+	stop := tl.start()
+	tl.settle()
+	stop()
+	back := tl.keepCold()
+	tl.exec("select freshet.alter_sink('users', columns => '{id}')")
+	stop = tl.start()
+	tl.await("entries are altered", func() bool { return sameJSON(tl.entry("users:450"), `{"id": 450}`) })
+	tl.settle()
+	stop()
+	reached := one[string](tl.admin(), "select pg_current_wal_insert_lsn()::text")
+	back()
+	tl.awaitPosition(reached)
+	// As the lease was handed over on the server that was lost, so it is here.
+	for one[int64](tl.admin(), "update freshet.lease set epoch = epoch + 1 where kind = 'sync' returning epoch") <= tl.laneFence().Epoch {
+	}
+	tl.start()
+	tl.awaitInStep("users:*", usersPromise)
+	tl.exec("update users set name = 'now' where id between 150 and 250")
+	tl.settle()
+	tl.inStep("users:*", usersPromise)
+}
+
 // By the time a lane looks, the server may be further in its WAL than it was when it was
 // restored; it has not given out the epochs that the target knows.
 func TestBackupRestoredInPlaceIsNoticedByItsEpochs(t *testing.T) {
@@ -125,9 +158,7 @@ func TestBackupRestoredInPlaceIsNoticedByItsEpochs(t *testing.T) {
 	}
 	reached := one[string](tl.admin(), "select pg_current_wal_insert_lsn()::text")
 	back()
-	for !one[bool](tl.admin(), "select pg_current_wal_insert_lsn() > $1::pg_lsn", reached) {
-		one[string](tl.admin(), "select pg_logical_emit_message(false, 'test', repeat('x', 100000))::text")
-	}
+	tl.awaitPosition(reached)
 	tl.start()
 	tl.awaitInStep("users:*", usersPromise)
 	tl.exec("update users set name = 'now' where id between 150 and 250")

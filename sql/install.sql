@@ -205,6 +205,11 @@ create table freshet.lease (
     -- installation writes them: nothing is written
     blocked        bigint,
     blocked_by     text,
+    -- a copy of this database that has taken the control key, while the key is left to it
+    rival          text,
+    -- how often the key was taken from such a copy lately, and when last
+    rivalries      integer not null default 0,
+    rivalry_at     timestamptz,
     finished_at    timestamptz,
     -- copy of the cursor in the control key, at most a heartbeat old
     cursor         text not null,
@@ -1158,6 +1163,21 @@ as $$
 $$;
 
 revoke all on function freshet.base_type(oid) from public;
+
+-- Notes that a lane has its control key, after a copy of this database had it.
+create or replace function freshet.beat_rival(lease bigint, epoch bigint)
+returns void
+language sql
+set search_path = ''
+as $$
+    update freshet.lease l
+    set rival = null,
+        rivalries = case when l.rivalry_at > pg_catalog.clock_timestamp() - interval '10 minutes' then least(l.rivalries, 100) else 0 end + 1,
+        rivalry_at = pg_catalog.clock_timestamp()
+    where l.id = beat_rival.lease and l.epoch = beat_rival.epoch
+$$;
+
+revoke all on function freshet.beat_rival(bigint, bigint) from public;
 
 -- A tuple of a sink's order columns as SQL: '7'::bigint, 'x'::text. Who runs it pins the
 -- settings that touch_keys does.
@@ -4045,6 +4065,34 @@ $$;
 
 revoke all on function freshet.make_triggers(integer) from public;
 
+-- How long a lane has to leave its control key to a copy of this database that has taken it: a
+-- server that was restored or forked from this one, or the other way round, and works for the
+-- same installation. After a failover the one that is right takes the key at once. Two that
+-- both live would take it from each other for ever, and have everything written again each
+-- time: hence the pauses, of a second at first and a minute at last.
+create or replace function freshet.meet_rival(lease bigint, epoch bigint, rival text)
+returns interval
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_after  timestamptz;
+begin
+    select l.rivalry_at + interval '1 second' * least(60, 2 ^ (l.rivalries - 3)) into v_after
+    from freshet.lease l
+    where l.id = meet_rival.lease and l.epoch = meet_rival.epoch
+      and l.rivalries >= 3 and l.rivalry_at > pg_catalog.clock_timestamp() - interval '10 minutes';
+    if v_after is null or v_after <= pg_catalog.clock_timestamp() then
+        return interval '0';
+    end if;
+    update freshet.lease l set rival = meet_rival.rival
+    where l.id = meet_rival.lease and l.epoch = meet_rival.epoch and l.rival is distinct from meet_rival.rival;
+    return v_after - pg_catalog.clock_timestamp();
+end
+$$;
+
+revoke all on function freshet.meet_rival(bigint, bigint, text) from public;
+
 -- Sets capture of a source right again, and has its sinks warmed and swept for what it may
 -- have missed, all in one transaction. Returns what was the matter, null if nothing was
 -- or another worker is at it.
@@ -6421,7 +6469,7 @@ select s.name as sink,
            when l.lapsed then 'lapsed'
            when s.state in ('paused', 'failing') then s.state
            when not served.by_any then 'unserved'
-           when l.blocked > 0 or l.blocked_by is not null then 'blocked'
+           when l.blocked > 0 or l.blocked_by is not null or l.rival is not null then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
            when a.as_of is null or a.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
@@ -6441,6 +6489,8 @@ select s.name as sink,
            when l.blocked_by is not null then pg_catalog.format(
            '%s writes keys of the form %s: drop that sink, or take its keys over with '
            'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
+           when l.rival is not null then pg_catalog.format(
+           'a copy of this database (%s) writes the same entries: end its workers, or give them another Redis', l.rival)
            when n.function is not null and not served.by_any then pg_catalog.format(
            'no worker that serves target %s has the Go transform %s: run one in a program that calls worker.RegisterTransform("%s", ...)',
            l.target, n.function, n.function)

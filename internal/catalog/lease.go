@@ -45,6 +45,8 @@ type Lease struct {
 	// Life is what database and target had been through when the control key was last seen
 	// there, nil if that is not known.
 	Life *string
+	// Rivalled: the control key was left to a copy of the database.
+	Rivalled bool
 }
 
 // ErrNotOurs is returned when a lease has moved on to another epoch or holder.
@@ -59,8 +61,8 @@ func TakeLease(ctx context.Context, db Querier, id, epoch int64, worker string) 
 		set holder = $3, heartbeat_at = clock_timestamp()
 		from freshet.sink s
 		where l.id = $1 and l.epoch = $2 and l.holder is null and l.finished_at is null and s.id = l.sink_id
-		returning s.id, s.name, l.kind, l.target, l.part, l.epoch, l.nonce, l.stamped, l.cursor, l.as_of, l.recut, l.closing, l.life`,
-		id, epoch, worker).Scan(&l.SinkID, &l.Sink, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor, &l.AsOf, &l.Recut, &l.Closing, &l.Life)
+		returning s.id, s.name, l.kind, l.target, l.part, l.epoch, l.nonce, l.stamped, l.cursor, l.as_of, l.recut, l.closing, l.life, l.rival is not null`,
+		id, epoch, worker).Scan(&l.SinkID, &l.Sink, &l.Kind, &l.Target, &l.Part, &l.Epoch, &l.Nonce, &l.Stamped, &l.Cursor, &l.AsOf, &l.Recut, &l.Closing, &l.Life, &l.Rivalled)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Lease{}, ErrNotOurs
 	}

@@ -49,13 +49,20 @@ func OwnerKey(installation string, sink int32) string { return Key(installation,
 // OwnerValue is the value of the owner key while workers of this server, on this timeline,
 // write for a sink. All their writers watch it: after a failover nobody who works for the
 // former server can write anything more.
-func OwnerValue(sink, incarnation string) string { return sink + " " + lineage(incarnation) }
+func OwnerValue(sink, incarnation string) string { return sink + " " + Server(incarnation) }
+
+// OwnerServer is the server that a value of an owner key names, "" if it names none.
+func OwnerServer(value string) string {
+	_, server, _ := strings.Cut(value, " ")
+	return server
+}
 
 // SameServer reports whether two incarnations are lives of one database on one timeline of
 // one server.
-func SameServer(a, b string) bool { return lineage(a) == lineage(b) }
+func SameServer(a, b string) bool { return Server(a) == Server(b) }
 
-// lineage is all of an incarnation but its last part.
-func lineage(incarnation string) string {
+// Server is the part of an incarnation that all lives of one database on one timeline of one
+// server have in common.
+func Server(incarnation string) string {
 	return incarnation[:max(0, strings.LastIndexByte(incarnation, '.'))]
 }

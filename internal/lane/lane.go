@@ -159,6 +159,10 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 	writer.OnRefusal(count.Fenced)
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: l.held.Epoch, Nonce: l.held.Nonce}
 	start, err := l.take(ctx, writer, own, sink)
+	var left *leftToRival
+	if errors.As(err, &left) {
+		return l.leave(ctx, sink, left, end)
+	}
 	if err != nil {
 		return err
 	}
@@ -209,6 +213,12 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	}
 	if err := l.present(ctx, w, own, other); err != nil {
 		return cursor.Cursor{}, err
+	}
+	rival := rivalOf(own, other, w)
+	if rival != "" {
+		if err := l.meet(ctx, rival); err != nil {
+			return cursor.Cursor{}, err
+		}
 	}
 	switch {
 	case !state.Exists, other.Incarnation == redefine.Lost:
@@ -261,6 +271,11 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	}
 	if err != nil {
 		return cursor.Cursor{}, fmt.Errorf("target %s: take control key: %w", l.target.Name, err)
+	}
+	if rival != "" || l.held.Rivalled {
+		if err := l.beat(ctx); err != nil {
+			return cursor.Cursor{}, err
+		}
 	}
 	if l.held.Recut {
 		if _, err := l.Control.Exec(ctx, "update freshet.lease set recut = false where id = $1 and epoch = $2", l.held.ID, l.held.Epoch); err != nil {
@@ -366,7 +381,8 @@ func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence
 	case other.Incarnation != own.Incarnation:
 		return l.reincarnate(ctx, own, other, state)
 	case other.Definition > own.Definition:
-		return fmt.Errorf("the sink was redefined (%d, read %d)", other.Definition, own.Definition)
+		// Postgres was asked after the key was read, and knows nothing of that definition.
+		return l.wentBack(ctx, own)
 	}
 	if other.Definition < own.Definition && l.held.Stamped && !l.held.Recut {
 		// The key was of this definition before. In what it says now, other lanes may have

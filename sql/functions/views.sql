@@ -45,7 +45,7 @@ select s.name as sink,
            when l.lapsed then 'lapsed'
            when s.state in ('paused', 'failing') then s.state
            when not served.by_any then 'unserved'
-           when l.blocked > 0 or l.blocked_by is not null then 'blocked'
+           when l.blocked > 0 or l.blocked_by is not null or l.rival is not null then 'blocked'
            when run.reason = 'create' then 'warming'
            when run.reason is not null then 'rewarming'
            when a.as_of is null or a.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
@@ -65,6 +65,8 @@ select s.name as sink,
            when l.blocked_by is not null then pg_catalog.format(
            '%s writes keys of the form %s: drop that sink, or take its keys over with '
            'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
+           when l.rival is not null then pg_catalog.format(
+           'a copy of this database (%s) writes the same entries: end its workers, or give them another Redis', l.rival)
            when n.function is not null and not served.by_any then pg_catalog.format(
            'no worker that serves target %s has the Go transform %s: run one in a program that calls worker.RegisterTransform("%s", ...)',
            l.target, n.function, n.function)

@@ -159,6 +159,11 @@ create table freshet.lease (
     -- installation writes them: nothing is written
     blocked        bigint,
     blocked_by     text,
+    -- a copy of this database that has taken the control key, while the key is left to it
+    rival          text,
+    -- how often the key was taken from such a copy lately, and when last
+    rivalries      integer not null default 0,
+    rivalry_at     timestamptz,
     finished_at    timestamptz,
     -- copy of the cursor in the control key, at most a heartbeat old
     cursor         text not null,
