@@ -1,8 +1,11 @@
 package integration
 
 import (
+	"bytes"
 	"context"
+	"sync"
 	"testing"
+	"time"
 )
 
 const eventsTable = `
@@ -129,4 +132,71 @@ func TestPartitionsOfARoleWithoutRightsAreCaptured(t *testing.T) {
 	if got := e.gaps(); len(got) > 0 {
 		t.Errorf("gaps: %q", got)
 	}
+}
+
+// held keeps back what one connection sends from the first piece on that has a word in it.
+type held struct {
+	word    string
+	mu      sync.Mutex
+	link    *link
+	pieces  []byte
+	holding chan struct{}
+}
+
+func (h *held) pass(l *link, d direction, piece []byte) ([]byte, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if d == toWorker || (h.link != nil && h.link != l) || (h.link == nil && !bytes.Contains(piece, []byte(h.word))) {
+		return piece, false
+	}
+	if h.link == nil {
+		h.link = l
+		close(h.holding)
+	}
+	h.pieces = append(h.pieces, piece...)
+	return nil, false
+}
+
+// release sends what was kept back, and holds nothing any more.
+func (h *held) release(p *proxy) error {
+	p.guarded(nil)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.link.server.Write(h.pieces)
+	return err
+}
+
+// No change tells that the rows of a partition that was dropped are gone: a chunk that was
+// read before, and lands after the sweep that followed, is looked at again.
+func TestChunkThatLandsAfterItsPartitionWasDropped(t *testing.T) {
+	r := newRefusing(t, nil)
+	e := r.env
+	e.exec("create table parts (id bigint not null, day date not null, primary key (id, day)) partition by range (day)")
+	e.exec("create table parts_jan partition of parts for values from ('2026-01-01') to ('2026-02-01')")
+	e.exec("create table parts_feb partition of parts for values from ('2026-02-01') to ('2026-03-01')")
+	e.exec("insert into parts select g, date '2026-01-10' + g % 2 * 31 from generate_series(1, 200) g")
+	e.exec("select freshet.create_sink('parts', 'parts', backfill => false)")
+	e.start()
+	e.settle()
+	chunk := &held{word: "parts:", holding: make(chan struct{})}
+	r.proxy.guarded(chunk)
+	id := one[int64](e, "select freshet.backfill('parts', filter => 'id > 0')")
+	select {
+	case <-chunk.holding:
+	case <-time.After(patience):
+		t.Fatal("no chunk was written")
+	}
+	dropped := one[time.Time](e, "select clock_timestamp()")
+	e.exec("drop table parts_feb")
+	e.await("a sweep has followed", func() bool {
+		return one[bool](e.admin(), `select coalesce(mended_at > $1, false) and not exists (
+			select from freshet.lease where kind = 'sweep' and finished_at is null) from freshet.source`, dropped)
+	})
+	if err := chunk.release(r.proxy); err != nil {
+		t.Fatal(err)
+	}
+	e.backfilled(id)
+	e.settle()
+	e.settle()
+	e.inStep("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
 }

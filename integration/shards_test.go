@@ -429,7 +429,7 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		rows, err := e.db.Query(ctx, `select lease, revision, written
-			from freshet.heartbeat('w', '{default}', '{}', $1, '{1,1}', null, null, null, null) order by lease`, lanes)
+			from freshet.heartbeat('w', '{default}', '{}', $1, '{1,1}', null, null, null, null, null) order by lease`, lanes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -456,6 +456,32 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 	}
 	done := waits("select freshet.finish_lease(id, epoch) from freshet.lease where kind = 'backfill'")
 	end(tx, done, "select from freshet.backfill_run for update nowait")
+}
+
+// A worker that has not heard of a crash yet says how far it had come before.
+func TestHeartbeatOfAnotherLifeMovesNoCursor(t *testing.T) {
+	e := newEnv(t)
+	e.lazyUsers()
+	lane := one[int64](e, "select id from freshet.lease where kind = 'sync'")
+	e.admin().exec("update freshet.lease set holder = 'w', heartbeat_at = 'epoch' where id = $1", lane)
+	life := one[string](e, "select coalesce(freshet.incarnation(), freshet.renew_incarnation())")
+	first := one[string](e, "select cursor from freshet.lease where id = $1", lane)
+	const later = "900:900: "
+	say := func(life *string) {
+		t.Helper()
+		e.exec(`select from freshet.heartbeat('w', '{default}', '{}', array[$1::bigint], '{1}', array[$2::text], array[$3::text], '{900:900:}', array[now()], '{oops}')`,
+			lane, life, later)
+	}
+	other := "1" + life
+	say(&other)
+	got := one[string](e, "select concat_ws('|', cursor, passed, as_of, last_error, heartbeat_at > 'epoch') from freshet.lease where id = $1", lane)
+	if got != first+"|oops|t" {
+		t.Errorf("of another life: %s", got)
+	}
+	say(&life)
+	if got := one[string](e, "select cursor || '|' || passed::text || '|' || (as_of is not null) from freshet.lease where id = $1", lane); got != later+"|900:900:|true" {
+		t.Errorf("of this life: %s", got)
+	}
 }
 
 // The lanes of a new sink come to its target at the same time. One that has to begin twice

@@ -31,13 +31,25 @@ func hotRow(ctx context.Context, s *stage) ([]result, error) {
 				return err
 			}
 			defer stop()
-			// The first second is not looked at: pgbench connects.
-			if err := s.await(ctx, "select version > 100 from hot"); err != nil {
+			// While pgbench connects nothing is updated, and the entry is of the round before.
+			if err := s.await(ctx, "select at > now() - interval '1 second' from hot"); err != nil {
 				return err
 			}
 			begun, err := s.hotVersion(ctx)
 			if err != nil {
 				return err
+			}
+			for {
+				entry, err := s.hotEntry(ctx)
+				if err != nil {
+					return err
+				}
+				if entry.Version >= begun {
+					break
+				}
+				if err := pause(ctx, time.Millisecond); err != nil {
+					return err
+				}
 			}
 			setsBefore, err := s.sets(ctx)
 			if err != nil {
@@ -81,12 +93,8 @@ func (s *stage) hotVersion(ctx context.Context) (int64, error) {
 func (s *stage) hotAges(ctx context.Context, over time.Duration) ([]time.Duration, error) {
 	var ages []time.Duration
 	for end := time.Now().Add(over); time.Now().Before(end); {
-		text, err := s.cache.Get(ctx, "hot:1").Result()
+		entry, err := s.hotEntry(ctx)
 		if err != nil {
-			return nil, err
-		}
-		var entry struct{ At time.Time }
-		if err := json.Unmarshal([]byte(text), &entry); err != nil {
 			return nil, err
 		}
 		ages = append(ages, time.Since(entry.At))
@@ -95,6 +103,19 @@ func (s *stage) hotAges(ctx context.Context, over time.Duration) ([]time.Duratio
 		}
 	}
 	return ages, nil
+}
+
+// hotEntry is the row as the cache has it.
+func (s *stage) hotEntry(ctx context.Context) (entry struct {
+	Version int64
+	At      time.Time
+}, err error,
+) {
+	text, err := s.cache.Get(ctx, "hot:1").Bytes()
+	if err != nil {
+		return entry, err
+	}
+	return entry, json.Unmarshal(text, &entry)
 }
 
 // sets is how many times Redis has been told to set keys.

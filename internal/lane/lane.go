@@ -284,7 +284,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 		l.held.Recut = false
 	}
 	// Also where that is further back than it was: Redis, or Postgres, has lost something.
-	l.held.Progress(start.String(), start.Done.String(), nil)
+	l.held.Progress(own.Incarnation, start.String(), start.Done.String(), nil)
 	return start, nil
 }
 
@@ -452,7 +452,7 @@ func (l *Lane) reincarnate(ctx context.Context, own, other fence.Fence, state *f
 		return fmt.Errorf("begin anew: %w", err)
 	}
 	// Nor does the next heartbeat bring back what was.
-	l.held.Progress(state.Cursor, strings.Fields(state.Cursor)[0], nil)
+	l.held.Progress(own.Incarnation, state.Cursor, strings.Fields(state.Cursor)[0], nil)
 	l.anew = own.Incarnation
 	return l.rewarm(ctx, own, metrics.Restored)
 }

@@ -245,7 +245,7 @@ func (p *pipe) write(ctx context.Context) error {
 			if err := p.confirm(ctx); err != nil {
 				return err
 			}
-			p.lane.held.Progress(p.inRedis, b.Next.Done.String(), b.asOf)
+			p.lane.held.Progress(p.own.Incarnation, p.inRedis, b.Next.Done.String(), b.asOf)
 			p.idle <- struct{}{}
 			continue
 		}
@@ -291,7 +291,7 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	p.count.Batch(b.entries.Len(), p.writer.Deleted())
 	p.count.Failed(len(b.entries.Failures()))
 	p.inRedis, p.at, p.within = to, b.Next, b.Next.Window != nil
-	p.lane.held.Progress(to, b.Next.Done.String(), b.asOf)
+	p.lane.held.Progress(p.own.Incarnation, to, b.Next.Done.String(), b.asOf)
 	// Whatever is tried again comes as a touch, and a backfill may have noted it.
 	return p.book.Strike(ctx, b.At, b.entries, b.Touched)
 }

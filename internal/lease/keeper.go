@@ -69,19 +69,22 @@ type Held struct {
 	loaded  atomic.Int32
 	revised chan struct{}
 
-	mu     sync.Mutex
-	cursor *string
-	passed *string
-	asOf   *time.Time
-	err    *string
+	mu sync.Mutex
+	// incarnation is the life of the database in which cursor and passed mean something.
+	incarnation *string
+	cursor      *string
+	passed      *string
+	asOf        *time.Time
+	err         *string
 }
 
-// Progress says how far the holder has come; the next heartbeat writes it down. asOf is
-// nil while that is not a moment up to which everything is applied.
-func (h *Held) Progress(cursor, passed string, asOf *time.Time) {
+// Progress says how far the holder has come in a life of the database; the next heartbeat
+// writes it down, if it is still that life. asOf is nil while that is not a moment up to which
+// everything is applied.
+func (h *Held) Progress(incarnation, cursor, passed string, asOf *time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.cursor, h.passed = &cursor, &passed
+	h.incarnation, h.cursor, h.passed = &incarnation, &cursor, &passed
 	if asOf != nil {
 		h.asOf = asOf
 	}
@@ -204,11 +207,12 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 
 	n := len(held)
 	ids, epochs := make([]int64, n), make([]int64, n)
-	cursors, passed, asOf, errs := make([]*string, n), make([]*string, n), make([]*time.Time, n), make([]*string, n)
+	lives, cursors, passed := make([]*string, n), make([]*string, n), make([]*string, n)
+	asOf, errs := make([]*time.Time, n), make([]*string, n)
 	for i, h := range held {
 		h.mu.Lock()
 		ids[i], epochs[i] = h.ID, h.Epoch
-		cursors[i], passed[i], asOf[i], errs[i] = h.cursor, h.passed, h.asOf, h.err
+		lives[i], cursors[i], passed[i], asOf[i], errs[i] = h.incarnation, h.cursor, h.passed, h.asOf, h.err
 		h.mu.Unlock()
 	}
 
@@ -225,8 +229,8 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 	batch.Queue("select clock_timestamp() from set_config('synchronous_commit', 'off', true)").QueryRow(func(row pgx.Row) error {
 		return row.Scan(&clock)
 	})
-	batch.Queue("select lease, revision, written from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-		k.worker, k.targets, k.transforms, ids, epochs, cursors, passed, asOf, errs).Query(func(rows pgx.Rows) error {
+	batch.Queue("select lease, revision, written from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+		k.worker, k.targets, k.transforms, ids, epochs, lives, cursors, passed, asOf, errs).Query(func(rows pgx.Rows) error {
 		var (
 			id int64
 			k  kept

@@ -1,7 +1,8 @@
 -- What a worker says once a second, for all its leases in one statement: that it
 -- lives, how far each has come and what went wrong. Returns the leases that it still
 -- holds, each with its sink's revision and whether this was written down; the others have a
--- new owner. It waits for nobody: a lease that somebody has locked is written with the next
+-- new owner. Of a life of the database that is over, as a crash ends it, nothing is written
+-- down: the transaction ids in its cursors may mean something else by now. It waits for nobody: a lease that somebody has locked is written with the next
 -- heartbeat, and no other for its sake.
 create or replace function freshet.heartbeat(
     worker      text,
@@ -9,6 +10,7 @@ create or replace function freshet.heartbeat(
     transforms  text[],
     leases      bigint[],
     epochs      bigint[],
+    lives       text[],
     cursors     text[],
     passed      text[],
     as_of       timestamptz[],
@@ -30,7 +32,18 @@ begin
     from (
         select l.id from freshet.lease l where l.id = any (leases) and l.holder = heartbeat.worker
         for no key update skip locked) f;
-    with beaten as (
+    with said as (
+        select v.lease, v.epoch, v.error,
+               case when o.current then v.cursor end as cursor,
+               case when o.current then v.passed end as passed,
+               case when o.current then v.as_of end as as_of
+        from rows from (
+            pg_catalog.unnest(leases), pg_catalog.unnest(epochs), pg_catalog.unnest(lives), pg_catalog.unnest(cursors),
+            pg_catalog.unnest(heartbeat.passed), pg_catalog.unnest(heartbeat.as_of), pg_catalog.unnest(errors)
+        ) as v (lease, epoch, life, cursor, passed, as_of, error)
+        cross join freshet.incarnation() as i (incarnation)
+        cross join lateral (select v.life is null or v.life = i.incarnation) as o (current)),
+    beaten as (
         update freshet.lease l
         set heartbeat_at = pg_catalog.clock_timestamp(),
             cursor = coalesce(v.cursor, l.cursor),
@@ -40,10 +53,7 @@ begin
             lapsed = l.lapsed and (v.passed is null or v.passed = l.passed::text),
             last_error = coalesce(v.error, l.last_error),
             last_error_at = case when v.error is null then l.last_error_at else pg_catalog.clock_timestamp() end
-        from rows from (
-            pg_catalog.unnest(leases), pg_catalog.unnest(epochs), pg_catalog.unnest(cursors),
-            pg_catalog.unnest(heartbeat.passed), pg_catalog.unnest(heartbeat.as_of), pg_catalog.unnest(errors)
-        ) as v (lease, epoch, cursor, passed, as_of, error)
+        from said v
         where l.id = any (v_free) and l.id = v.lease and l.epoch = v.epoch and l.holder = heartbeat.worker
         returning l.id)
     select pg_catalog.array_agg(b.id) into v_written from beaten b;
@@ -56,4 +66,4 @@ begin
 end
 $$;
 
-revoke all on function freshet.heartbeat(text, text[], text[], bigint[], bigint[], text[], text[], timestamptz[], text[]) from public;
+revoke all on function freshet.heartbeat(text, text[], text[], bigint[], bigint[], text[], text[], text[], timestamptz[], text[]) from public;
