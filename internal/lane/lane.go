@@ -231,7 +231,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	case other == own:
 		// Ours already: a connection was lost. The key says what landed.
 	default:
-		if err := l.succeed(ctx, own, other, &state); err != nil {
+		if err := l.succeed(ctx, sink, own, other, &state); err != nil {
 			return cursor.Cursor{}, err
 		}
 	}
@@ -376,10 +376,10 @@ func (l *Lane) rewarm(ctx context.Context, own fence.Fence, cause metrics.Cause)
 
 // succeed judges a fence that is not ours: whether we may replace it, and with which
 // cursor.
-func (l *Lane) succeed(ctx context.Context, own, other fence.Fence, state *fence.State) error {
+func (l *Lane) succeed(ctx context.Context, sink *catalog.Sink, own, other fence.Fence, state *fence.State) error {
 	switch {
 	case other.Incarnation != own.Incarnation:
-		return l.reincarnate(ctx, own, other, state)
+		return l.reincarnate(ctx, sink, own, other, state)
 	case other.Definition > own.Definition:
 		// Postgres was asked after the key was read, and knows nothing of that definition.
 		return l.wentBack(ctx, own)
@@ -418,20 +418,10 @@ func (l *Lane) recut(ctx context.Context, own fence.Fence, state *fence.State) e
 }
 
 // reincarnate goes on after Postgres crashed, or became another server.
-func (l *Lane) reincarnate(ctx context.Context, own, other fence.Fence, state *fence.State) error {
+func (l *Lane) reincarnate(ctx context.Context, sink *catalog.Sink, own, other fence.Fence, state *fence.State) error {
 	if fence.SameServer(own.Incarnation, other.Incarnation) {
-		// Transaction ids of the last moments before the crash are given out again; a
-		// cursor above them would hide what they commit now.
-		var floor string
-		err := l.Control.QueryRow(ctx, `
-			select o.floor::text from freshet.source o join freshet.sink s on s.source_id = o.id where s.id = $1`,
-			l.held.SinkID).Scan(&floor)
-		if err != nil {
-			return fmt.Errorf("read floor: %w", err)
-		}
 		l.Log.Info("Postgres has crashed since the last batch; reading its changes again", "sink", l.held.SinkID)
-		state.Cursor = floor
-		return nil
+		return l.fromFloor(ctx, sink, state)
 	}
 	l.Log.Warn("this is another Postgres server or timeline than before; warming again", "sink", l.held.SinkID,
 		"was", other.Incarnation, "is", own.Incarnation)
@@ -455,6 +445,33 @@ func (l *Lane) reincarnate(ctx context.Context, own, other fence.Fence, state *f
 	l.held.Progress(own.Incarnation, state.Cursor, strings.Fields(state.Cursor)[0], nil)
 	l.anew = own.Incarnation
 	return l.rewarm(ctx, own, metrics.Restored)
+}
+
+// fromFloor goes on from the floor of the change table after a crash: transaction ids of the
+// last moments before it are given out again, and a cursor above them would hide what they
+// commit now. Where the lane had not come as far as the floor, by what the target says or by
+// what Postgres does, changes are gone that it has not applied.
+func (l *Lane) fromFloor(ctx context.Context, sink *catalog.Sink, state *fence.State) error {
+	// Read before it is compared: should it rise meanwhile, that shows when the key is taken.
+	var floor, copied string
+	err := l.Control.QueryRow(ctx, `
+		select o.floor::text, l.cursor
+		from freshet.lease l join freshet.sink s on s.id = l.sink_id join freshet.source o on o.id = s.source_id
+		where l.id = $1 and l.epoch = $2`, l.held.ID, l.held.Epoch).Scan(&floor, &copied)
+	if err != nil {
+		return fmt.Errorf("read floor: %w", err)
+	}
+	for _, text := range []string{copied, state.Cursor} {
+		c, err := cursor.Parse(text)
+		if err != nil {
+			return err
+		}
+		if _, err := l.aboveFloor(ctx, sink, c); err != nil {
+			return err
+		}
+	}
+	state.Cursor = floor
+	return nil
 }
 
 // aboveFloor is the cursor to start from given that the change table may have lost
