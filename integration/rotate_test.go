@@ -232,6 +232,41 @@ func TestSinkThatLapsesIsWarmedWhenItIsBack(t *testing.T) {
 	}
 }
 
+// What was applied stays in the change table for a while. A claim reads none of it.
+func TestClaimsDoNotReadWhatIsConsumed(t *testing.T) {
+	const claims = 30
+	e := newEnv(t)
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 5000) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	e.start()
+	for range 20 {
+		e.exec("update counters set version = version + 1")
+	}
+	e.settle()
+	// Backends tell what they have read within a second or two.
+	read := func() int {
+		was := -1
+		for {
+			now := one[int](e.admin(), `select sum(coalesce(heap_blks_hit, 0) + coalesce(heap_blks_read, 0) + coalesce(idx_blks_hit, 0) + coalesce(idx_blks_read, 0))
+				from pg_statio_all_tables where relname like 'changes\_%'`)
+			if now == was {
+				return now
+			}
+			was = now
+			time.Sleep(1500 * time.Millisecond)
+		}
+	}
+	before := read()
+	for i := range claims {
+		e.exec("update counters set version = version + 1 where id = $1", i+1)
+		e.settle()
+	}
+	if n := (read() - before) / claims; n > 60 {
+		t.Errorf("%d blocks of change tables were read for each change", n)
+	}
+}
+
 // A sink that lapsed has missed what was let go, whatever else happened meanwhile: after a
 // crash its lane begins at the floor of the change table, which is above where it was.
 func TestSinkThatLapsesAroundACrashIsWarmedWhenItIsBack(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 const claimBatch = 2000
 
 // claimScaling measures what one claim costs in front of backlogs of different sizes, with a
-// writing transaction open from before the first change, and without.
+// writing transaction open from before the first change, and without; and behind as many that
+// are consumed.
 func claimScaling(ctx context.Context, s *stage) ([]result, error) {
 	rows := s.rows(1_000_000)
 	if err := s.exec(ctx, fmt.Sprintf(`drop table if exists pile; create table pile (id bigint primary key, n integer not null) with (fillfactor = 50);
@@ -81,6 +82,21 @@ func claimScaling(ctx context.Context, s *stage) ([]result, error) {
 		return nil, err
 	}
 	s.say("  backlog of %d, no transaction open: %.2f ms a claim", piled, closed)
+	// Consumed and not yet emptied.
+	if text, err = one[string](ctx, s, "select freshet.cursor_now()::text"); err != nil {
+		return nil, err
+	}
+	if from, err = cursor.Parse(text); err != nil {
+		return nil, err
+	}
+	if err := s.exec(ctx, "update pile set n = n + 1 where id <= $1", sizes[0]); err != nil {
+		return nil, err
+	}
+	consumed, err := s.claimCost(ctx, sink, from)
+	if err != nil {
+		return nil, err
+	}
+	s.say("  backlog of %d after %d consumed changes: %.2f ms a claim", sizes[0], piled, consumed)
 	if err := s.exec(ctx, "update freshet.installation set stop_bytes = default"); err != nil {
 		return nil, err
 	}
@@ -92,6 +108,7 @@ func claimScaling(ctx context.Context, s *stage) ([]result, error) {
 		compare("claim_backlog_10m", "a backlog of 10,000", costs[largest], costs[sizes[0]]),
 		compare("claim_backlog_1m", "a backlog of 10,000", costs[sizes[1]], costs[sizes[0]]),
 		compare("claim_open_transaction", "none open", costs[largest], closed),
+		compare("claim_after_10m", "none before", consumed, costs[sizes[0]]),
 	}, nil
 }
 

@@ -178,6 +178,9 @@ func prefixed(list []string) string {
 // Freshet's own are among them, and the floor of the change table: asked for in the
 // statement that reads it, for only that holds off whoever empties a segment. A bare one
 // only lists the tuples.
+//
+// A range has one lower bound, made of its own and of the place: given two, Postgres begins to
+// read the index at either, and filters out what lies between.
 func (s statements) claim(bare bool) string {
 	n, width := len(s.r.parts), len(s.value())
 	present, looked := "freshet_t.freshet_present", s.looked(s.changeColumn)
@@ -193,7 +196,7 @@ func (s statements) claim(bare bool) string {
   cross join lateral freshet.window_ranges($1::pg_snapshot, freshet_w.win) as r
   cross join lateral (
     select c.xid, c.id, c.op, %[1]s from %[2]s c
-    where c.xid >= r.lo and c.xid <= r.hi and (c.xid, c.id) > ($3::xid8, $4::bigint)
+    where (c.xid, c.id) > (greatest(r.lo, $3::xid8), case when r.lo > $3::xid8 then 0 else $4::bigint end) and c.xid <= r.hi
     order by c.xid, c.id limit $5::bigint
   ) as c
   order by c.xid, c.id limit $5::bigint
