@@ -239,3 +239,44 @@ func TestSinkMovesBetweenTargets(t *testing.T) {
 	e.settleTargets("default")
 	e.inStep("users:*", usersPromise)
 }
+
+// A chunk of the definition before that is read while the sink is altered, by a backfill that
+// has not begun when it is asked for again, is not taken for one of the new definition.
+func TestChunkOfTheDefinitionBeforeDoesNotCount(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table goods (id bigint primary key, n int)")
+	// Where the worker stops while it plans.
+	e.exec(`create function gate() returns boolean language plpgsql immutable as $$ begin
+		if current_user = 'app_worker' then perform pg_advisory_xact_lock_shared(77); end if; return true; end $$`)
+	e.exec("insert into goods select g, g from generate_series(1, 200) g; analyze goods")
+	e.exec("select freshet.create_sink('s', 'goods', key => 's:${id}', filter => 'gate() and n >= 0')")
+	e.start()
+	e.lastBackfill("s")
+	e.settle()
+	gate, err := e.db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Release()
+	if _, err := gate.Exec(t.Context(), "select pg_advisory_lock(77)"); err != nil {
+		t.Fatal(err)
+	}
+	e.exec("select freshet.alter_sink('s', transform => '{n: record.n}')")
+	e.await("the first chunk is about to be read", func() bool {
+		return one[bool](e.admin(), `select exists (select from pg_stat_activity where wait_event = 'advisory' and datname = current_database()
+			and query like '%gate()%limit $1::bigint%' and query not like '%window_ranges%')`)
+	})
+	tx := e.begin()
+	e.in(tx, "select freshet.alter_sink('s', transform => 'string(record.n)')")
+	if _, err := gate.Exec(t.Context(), "select pg_advisory_unlock(77)"); err != nil {
+		t.Fatal(err)
+	}
+	e.await("the chunk is read, and waits to be recorded", func() bool {
+		return one[bool](e.admin(), "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%freshet.next_chunk%' and datname = current_database())")
+	})
+	e.commit(tx)
+	e.lastBackfill("s")
+	e.settle()
+	e.settle()
+	e.inStep("s:*", "select 's:' || id, n::text from goods")
+}

@@ -456,6 +456,14 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 	}
 	done := waits("select freshet.finish_lease(id, epoch) from freshet.lease where kind = 'backfill'")
 	end(tx, done, "select from freshet.backfill_run for update nowait")
+
+	// As in the middle of freshet.next_chunk.
+	tx = e.begin()
+	if _, err := tx.Exec(t.Context(), "select from freshet.lease where kind = 'backfill' for update"); err != nil {
+		t.Fatal(err)
+	}
+	done = waits("select freshet.alter_sink('users', columns => '{id,name}')")
+	end(tx, done, "select from freshet.backfill_range for update nowait")
 }
 
 // A worker that has not heard of a crash yet says how far it had come before.

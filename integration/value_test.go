@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -392,4 +393,86 @@ func TestBadValuesAreRefused(t *testing.T) {
 		}
 		_ = tx.Rollback(t.Context())
 	}
+}
+
+// What Postgres sends in binary form is never taken for another type, whatever the value looks
+// into: neither before anybody has noticed nor where nothing of the source itself was changed.
+func TestValueThatComesToBeOfAnotherTypeIsSentAsThat(t *testing.T) {
+	e := newEnv(t)
+	e.exec(`create table goods (id bigint primary key, a text);
+		create table makers (id bigint primary key, doc json, name text, raw bytea);
+		create function f(bigint) returns text language sql immutable as $$ select 'f' || $1 $$`)
+	e.exec(`insert into goods select g, g::text from generate_series(1, 50) g;
+		insert into makers select g, '{"a": 1}', g::text, 'raw' from generate_series(1, 50) g`)
+	for name, value := range map[string]string{
+		"own": "a", "call": "f(id)", "doc": "(select m.doc from makers m where m.id = goods.id)",
+		"name": "(select m.name from makers m where m.id = goods.id)", "raw": "(select m.raw from makers m where m.id = goods.id)",
+	} {
+		e.exec("select freshet.create_sink($1, 'goods', key => $1 || ':${id}', value => $2, accept_drift => true)", name, value)
+	}
+	e.exec("select freshet.create_sink('notice', 'goods', key => 'notice:${id}', value => 'a', on_schema_change => 'notice')")
+	e.start()
+	e.settle()
+	e.exec(`alter table goods alter column a type int using a::int;
+		drop function f(bigint); create function f(bigint) returns jsonb language sql immutable as $$ select jsonb_build_object('f', $1) $$;
+		alter table makers alter column doc type jsonb, alter column name type int using name::int, alter column raw type text using 'text'`)
+	e.exec("update goods set a = a + 1")
+	same := func() bool {
+		for _, key := range e.redis.Keys(t.Context(), "*:*").Val() {
+			if strings.HasPrefix(key, "freshet:") {
+				continue
+			}
+			if value := e.redis.Get(t.Context(), key).Val(); strings.ContainsAny(value, "\x00\x01") {
+				t.Fatalf("%s is %q", key, value)
+			}
+		}
+		for key, want := range map[string]string{
+			"own:3": "4", "call:3": `{"f": 3}`, "doc:3": `{"a": 1}`, "name:3": "3", "raw:3": "text", "notice:3": "4",
+		} {
+			if e.entry(key) != want {
+				return false
+			}
+		}
+		return true
+	}
+	e.await("entries are as the types are now", same)
+	e.settle()
+	// Those that nobody touched as well, and once more where the source was altered too.
+	if n := one[int](e, "select count(*) from freshet.backfills where reason = 'rewarm' and sink in ('call', 'doc', 'name', 'raw')"); n < 4 || n > 8 {
+		t.Errorf("%d re-warms", n)
+	}
+	if n := one[int](e, "select count(*) from freshet.status where last_error is not null and state <> 'live'"); n != 0 {
+		t.Errorf("%d sinks are in trouble", n)
+	}
+}
+
+// A lookup that finds two rows, or none where there should be one, is the affair of one entry.
+func TestLookupThatFindsTooManyIsOneEntrysFailure(t *testing.T) {
+	e := newEnv(t)
+	e.exec(`create table goods (id bigint primary key, code text); create table makers (id bigint primary key, code text, name text);
+		create function maker(c text) returns text language plpgsql stable as $$ declare n text; begin
+			select m.name into strict n from public.makers m where m.code = c; return n; end $$`)
+	e.exec(`insert into goods select g, 'c' || g from generate_series(1, 20) g;
+		insert into makers select g, 'c' || g, 'maker ' || g from generate_series(1, 20) g`)
+	e.exec("select freshet.create_sink('sub', 'goods', key => 'sub:${id}', value => '(select m.name from makers m where m.code = goods.code)', accept_drift => true)")
+	e.exec("select freshet.create_sink('call', 'goods', key => 'call:${id}', value => 'maker(code)', accept_drift => true)")
+	e.start()
+	e.settle()
+	e.exec("insert into makers values (21, 'c5', 'another')")
+	e.exec("update goods set code = case id when 7 then 'nobody' else code end")
+	e.await("the others are written", func() bool { return e.redis.Exists(t.Context(), "sub:5", "call:5", "call:7", "sub:7").Val() == 0 })
+	failing := one[string](e, "select string_agg(key || ' ' || sqlstate, ', ' order by key) from freshet.failures")
+	if failing != "call:5 P0003, call:7 P0002, sub:5 21000" {
+		t.Errorf("failures: %s", failing)
+	}
+	if out, _, _ := e.freshet("preview", "sub", "--key", "sub:5"); !strings.Contains(out, "more than one row") {
+		t.Errorf("preview: %s", out)
+	}
+	if got := one[string](e, "select result || ' ' || error from freshet.preview('sub') where entry = 'sub:5'"); !strings.Contains(got, "more than one row") {
+		t.Errorf("freshet.preview: %s", got)
+	}
+	e.exec("delete from makers where id = 21; update goods set code = 'c7' where id = 7; select freshet.refresh('sub', 5), freshet.refresh('call', 5)")
+	e.await("nothing fails any more", func() bool { return one[int](e, "select count(*) from freshet.failures") == 0 })
+	e.settle()
+	e.inStep("call:*", "select 'call:' || id, 'maker ' || id from goods")
 }

@@ -3278,6 +3278,7 @@ begin
         return null;
     end if;
 
+    perform freshet.lock_ranges(join_backfill.sink);
     perform freshet.redo_ranges(v_run.id, null);
 
     -- A target that the sink has got since.
@@ -3503,6 +3504,21 @@ as $$
 $$;
 
 revoke all on function freshet.lock_definitions() from public;
+
+-- Locks the leases of a sink's backfills, in one order, for whoever changes their ranges: a
+-- worker that records a chunk locks its lease first and the range next, and a range refers to
+-- its lease.
+create or replace function freshet.lock_ranges(sink integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform from freshet.lease l where l.sink_id = lock_ranges.sink and l.kind = 'backfill' order by l.id for key share;
+end
+$$;
+
+revoke all on function freshet.lock_ranges(integer) from public;
 
 -- Locks a source as CREATE TRIGGER does, without making its writers queue for
 -- long: short attempts with pauses, and an error after about ten seconds. Its change
@@ -4379,15 +4395,18 @@ revoke all on function freshet.needs_row_triggers(oid) from public;
 -- `steps` is how many there have been as far as the worker knows. When its connection was
 -- lost in a step it cannot tell whether that one is still to come: of the two only
 -- one is taken, and the other fails.
+--
+-- `definition` is the sink's by which the chunk was read.
 create or replace function freshet.next_chunk(
-    lease     bigint,
-    epoch     bigint,
-    steps     bigint,
-    landed    text,
-    rows_read bigint,
-    lower     text[],
-    upper     text[],
-    snapshot  pg_snapshot)
+    lease      bigint,
+    epoch      bigint,
+    definition integer,
+    steps      bigint,
+    landed     text,
+    rows_read  bigint,
+    lower      text[],
+    upper      text[],
+    snapshot   pg_snapshot)
 returns boolean
 language plpgsql
 set search_path = ''
@@ -4397,6 +4416,8 @@ as $$
 declare
     v_range  freshet.backfill_range;
 begin
+    -- The sink comes first for everybody; what is asked for below refers to it.
+    perform from freshet.lease l join freshet.sink s on s.id = l.sink_id where l.id = next_chunk.lease for key share of s;
     perform from freshet.lease l
     where l.id = next_chunk.lease and l.epoch = next_chunk.epoch
     for update;
@@ -4419,6 +4440,14 @@ begin
         raise exception 'the backfill was asked for again after this chunk was read'
             using errcode = 'serialization_failure';
     end if;
+    -- Nor by a definition of before then. Whoever raises it and asks again has the range locked
+    -- until it is there to be seen.
+    if snapshot is not null and not exists (
+        select from freshet.lease l join freshet.sink s on s.id = l.sink_id
+        where l.id = next_chunk.lease and s.definition = next_chunk.definition)
+    then
+        raise exception 'the sink was redefined after this chunk was read' using errcode = 'serialization_failure';
+    end if;
 
     update freshet.backfill_range r
     set steps = r.steps + 1,
@@ -4433,7 +4462,7 @@ begin
 end
 $$;
 
-revoke all on function freshet.next_chunk(bigint, bigint, bigint, text, bigint, text[], text[], pg_snapshot) from public;
+revoke all on function freshet.next_chunk(bigint, bigint, integer, bigint, text, bigint, text[], text[], pg_snapshot) from public;
 
 -- The order columns of a sink as SQL terms: of its source's rows, or of the rows of its
 -- change table.
@@ -4818,7 +4847,8 @@ begin
             end if;
         exception
             -- What workers take for an entry's own failure.
-            when data_exception or integrity_constraint_violation or raise_exception then
+            when data_exception or integrity_constraint_violation or cardinality_violation or raise_exception
+                or no_data_found or too_many_rows then
                 result := 'error';
                 content := null;
                 until := null;
@@ -5459,6 +5489,7 @@ begin
     if exists (select from freshet.sink s where s.id = request_rewarm.sink and s.state = 'retiring') then
         return null;
     end if;
+    perform freshet.lock_ranges(request_rewarm.sink);
     -- What earlier ones wrote is written again: nobody need ask any more whether it is there.
     update freshet.backfill_range r
     set finished_xid = null
@@ -5691,6 +5722,42 @@ $$;
 
 revoke all on function freshet.retry_pause(integer) from public;
 
+-- Looks at a sink anew whose value has come to be of another type, by a function or a table that
+-- it looks into: what happens to the source itself is seen by freshet.mend. Every worker that
+-- reads for it finds that out, and the first one changes something.
+create or replace function freshet.retype(sink integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_sink  freshet.sink;
+begin
+    select * into v_sink from freshet.sink s where s.id = retype.sink for update;
+    if not found or v_sink.state = 'dropping' then
+        return;
+    end if;
+    perform freshet.resurvey(retype.sink);
+    if exists (
+        select from freshet.sink s
+        where s.id = retype.sink and (s.value_type, s.broken) is not distinct from (v_sink.value_type, v_sink.broken))
+    then
+        return;
+    end if;
+    update freshet.sink s
+    set definition = s.definition + 1, revision = s.revision + 1,
+        notice = case when s.on_schema_change = 'notice' then pg_catalog.format(
+            'the value has come to be of another type on %s: run select freshet.backfill(%L) to give older entries their new shape',
+            pg_catalog.to_char(pg_catalog.now(), 'YYYY-MM-DD'), s.name) else s.notice end
+    where s.id = retype.sink;
+    if v_sink.on_schema_change = 'rewarm' then
+        perform freshet.request_rewarm(retype.sink);
+    end if;
+end
+$$;
+
+revoke all on function freshet.retype(integer) from public;
+
 -- Asks for a re-warm and a sweep because a target has lost what the range of this lease
 -- had written. Every lane of the sink finds that out; the first one asks.
 create or replace function freshet.rewarm_lost(lease bigint)
@@ -5743,6 +5810,7 @@ begin
     end if;
 
     -- As in request_rewarm.
+    perform freshet.lock_ranges(rewarm_target.sink);
     update freshet.backfill_range r
     set finished_xid = null
     from freshet.lease l

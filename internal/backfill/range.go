@@ -33,6 +33,8 @@ type Range struct {
 	held   *lease.Held
 	// first is how many rows a session reads at first: fewer after one that failed.
 	first int
+	// definition is the sink's by which this session reads.
+	definition int32
 	// steps is how many next_chunk has taken, as far as this one knows; see there.
 	steps int64
 }
@@ -47,6 +49,7 @@ func New(c task.Config, gauges *failing.Gauges, t *target.Target, held *lease.He
 // can be tried again.
 func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error) {
 	done, err := r.session(ctx, stop)
+	err = r.Retype(ctx, r.held.SinkID, err)
 	if err != nil {
 		// Rows that take too long, or too much, do so in smaller pieces.
 		r.first = max(r.first/4, minChunk)
@@ -63,6 +66,7 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 		return false, err
 	}
 	r.held.Loaded(sink.Revision)
+	r.definition = sink.Definition
 	end, release := r.held.Until(stop)
 	defer release()
 	turn, err := r.awaitTurn(ctx, end)
@@ -339,8 +343,8 @@ func (r *Range) step(ctx context.Context, landed string, lower []string, next *s
 		text := next.Snapshot.String()
 		upper, snapshot, rows = next.Upper, &text, next.Rows
 	}
-	err := r.Control.QueryRow(ctx, "select freshet.next_chunk($1, $2, $3, $4, $5, $6, $7, $8::text::pg_snapshot)",
-		r.held.ID, r.held.Epoch, r.steps, landed, rows, lower, upper, snapshot).Scan(&ours)
+	err := r.Control.QueryRow(ctx, "select freshet.next_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9::text::pg_snapshot)",
+		r.held.ID, r.held.Epoch, r.definition, r.steps, landed, rows, lower, upper, snapshot).Scan(&ours)
 	if err != nil {
 		return fmt.Errorf("record chunk: %w", err)
 	}

@@ -55,7 +55,7 @@ func (l *Lane) Run(ctx context.Context, stop <-chan struct{}) error {
 	retry := task.NewBackoff()
 	for {
 		began := time.Now()
-		err := l.session(ctx, stop)
+		err := l.Retype(ctx, l.held.SinkID, l.session(ctx, stop))
 		switch {
 		case err == nil && task.Closed(stop):
 			return nil

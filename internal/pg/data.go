@@ -2,6 +2,7 @@ package pg
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,6 +24,22 @@ func IsData(err error) bool {
 	return errors.As(err, &data)
 }
 
+// TypeError is returned instead of values of another type than was expected.
+type TypeError struct {
+	// Was and Is are OIDs of types.
+	Was, Is uint32
+}
+
+func (e *TypeError) Error() string {
+	return fmt.Sprintf("the value is of another type than it was (OID %d, and now %d)", e.Was, e.Is)
+}
+
+// IsType reports whether err is a TypeError.
+func IsType(err error) bool {
+	var other *TypeError
+	return errors.As(err, &other)
+}
+
 // IsLocked reports whether err is that a lock was not to be had in time.
 func IsLocked(err error) bool {
 	var reply *pgconn.PgError
@@ -35,6 +52,7 @@ func IsLocked(err error) bool {
 func ofData(code string) bool {
 	switch code {
 	case "P0001", // raised by a function
+		"P0002", "P0003", "21000", // a row was expected, or one only: of a table that is looked up, as a rule
 		"54000": // a value is larger than Postgres can make or send
 		return true
 	}

@@ -62,6 +62,10 @@ type Query struct {
 	// they hide nothing.
 	RowSecurity bool
 	SQL         string
+	// Type is that of the column number Column, from 0, if it is not 0; a query that has come
+	// to return another is not run, and the error is a [TypeError].
+	Type   uint32
+	Column int
 }
 
 // name under which a connection keeps the statement prepared.
@@ -143,8 +147,13 @@ func prepare(ctx context.Context, conn *pgx.Conn, q Query) error {
 	if err := conn.PgConn().ExecPrepared(ctx, pinning.name(), q.pinned(), nil, nil).Read().Err; err != nil {
 		return err
 	}
-	if _, err := conn.Prepare(ctx, q.name(), q.SQL); err != nil {
+	made, err := conn.Prepare(ctx, q.name(), q.SQL)
+	if err != nil {
 		return err
+	}
+	// Whatever changes the type later makes the prepared statement fail.
+	if q.Type != 0 && made.Fields[q.Column].DataTypeOID != q.Type {
+		return &TypeError{Was: q.Type, Is: made.Fields[q.Column].DataTypeOID}
 	}
 	// What is prepared stays when the transaction ends.
 	if _, err := conn.PgConn().Exec(ctx, "commit").ReadAll(); err != nil {

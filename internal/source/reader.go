@@ -87,17 +87,24 @@ func newReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Regi
 	query := func(sql string) pg.Query {
 		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql}
 	}
-	r.claim, r.bareClaim = query(s.claim(false)), query(s.claim(true))
-	list := func(l rows) listing { return listing{l, query(l.sql)} }
-	r.sample, r.bareSample = list(s.sample(false)), list(s.sample(true))
+	// with has a value, from that column on.
+	with := func(sql string, column int) pg.Query {
+		q := query(sql)
+		q.Type, q.Column = sentType(sink), column
+		return q
+	}
+	r.claim, r.bareClaim = with(s.claim(false), 2+len(r.parts)), query(s.claim(true))
+	list := func(l rows) listing { return listing{l, with(l.sql, l.value)} }
+	bare := func(l rows) listing { return listing{l, query(l.sql)} }
+	r.sample, r.bareSample = list(s.sample(false)), bare(s.sample(true))
 	r.chunk, r.bareChunk = make(map[bounded]listing), make(map[bounded]listing)
 	r.span = list(s.chunk(bounded{after: true, until: true, including: true}, false))
 	for _, has := range []bounded{{}, {after: true}, {until: true}, {after: true, until: true}} {
-		r.chunk[has], r.bareChunk[has] = list(s.chunk(has, false)), list(s.chunk(has, true))
+		r.chunk[has], r.bareChunk[has] = list(s.chunk(has, false)), bare(s.chunk(has, true))
 	}
 	r.touched = query(s.touched())
 	r.untouched = query(s.untouched())
-	r.lookup = query(s.lookup())
+	r.lookup = with(s.lookup(), 2+len(r.parts))
 	r.absent = query(s.absent())
 	return r, nil
 }

@@ -59,12 +59,25 @@ const (
 	oidJSONB = 3802
 )
 
+// sentType is the type of what Postgres sends for a sink's value, 0 where it is columns.
+func sentType(sink *catalog.Sink) uint32 {
+	switch {
+	case sink.Value == "":
+		return 0
+	case sentAsIs(sink.ValueType):
+		return sink.ValueType
+	}
+	return oidText
+}
+
+func sentAsIs(oid uint32) bool {
+	return oid == oidBytea || oid == oidJSON || oid == oidJSONB || oid == oidText
+}
+
 func newExpression(sql string, oid uint32) expression {
 	// The line breaks end a comment in it.
 	e := expression{sql: "((\n" + sql + "\n))", versioned: oid == oidJSONB}
-	switch oid {
-	case oidBytea, oidJSON, oidJSONB, oidText:
-	default:
+	if !sentAsIs(oid) {
 		e.sql += "::pg_catalog.text"
 	}
 	return e

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/freshet/freshet/internal/doorbell"
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/transform"
 )
 
@@ -33,6 +35,16 @@ func Closed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
+}
+
+// Retype looks at a sink anew if err is that its value is of another type than it was. It
+// returns err, and what went wrong besides.
+func (c Config) Retype(ctx context.Context, sink int32, err error) error {
+	if !pg.IsType(err) {
+		return err
+	}
+	_, again := c.Control.Exec(ctx, "select freshet.retype($1)", sink)
+	return errors.Join(err, again)
 }
 
 // ErrGone is returned when the sink does not exist any more: the task has no work.

@@ -20,6 +20,7 @@ begin
         return null;
     end if;
 
+    perform freshet.lock_ranges(join_backfill.sink);
     perform freshet.redo_ranges(v_run.id, null);
 
     -- A target that the sink has got since.

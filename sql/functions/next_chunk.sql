@@ -6,15 +6,18 @@
 -- `steps` is how many there have been as far as the worker knows. When its connection was
 -- lost in a step it cannot tell whether that one is still to come: of the two only
 -- one is taken, and the other fails.
+--
+-- `definition` is the sink's by which the chunk was read.
 create or replace function freshet.next_chunk(
-    lease     bigint,
-    epoch     bigint,
-    steps     bigint,
-    landed    text,
-    rows_read bigint,
-    lower     text[],
-    upper     text[],
-    snapshot  pg_snapshot)
+    lease      bigint,
+    epoch      bigint,
+    definition integer,
+    steps      bigint,
+    landed     text,
+    rows_read  bigint,
+    lower      text[],
+    upper      text[],
+    snapshot   pg_snapshot)
 returns boolean
 language plpgsql
 set search_path = ''
@@ -24,6 +27,8 @@ as $$
 declare
     v_range  freshet.backfill_range;
 begin
+    -- The sink comes first for everybody; what is asked for below refers to it.
+    perform from freshet.lease l join freshet.sink s on s.id = l.sink_id where l.id = next_chunk.lease for key share of s;
     perform from freshet.lease l
     where l.id = next_chunk.lease and l.epoch = next_chunk.epoch
     for update;
@@ -46,6 +51,14 @@ begin
         raise exception 'the backfill was asked for again after this chunk was read'
             using errcode = 'serialization_failure';
     end if;
+    -- Nor by a definition of before then. Whoever raises it and asks again has the range locked
+    -- until it is there to be seen.
+    if snapshot is not null and not exists (
+        select from freshet.lease l join freshet.sink s on s.id = l.sink_id
+        where l.id = next_chunk.lease and s.definition = next_chunk.definition)
+    then
+        raise exception 'the sink was redefined after this chunk was read' using errcode = 'serialization_failure';
+    end if;
 
     update freshet.backfill_range r
     set steps = r.steps + 1,
@@ -60,4 +73,4 @@ begin
 end
 $$;
 
-revoke all on function freshet.next_chunk(bigint, bigint, bigint, text, bigint, text[], text[], pg_snapshot) from public;
+revoke all on function freshet.next_chunk(bigint, bigint, integer, bigint, text, bigint, text[], text[], pg_snapshot) from public;

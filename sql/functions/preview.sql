@@ -142,7 +142,8 @@ begin
             end if;
         exception
             -- What workers take for an entry's own failure.
-            when data_exception or integrity_constraint_violation or raise_exception then
+            when data_exception or integrity_constraint_violation or cardinality_violation or raise_exception
+                or no_data_found or too_many_rows then
                 result := 'error';
                 content := null;
                 until := null;

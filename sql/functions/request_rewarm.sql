@@ -10,6 +10,7 @@ begin
     if exists (select from freshet.sink s where s.id = request_rewarm.sink and s.state = 'retiring') then
         return null;
     end if;
+    perform freshet.lock_ranges(request_rewarm.sink);
     -- What earlier ones wrote is written again: nobody need ask any more whether it is there.
     update freshet.backfill_range r
     set finished_xid = null

@@ -26,6 +26,7 @@ begin
     end if;
 
     -- As in request_rewarm.
+    perform freshet.lock_ranges(rewarm_target.sink);
     update freshet.backfill_range r
     set finished_xid = null
     from freshet.lease l
