@@ -3175,19 +3175,22 @@ revoke all on function freshet.ignores_case(oid, smallint) from public;
 
 -- Which life of the database this is: system identifier, timeline, database with what
 -- freshet.renew_past drew, and the value that a crash or a promotion forgets. Null when that value is missing
--- and freshet.renew_incarnation has to draw another.
+-- and freshet.renew_incarnation has to draw another. In PL/pgSQL, which keeps the plan: every
+-- claim asks.
 create or replace function freshet.incarnation()
 returns text
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-    select s.system_identifier
+begin
+    return (select s.system_identifier
         || '.' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
         || '.' || d.oid || (select coalesce('-' || n.past, '') from freshet.installation n)
         || '.' || (select i.value from freshet.incarnation i)
     from pg_catalog.pg_control_system() s, pg_catalog.pg_database d
-    where d.datname = pg_catalog.current_database()
+    where d.datname = pg_catalog.current_database());
+end
 $$;
 
 revoke all on function freshet.incarnation() from public;

@@ -127,9 +127,10 @@ func (w watch) await(ctx context.Context, reader *redis.Client, id int, mark str
 			}
 			return false, fmt.Errorf("a change of row %d is not visible after %s", id, patience)
 		}
-		if err := pause(ctx, lookEvery); err != nil {
+		if err := ctx.Err(); err != nil {
 			return false, err
 		}
+		nap(lookEvery)
 	}
 }
 

@@ -203,11 +203,12 @@ func (s statements) claim(bare bool) string {
 ), freshet_k as materialized (
   select distinct %[3]s from freshet_b where op <> 't' and %[4]s%[11]s order by %[10]s
 )
-select freshet_w.win::text || '|' || (select count(*) from freshet_b)
-   || '|' || coalesce((select xid || '|' || id from freshet_b offset greatest((select count(*) from freshet_b) - 1, 0) limit 1), '0|0')
-   || '|' || (select count(*) filter (where op = 't') || '|' || count(*) filter (where op = 'r') from freshet_b)
+select freshet_w.win::text || '|' || freshet_a.n || '|' || coalesce(freshet_a.place[1] || '|' || freshet_a.place[2], '0|0')
+   || '|' || freshet_a.truncates || '|' || freshet_a.touches
    || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || freshet_w.meta as meta, null::boolean%[6]s
-from freshet_w
+from freshet_w cross join (
+  select count(*) as n, max(array[xid::text::bigint, id]) as place, count(*) filter (where op = 't') as truncates, count(*) filter (where op = 'r') as touches
+  from freshet_b) as freshet_a
 union all
 select null, %[12]s%[7]s%[8]s
 from freshet_k %[9]s`,
