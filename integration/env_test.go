@@ -167,15 +167,19 @@ func more(err error) string {
 	return fmt.Sprintf("\ndetail: %s\nwhere: %s", pgErr.Detail, pgErr.Where)
 }
 
-// refused runs a statement that must fail with this text in its message.
+// refused runs a statement that must fail with this text in its message or its hint.
 func (e *env) refused(text, sql string, args ...any) {
 	e.t.Helper()
 	_, err := e.db.Exec(e.t.Context(), sql, args...)
 	if err == nil {
 		e.t.Fatalf("%s: it was accepted; want an error with %q", sql, text)
 	}
-	if !strings.Contains(err.Error(), text) {
-		e.t.Fatalf("%s: %v; want an error with %q", sql, err, text)
+	said := err.Error()
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) {
+		said += "\nHINT: " + pgErr.Hint
+	}
+	if !strings.Contains(said, text) {
+		e.t.Fatalf("%s: %s; want an error with %q", sql, said, text)
 	}
 }
 

@@ -112,6 +112,25 @@ func TestColumnsFollowTheTable(t *testing.T) {
 	}
 }
 
+// Nobody gets to see a column because the ones that were named are gone.
+func TestPinnedColumnsStayPinned(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table users (id bigint primary key, note text, more text, password_hash text)")
+	e.exec("select freshet.create_sink('users', 'users', columns => '{note,more}')")
+	e.exec("alter table users drop column more")
+	e.exec("select freshet.alter_sink('users', filter => 'id > 0')")
+	if c := one[string](e, "select columns::text from freshet.sinks"); c != "{note}" {
+		t.Errorf("the columns are %s", c)
+	}
+	e.exec("alter table users drop column note")
+	e.refused("columns: the list is empty (SQLSTATE 22023)\nHINT: Give columns =>", "select freshet.alter_sink('users', filter => 'id > 1')")
+	e.exec("select freshet.alter_sink('users', columns => '{id}')")
+	e.exec("select freshet.alter_sink('users', reset => '{columns}')")
+	if c := one[string](e, "select columns::text from freshet.sinks"); c != "{id,password_hash}" {
+		t.Errorf("the columns are %s", c)
+	}
+}
+
 func TestEntryExpiresWhenItsRowSays(t *testing.T) {
 	e := newEnv(t)
 	e.exec("create table sessions (id bigint primary key, ends timestamptz, day date)")

@@ -992,7 +992,8 @@ begin
         value := case when 'value' = any (reset) then null else coalesce(value, v_sink.value) end;
         columns := case when columns is not null then columns when value is not null or 'columns' = any (reset) or v_sink.value is not null then null
             when v_sink.column_attnums is null then '{*}'
-            else (select pg_catalog.array_agg(a.attname::text order by u.n)
+            -- None is not null, which would be all of them.
+            else (select coalesce(pg_catalog.array_agg(a.attname::text order by u.n), '{}')
                   from pg_catalog.unnest(v_sink.column_attnums) with ordinality as u (attnum, n)
                   join pg_catalog.pg_attribute a on a.attrelid = v_relid and a.attnum = u.attnum and not a.attisdropped) end;
         filter := case when 'filter' = any (reset) then null else coalesce(filter, v_sink.filter) end;
@@ -1434,7 +1435,8 @@ begin
         join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = c.name;
         if v_sink.column_attnums is null then
             raise exception 'columns: the list is empty' using errcode = 'invalid_parameter_value',
-                hint = 'Leave columns out to take all of them.';
+                hint = case when self is null then 'Leave columns out to take all of them.'
+                    else 'Give columns => with those that an entry is to have, or reset => ''{columns}'' for all that there are now.' end;
         end if;
         if (select count(distinct c) < count(*) from pg_catalog.unnest(columns) as c) then
             raise exception 'columns: a column is named twice' using errcode = 'duplicate_column';

@@ -103,7 +103,8 @@ begin
         value := case when 'value' = any (reset) then null else coalesce(value, v_sink.value) end;
         columns := case when columns is not null then columns when value is not null or 'columns' = any (reset) or v_sink.value is not null then null
             when v_sink.column_attnums is null then '{*}'
-            else (select pg_catalog.array_agg(a.attname::text order by u.n)
+            -- None is not null, which would be all of them.
+            else (select coalesce(pg_catalog.array_agg(a.attname::text order by u.n), '{}')
                   from pg_catalog.unnest(v_sink.column_attnums) with ordinality as u (attnum, n)
                   join pg_catalog.pg_attribute a on a.attrelid = v_relid and a.attnum = u.attnum and not a.attisdropped) end;
         filter := case when 'filter' = any (reset) then null else coalesce(filter, v_sink.filter) end;

@@ -130,7 +130,8 @@ begin
         join pg_catalog.pg_attribute a on a.attrelid = source and a.attname = c.name;
         if v_sink.column_attnums is null then
             raise exception 'columns: the list is empty' using errcode = 'invalid_parameter_value',
-                hint = 'Leave columns out to take all of them.';
+                hint = case when self is null then 'Leave columns out to take all of them.'
+                    else 'Give columns => with those that an entry is to have, or reset => ''{columns}'' for all that there are now.' end;
         end if;
         if (select count(distinct c) < count(*) from pg_catalog.unnest(columns) as c) then
             raise exception 'columns: a column is named twice' using errcode = 'duplicate_column';
