@@ -43,6 +43,8 @@ var previews = []struct {
 		"chair/1 entry 3", "tisch%20%26%20co/2 entry 1", "lamp/4 entry 0", "%C3%BCnder/5 entry 7"}, true},
 	{"transform", []string{"--transform", `record.stock > 0 ? upper(record.name) : nil`}, []string{
 		"shelf:1 entry CHAIR", "shelf:2 entry TISCH & CO", "shelf:3 error record.name is null", "shelf:4 null", "shelf:5 entry ÜNDER"}, false},
+	{"time", []string{"--transform", `record.stock > 0 ? format(now, "2006") > "2000" : nil`, "--expires-at", "until"}, []string{
+		"shelf:1 entry true until 2126-01-01", "shelf:2 entry true", "shelf:3 entry true until 2126-01-01", "shelf:4 null", "shelf:5 entry true"}, false},
 	{"nobody", []string{"--value", "stock", "--key", "shelf:99", "--key", "shelf:2"}, []string{"shelf:99 no row", "shelf:2 entry 1"}, false},
 }
 
@@ -119,7 +121,7 @@ func TestPreviewOfASinkThatIsNotThere(t *testing.T) {
 
 	for _, wrong := range []struct{ text, flag, value string }{
 		{"value: ", "--value", "nosuch"}, {"filter: ", "--filter", "name"}, {"columns: ", "--columns", "nosuch"}, {"key: ", "--template", "x"},
-		{"transform: ", "--transform", "record.nosuch"}, {"expires", "--expires", "soon"}, {"expires_at: ", "--expires-at", "name"},
+		{"transform: ", "--transform", "record.nosuch"}, {"transform: it uses now", "--transform", "{id: record.id, at: now}"}, {"expires", "--expires", "soon"}, {"expires_at: ", "--expires-at", "name"},
 		{"key: ", "--template", "of:${owner}"}, {"is no key of sink", "--key", "other:1"}, {"--rows is 0", "--rows", "0"},
 		{"accept_drift", "--value", "now()"},
 	} {

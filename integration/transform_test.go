@@ -90,6 +90,23 @@ func TestTransformThatDoesNotFitStopsItsSinkOnly(t *testing.T) {
 	e.follow("users:*", usersPromise)
 	e.exec("select freshet.alter_sink('wrong', transform => 'record.name')")
 	e.follow("wrong:*", "select 'wrong:' || id, name from users")
+	// The time changes when no row does.
+	e.exec("select freshet.alter_sink('wrong', transform => 'let then = [now]; record.name + format(then[0], \"2006\")')")
+	e.await("status says why", func() bool {
+		return strings.Contains(one[string](e, "select coalesce(last_error, '') from freshet.status where sink = 'wrong'"), "transform: it uses now")
+	})
+	if got := e.entry("wrong:1"); got != "b" {
+		t.Errorf("the entry became %q", got)
+	}
+	for _, bound := range []string{"expires => '1 h'", "reset => '{expires}', accept_drift => true", "reset => '{accept_drift}', expires_at => 'created_at + interval ''1 h'''"} {
+		e.exec("select freshet.alter_sink('wrong', " + bound + ")")
+		e.follow("wrong:*", "select 'wrong:' || id, name || to_char(now(), 'YYYY') from users")
+		e.exec("update users set name = name || 'b'")
+		e.follow("wrong:*", "select 'wrong:' || id, name || to_char(now(), 'YYYY') from users")
+	}
+	e.exec("update users set name = 'b'")
+	e.exec("select freshet.alter_sink('wrong', transform => 'record.name', reset => '{expires_at}')")
+	e.follow("wrong:*", "select 'wrong:' || id, name from users")
 	// A column that goes takes the transform with it.
 	e.exec("alter table users rename column name to called")
 	e.follow("users:*", usersPromise)

@@ -70,7 +70,10 @@ type Sink struct {
 	Grouped bool
 	// ExpiresAt is an SQL expression for the moment at which an entry expires, empty for none.
 	ExpiresAt string
-	Template  *key.Template
+	// Drifts: an entry may be otherwise than its row would make it now, for as long as it lives or because that is
+	// accepted.
+	Drifts   bool
+	Template *key.Template
 	// KeyTypes are the OIDs of the key columns' types when the sink was made, known
 	// even when the source is gone.
 	KeyTypes []uint32
@@ -149,7 +152,7 @@ select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, 
        coalesce(s.filter, ''), s.state = 'paused', s.state = 'failing', s.state = 'dropping', s.state = 'retiring', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
        (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
         from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
-       coalesce(s.value, ''), coalesce(s.value_type, 0)::bigint, coalesce(s.transform, ''), s.grouped, coalesce(s.expires_at, ''),
+       coalesce(s.value, ''), coalesce(s.value_type, 0)::bigint, coalesce(s.transform, ''), s.grouped, coalesce(s.expires_at, ''), s.accept_drift or coalesce(s.expires::text, s.expires_at) is not null,
        s.key_attnums, s.folded_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
 `
 
@@ -211,7 +214,7 @@ func load(ctx context.Context, db Querier, from string, args ...any) (*Sink, err
 	err := db.QueryRow(ctx, sinkQuery+from, args...).Scan(
 		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity, &s.Reads,
 		&s.Filter, &s.Paused, &s.Failing, &s.Dropping, &s.Retiring, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
-		&rawParts, &s.Value, &s.ValueType, &s.Transform, &s.Grouped, &s.ExpiresAt, &keyAttnums, &folded, &order, &keyColumns, &columns)
+		&rawParts, &s.Value, &s.ValueType, &s.Transform, &s.Grouped, &s.ExpiresAt, &s.Drifts, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoSink
 	}

@@ -76,6 +76,10 @@ func newReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Regi
 	if err != nil {
 		return nil, fmt.Errorf("sink %s: %w", sink.Name, err)
 	}
+	// What freshet.check_purity says of expressions in SQL.
+	if p, ok := shape.(*transform.Program); ok && p.Clocked() && !sink.Drifts {
+		return nil, fmt.Errorf("sink %s: transform: it uses now, which changes when no row does: give expires, for how long an entry may be as it was, or say accept_drift => true", sink.Name)
+	}
 	r := &Reader{pool: pool, sink: sink, shard: shard, only: only, shape: shape}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))

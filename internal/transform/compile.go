@@ -147,6 +147,7 @@ func (c *compiler) identifier(n *ast.IdentifierNode) compiled {
 	case "sink":
 		return constant(textValue(c.p.sink))
 	case "now":
+		c.p.clocked = true
 		return compiled{shape: of(instant), eval: func(r *run) value { return value{kind: instant, num: r.now} }}
 	}
 	if _, ok := c.record.fields[n.Value]; ok {

@@ -29,7 +29,9 @@ type Program struct {
 	at       []int
 	// slots and depth are how many variables and loops a run has.
 	slots, depth int
-	runs         sync.Pool
+	// clocked: it uses now.
+	clocked bool
+	runs    sync.Pool
 }
 
 // Compile prepares an expression over the row of a source with these columns, for a sink of this name. In it stand
@@ -111,6 +113,9 @@ func (p *Program) Columns() []render.Column {
 	}
 	return out
 }
+
+// Clocked reports whether the expression uses now, so that the same row makes another value at another time.
+func (p *Program) Clocked() bool { return p.clocked }
 
 // Select is described at [Transform].
 func (p *Program) Select(alias string) []string {
