@@ -226,6 +226,56 @@ func TestGrantsThatTheCreatorMayNotMakeAreNamed(t *testing.T) {
 	e.admin().inStep("billing.invoices:*", "select 'billing.invoices:' || id, to_jsonb(i)::text from billing.invoices i")
 }
 
+// An expression calls functions with the rights of the worker that evaluates it.
+func TestWorkersMayCallWhatAnExpressionCalls(t *testing.T) {
+	e := newEnv(t)
+	e.exec(`create schema util; create schema base;
+		create function util.f(bigint) returns text language sql immutable as $$ select 'f' || $1 $$;
+		create function hidden(bigint) returns bigint language sql immutable as $$ select $1 $$;
+		create function seen(bigint, bigint default hidden(0)) returns bigint language sql immutable as $$ select $1 + $2 $$;
+		create function deep(bigint) returns bigint language sql immutable as $$ select $1 $$;
+		create aggregate total(bigint) (sfunc = int8pl, stype = bigint);
+		create type base.mood as enum ('good', 'bad');
+		create view lists as select deep(1) as one;
+		create table users (id bigint primary key, name text, owner bigint);
+		create index on users (owner);
+		revoke all on function hidden(bigint), deep(bigint), total(bigint) from public`)
+	e.exec("insert into users select g, 'n' || g, g % 3 from generate_series(1, 9) g")
+	e.exec("select freshet.create_sink('f', 'users', key => 'f:${id}', filter => 'util.f(id) <> ''f3''')")
+	e.exec("select freshet.create_sink('h', 'users', key => 'h:${id}', value => 'hidden(id) || name')")
+	e.exec("select freshet.create_sink('t', 'users', key => 't:${owner}', value => 'total(id)')")
+	e.exec("select freshet.create_sink('m', 'users', key => 'm:${id}', value => '''good''::base.mood')")
+	e.exec("select freshet.create_sink('s', 'users', key => 's:${id}')")
+	e.start()
+	e.lastBackfill("s")
+	e.exec("select freshet.alter_sink('s', value => 'seen(id) + (select one from lists)', accept_drift => true)")
+	inStep := func() {
+		t.Helper()
+		e.follow("f:*", "select 'f:' || id, to_jsonb(u)::text from users u where id <> 3")
+		e.follow("h:*", "select 'h:' || id, id || name from users")
+		e.follow("t:*", "select 't:' || owner, sum(id)::text from users group by owner")
+		e.follow("m:*", "select 'm:' || id, 'good' from users")
+		e.follow("s:*", "select 's:' || id, (id + 1)::text from users")
+	}
+	inStep()
+	e.exec("update users set name = name || 'x', owner = owner + 1; insert into users values (10, 'ten', 10)")
+	inStep()
+
+	// Of others it is said who has to run what.
+	tenant := e.login("tenant", "freshet_admin")
+	e.exec("create function lent(bigint) returns bigint language sql immutable as $$ select $1 $$; revoke all on function lent(bigint) from public; create schema lent; create function lent.f(bigint) returns bigint language sql immutable as $$ select $1 $$")
+	e.exec("grant execute on function lent(bigint) to " + tenant.role() + "; grant usage on schema lent to " + tenant.role() + "; grant create on schema public to " + tenant.role())
+	tenant.exec("create table theirs (id bigint primary key)")
+	tenant.exec("select freshet.create_sink('theirs', 'theirs', value => 'lent(id) + lent.f(id)')")
+	owner := one[string](e, "select current_user")
+	for _, want := range []string{"value: the workers may not call public.lent(bigint) yet", "As " + owner + " run: grant execute on function public.lent(bigint) to freshet_worker;",
+		"As " + owner + " run: grant usage on schema lent to freshet_worker;"} {
+		if !strings.Contains(strings.Join(tenant.notices, "\n"), want) {
+			t.Errorf("notices %q, want %q", tenant.notices, want)
+		}
+	}
+}
+
 // Where the installer may not make roles, it alone uses Freshet; somebody else can make
 // them later.
 func TestInstallWithoutTheRightToMakeRoles(t *testing.T) {
@@ -460,13 +510,14 @@ func TestInstallerWhoOwnsNoSource(t *testing.T) {
 	migrate()
 	tenant := e.login("tenant", "freshet_admin")
 	e.exec("create schema app authorization " + tenant.role())
-	tenant.exec("create table app.notes (id bigint primary key); select freshet.create_sink('notes', 'app.notes')")
+	tenant.exec("create table app.notes (id bigint primary key); create function app.twice(bigint) returns bigint language sql immutable as 'select 2 * $1'; revoke all on function app.twice(bigint) from public")
+	tenant.exec("select freshet.create_sink('notes', 'app.notes', value => 'app.twice(id)')")
 	migrate()
 	stdout, stderr, status := as.freshet("uninstall")
 	if status != 0 {
 		t.Fatalf("uninstall: status %d, %s", status, stderr)
 	}
-	for _, statement := range []string{"revoke all on table app.notes from freshet_worker", "revoke all on schema app from freshet_worker"} {
+	for _, statement := range []string{"revoke all on table app.notes from freshet_worker", "revoke all on function app.twice(bigint) from freshet_worker", "revoke all on schema app from freshet_worker"} {
 		if !strings.Contains(stdout, statement+";") {
 			t.Errorf("uninstall says %s; want %s", stdout, statement)
 		}

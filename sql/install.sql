@@ -1032,6 +1032,7 @@ begin
             end if;
         end loop;
         perform freshet.grant_reading(o) from pg_catalog.unnest(v_next.reads) as o;
+        perform freshet.grant_calling(v_relid, v_next);
         update freshet.sink s
         set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
             column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, transform = v_next.transform, grouped = v_next.grouped,
@@ -1200,6 +1201,21 @@ as $$
 $$;
 
 revoke all on function freshet.bound(integer, text[]) from public;
+
+-- The functions that a parsed expression calls, by themselves or as operators.
+create or replace function freshet.called(tree text)
+returns setof oid
+language sql
+stable
+set search_path = ''
+as $$
+    select m[1]::oid from pg_catalog.regexp_matches(tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([1-9]\d*)', 'g') as m
+    union
+    select o.oprcode::oid from pg_catalog.regexp_matches(tree, ':opno (\d+)', 'g') as m
+    join pg_catalog.pg_operator o on o.oid = m[1]::oid
+$$;
+
+revoke all on function freshet.called(text) from public;
 
 -- Ends a backfill before its end. What it has written stays, and is right; each range's
 -- holder looks a last time at what changed while its last chunk was written.
@@ -1700,19 +1716,16 @@ revoke all on function freshet.check_owner(integer) from public;
 -- What is volatile is always refused; what is stable, or reads another table, unless its
 -- drift is accepted. `what` is as in check_expression. Returns the other tables.
 --
--- Postgres says which functions an expression calls and what it reads: it is made a view for
--- a moment. And it says how volatile they are; of those that are stable, the ones in
--- is_settled depend on nothing but settings that are the same for every worker.
+-- Postgres says which functions an expression calls, how volatile they are, and what it
+-- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
+-- that are the same for every worker.
 create or replace function freshet.check_purity(source oid, argument text, expression text, what text, drifts boolean)
 returns oid[]
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_class   record;
-    v_path    text := pg_catalog.current_setting('search_path');
-    v_view    oid;
-    v_tree    text;
+    v_probe   record;
     v_called  record;
     v_others  oid[];
     v_why     text;
@@ -1720,30 +1733,11 @@ begin
     if expression is null then
         return '{}';
     end if;
-    if not pg_catalog.has_database_privilege(pg_catalog.current_database(), 'temporary') then
-        raise exception '%: to look into it, this role needs the right to make temporary objects in this database', argument
-            using errcode = 'insufficient_privilege',
-                  hint = pg_catalog.format('Run: grant temporary on database %I to %I;', pg_catalog.current_database(), current_user);
-    end if;
-    select n.nspname, c.relname into v_class
-    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where c.oid = source;
-    perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
-    execute pg_catalog.format(E'create temporary view freshet_probe as select true as probe from %1$I.%2$I as %2$I %4$s ((\n%3$s\n)) is null',
-        v_class.nspname, v_class.relname, expression, case what when 'group' then 'group by () having' else 'where' end);
-    perform pg_catalog.set_config('search_path', v_path, true);
-    v_view := 'pg_temp.freshet_probe'::pg_catalog.regclass;
-    select r.ev_action::text into v_tree from pg_catalog.pg_rewrite r where r.ev_class = v_view;
-    drop view pg_temp.freshet_probe;
+    v_probe := freshet.probe(source, argument, expression, what);
 
     for v_called in
         select p.oid, p.proname, p.provolatile, p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace as ours
-        from (
-            select m[1]::oid as oid from pg_catalog.regexp_matches(v_tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') as m
-            union
-            select o.oprcode::oid from pg_catalog.regexp_matches(v_tree, ':opno (\d+)', 'g') as m
-            join pg_catalog.pg_operator o on o.oid = m[1]::oid
-        ) c
+        from freshet.called(v_probe.tree) as c (oid)
         join pg_catalog.pg_proc p on p.oid = c.oid
         where p.provolatile = 'v' or p.provolatile = 's' and not freshet.is_settled(p.oid)
         order by p.provolatile desc, p.proname
@@ -1756,7 +1750,7 @@ begin
         end if;
         v_why := coalesce(v_why, pg_catalog.format('%s() can change its answer when no row changes', v_called.proname));
     end loop;
-    if v_why is null and v_tree like '%{SQLVALUEFUNCTION %' then
+    if v_why is null and v_probe.tree like '%{SQLVALUEFUNCTION %' then
         v_why := 'it asks for the time or the user, which change when no row does';
     end if;
 
@@ -1767,8 +1761,8 @@ begin
                when count(*) filter (where r.relid = source) > 1 then
                    pg_catalog.format('it reads other rows of %s, whose changes touch other entries', source::pg_catalog.regclass) end)
     into v_others, v_why
-    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_tree, ':rtekind 0 :relid (\d+)', 'g') as m) r
-    where r.relid not in (0, v_view);
+    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_probe.tree, ':rtekind 0 :relid (\d+)', 'g') as m) r
+    where r.relid <> 0;
     if v_why is not null and not drifts then
         raise exception '%: %', argument, v_why
             using errcode = 'invalid_parameter_value',
@@ -2156,6 +2150,7 @@ begin
     end if;
     perform freshet.grant_source(v_source.id);
     perform freshet.grant_reading(o) from pg_catalog.unnest(v_sink.reads) as o;
+    perform freshet.grant_calling(source, v_sink);
 
     insert into freshet.sink (
         name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value, value_type,
@@ -2821,6 +2816,56 @@ $$;
 
 revoke all on function freshet.function_for(freshet.sink, freshet.lease) from public;
 
+-- Lets the workers call what the expressions of a sink call. What this role may not grant is
+-- said in a notice, as the statement to run.
+create or replace function freshet.grant_calling(source oid, sink freshet.sink)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_expression  record;
+    v_probe       record;
+    v_function    record;
+    v_schema      oid;
+    v_grant       text;
+begin
+    if pg_catalog.to_regrole('freshet_worker') is null then
+        return;
+    end if;
+    for v_expression in
+        select * from (values
+            ('filter', sink.filter, 'condition'),
+            ('value', sink.value, case when sink.grouped then 'group' else 'row' end),
+            ('expires_at', sink.expires_at, case when sink.grouped then 'group' else 'row' end)) as e (argument, sql, what)
+        where e.sql is not null
+    loop
+        v_probe := freshet.probe(source, v_expression.argument, v_expression.sql, v_expression.what);
+        -- What a view calls counts as called by who reads it.
+        for v_function in
+            select p.oid::pg_catalog.regprocedure as name, p.proowner as owner
+            from freshet.called(v_probe.tree || ' ' || v_probe.behind) as c (function)
+            join pg_catalog.pg_proc p on p.oid = c.function
+            where not pg_catalog.has_function_privilege('freshet_worker', p.oid, 'execute')
+            order by p.oid
+        loop
+            v_grant := pg_catalog.format('grant execute on function %s to freshet_worker', v_function.name);
+            if pg_catalog.pg_has_role(v_function.owner, 'usage') then
+                execute v_grant;
+            else
+                raise notice '%: the workers may not call % yet', v_expression.argument, v_function.name
+                    using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_function.owner), v_grant);
+            end if;
+        end loop;
+        foreach v_schema in array v_probe.schemas loop
+            perform freshet.grant_using(v_schema);
+        end loop;
+    end loop;
+end
+$$;
+
+revoke all on function freshet.grant_calling(oid, freshet.sink) from public;
+
 -- Lets the workers read a table. What this role may not grant is said in a notice, as the
 -- statement to run.
 create or replace function freshet.grant_reading(relation oid)
@@ -2835,9 +2880,7 @@ begin
     if pg_catalog.to_regrole('freshet_worker') is null then
         return;
     end if;
-    select n.nspname, n.oid as schema, n.nspowner, c.relowner into strict v_table
-    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where c.oid = relation;
+    select c.relnamespace as schema, c.relowner into strict v_table from pg_catalog.pg_class c where c.oid = relation;
     if not pg_catalog.has_table_privilege('freshet_worker', relation, 'select') then
         v_grant := pg_catalog.format('grant select on %s to freshet_worker', relation::pg_catalog.regclass);
         if pg_catalog.pg_has_role(v_table.relowner, 'usage') then
@@ -2846,15 +2889,7 @@ begin
             raise notice 'the workers may not read % yet', relation::pg_catalog.regclass using hint = 'Run: ' || v_grant || ';';
         end if;
     end if;
-    if not pg_catalog.has_schema_privilege('freshet_worker', v_table.schema, 'usage') then
-        v_grant := pg_catalog.format('grant usage on schema %I to freshet_worker', v_table.nspname);
-        if pg_catalog.pg_has_role(v_table.nspowner, 'usage') then
-            execute v_grant;
-        else
-            raise notice 'the workers may not use the schema % yet', v_table.nspname
-                using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_table.nspowner), v_grant);
-        end if;
-    end if;
+    perform freshet.grant_using(v_table.schema);
 end
 $$;
 
@@ -3008,6 +3043,32 @@ end
 $$;
 
 revoke all on function freshet.grant_source(integer) from public;
+
+-- Lets the workers use a schema, or says in a notice what to run.
+create or replace function freshet.grant_using(schema oid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_schema  record;
+    v_grant   text;
+begin
+    select n.nspname as name, n.nspowner as owner into strict v_schema from pg_catalog.pg_namespace n where n.oid = schema;
+    if pg_catalog.has_schema_privilege('freshet_worker', schema, 'usage') then
+        return;
+    end if;
+    v_grant := pg_catalog.format('grant usage on schema %I to freshet_worker', v_schema.name);
+    if pg_catalog.pg_has_role(v_schema.owner, 'usage') then
+        execute v_grant;
+    else
+        raise notice 'the workers may not use the schema % yet', v_schema.name
+            using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_schema.owner), v_grant);
+    end if;
+end
+$$;
+
+revoke all on function freshet.grant_using(oid) from public;
 
 -- Whether the change table of a source has anything that `passed` does not see.
 -- Stable, so that it looks with the snapshot of the statement that calls it.
@@ -3496,6 +3557,48 @@ as $$
 $$;
 
 revoke all on function freshet.keys_overlap(jsonb, jsonb) from public;
+
+-- Whether a call of a function within a parsed expression leaves arguments to their defaults.
+-- Those are put in place when the call is planned, and not in the tree before.
+create or replace function freshet.leaves_out(tree text, function oid)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_here   text := ':funcid ' || function || ' ';
+    v_rest   text := tree;
+    v_token  text;
+    v_depth  integer;
+    v_given  integer;
+begin
+    while pg_catalog.strpos(v_rest, v_here) > 0 loop
+        v_rest := pg_catalog.substr(v_rest, pg_catalog.strpos(v_rest, v_here) + pg_catalog.length(v_here));
+        v_depth := 0;
+        v_given := 0;
+        if pg_catalog.substr(v_rest, pg_catalog.strpos(v_rest, ':args ') + 6, 1) = '(' then
+            -- A list of nodes: ({…} {…}). A backslash stands before what is part of a name.
+            for v_token in
+                select m[1]
+                from pg_catalog.regexp_matches(pg_catalog.substr(v_rest, pg_catalog.strpos(v_rest, ':args ') + 6), '(\\.|[(){}])', 'g') as m
+            loop
+                v_depth := v_depth + case when v_token in ('(', '{') then 1 when v_token in (')', '}') then -1 else 0 end;
+                exit when v_depth = 0;
+                if v_token = '{' and v_depth = 2 then
+                    v_given := v_given + 1;
+                end if;
+            end loop;
+        end if;
+        if v_given < (select p.pronargs from pg_catalog.pg_proc p where p.oid = function) then
+            return true;
+        end if;
+    end loop;
+    return false;
+end
+$$;
+
+revoke all on function freshet.leaves_out(text, oid) from public;
 
 -- Lets one transaction at a time change which sinks there are: what it checks (that no
 -- other sink writes these keys, that none needs this capture) has to hold until it ends.
@@ -4900,6 +5003,79 @@ as $$
 $$;
 
 revoke all on function freshet.prints_names(oid) from public;
+
+-- What Postgres makes of an expression over the row of a source: it is made a view for a
+-- moment. `what` is as in check_expression.
+--
+--   tree     the expression, parsed
+--   behind   the same of what it calls upon by name: the views that it reads, on every level,
+--            and default arguments where a call leaves some out
+--   schemas  those in which it names something
+create or replace function freshet.probe(
+    source       oid,
+    argument     text,
+    expression   text,
+    what         text,
+    out tree     text,
+    out behind   text,
+    out schemas  oid[])
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_class  record;
+    v_path   text := pg_catalog.current_setting('search_path');
+    v_view   oid;
+    v_rule   oid;
+begin
+    if not pg_catalog.has_database_privilege(pg_catalog.current_database(), 'temporary') then
+        raise exception '%: to look into it, this role needs the right to make temporary objects in this database', argument
+            using errcode = 'insufficient_privilege',
+                  hint = pg_catalog.format('Run: grant temporary on database %I to %I;', pg_catalog.current_database(), current_user);
+    end if;
+    select n.nspname, c.relname into v_class
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = source;
+    perform pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %I, public', v_class.nspname), true);
+    execute pg_catalog.format(E'create temporary view freshet_probe as select true as probe from %1$I.%2$I as %2$I %4$s ((\n%3$s\n)) is null',
+        v_class.nspname, v_class.relname, expression, case what when 'group' then 'group by () having' else 'where' end);
+    perform pg_catalog.set_config('search_path', v_path, true);
+    v_view := 'pg_temp.freshet_probe'::pg_catalog.regclass;
+    -- Before version 16 a view's tree names the view itself.
+    select r.oid, pg_catalog.replace(r.ev_action::text, ':relid ' || v_view || ' ', ':relid 0 ')
+    into v_rule, tree
+    from pg_catalog.pg_rewrite r where r.ev_class = v_view;
+
+    -- Of what is in pg_catalog there is nothing: everybody may use that.
+    select coalesce(pg_catalog.array_agg(distinct coalesce(p.pronamespace, t.typnamespace, o.oprnamespace)), '{}') into schemas
+    from pg_catalog.pg_depend d
+    left join pg_catalog.pg_proc p on d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass and p.oid = d.refobjid
+    left join pg_catalog.pg_type t on d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass and t.oid = d.refobjid
+    left join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass and o.oid = d.refobjid
+    where d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = v_rule
+      and coalesce(p.pronamespace, t.typnamespace, o.oprnamespace) is not null;
+    drop view pg_temp.freshet_probe;
+
+    with recursive part (of, tree) as (
+        select 0::oid, probe.tree collate pg_catalog."C"
+        union
+        select x.of, x.tree
+        from part b cross join lateral (
+            select p.oid as of, p.proargdefaults::text collate pg_catalog."C" as tree
+            from freshet.called(b.tree) as c (function) join pg_catalog.pg_proc p on p.oid = c.function
+            where p.pronargdefaults > 0 and freshet.leaves_out(b.tree, p.oid)
+            union all
+            select r.ev_class, r.ev_action::text collate pg_catalog."C"
+            from pg_catalog.regexp_matches(b.tree, ':relid (\d+)', 'g') as m
+            join pg_catalog.pg_class v on v.oid = m[1]::oid and v.relkind = 'v'
+            join pg_catalog.pg_rewrite r on r.ev_class = v.oid and r.rulename = '_RETURN'
+        ) x
+    )
+    select coalesce(pg_catalog.string_agg(b.tree, ' '), '') into behind from part b where b.of <> 0;
+end
+$$;
+
+revoke all on function freshet.probe(oid, text, text, text) from public;
 
 -- The River queue of work for a target that needs a function of Go, null for none: a worker
 -- has those of all that it can do. Ranges of backfills have queues of their own, from which a

@@ -47,13 +47,13 @@ func Uninstall(ctx context.Context, pool *pgxpool.Pool) (removed bool, left []st
 // it away.
 const granted = `
 select format('revoke all on %s %s from %I',
-    case d.classid when 'pg_class'::regclass then 'table' else 'schema' end,
-    case d.classid when 'pg_class'::regclass then d.objid::regclass::text else d.objid::regnamespace::text end,
+    case d.classid when 'pg_class'::regclass then 'table' when 'pg_proc'::regclass then 'function' else 'schema' end,
+    case d.classid when 'pg_class'::regclass then d.objid::regclass::text when 'pg_proc'::regclass then d.objid::regprocedure::text else d.objid::regnamespace::text end,
     d.refobjid::regrole)
 from pg_shdepend d
 where d.dbid = (select oid from pg_database where datname = current_database())
   and d.refclassid = 'pg_authid'::regclass and d.refobjid in (to_regrole('freshet_admin'), to_regrole('freshet_worker'))
-  and d.deptype = 'a' and d.classid in ('pg_class'::regclass, 'pg_namespace'::regclass)
+  and d.deptype = 'a' and d.classid in ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_namespace'::regclass)
 order by 1`
 
 // dropRoles takes away what the roles may do in this database, and the roles themselves
@@ -67,12 +67,12 @@ begin
     foreach v_role in array array['freshet_admin', 'freshet_worker'] loop
         continue when to_regrole(v_role) is null;
         for v_object in
-            select case d.classid when 'pg_class'::regclass then 'table' else 'schema' end as kind,
-                   case d.classid when 'pg_class'::regclass then d.objid::regclass::text else d.objid::regnamespace::text end as name
+            select case d.classid when 'pg_class'::regclass then 'table' when 'pg_proc'::regclass then 'function' else 'schema' end as kind,
+                   case d.classid when 'pg_class'::regclass then d.objid::regclass::text when 'pg_proc'::regclass then d.objid::regprocedure::text else d.objid::regnamespace::text end as name
             from pg_shdepend d
             where d.dbid = (select oid from pg_database where datname = current_database())
               and d.refclassid = 'pg_authid'::regclass and d.refobjid = to_regrole(v_role)::oid and d.deptype = 'a'
-              and d.classid in ('pg_class'::regclass, 'pg_namespace'::regclass)
+              and d.classid in ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_namespace'::regclass)
         loop
             begin
                 execute format('revoke all on %s %s from %I', v_object.kind, v_object.name, v_role);

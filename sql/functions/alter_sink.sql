@@ -143,6 +143,7 @@ begin
             end if;
         end loop;
         perform freshet.grant_reading(o) from pg_catalog.unnest(v_next.reads) as o;
+        perform freshet.grant_calling(v_relid, v_next);
         update freshet.sink s
         set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
             column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, transform = v_next.transform, grouped = v_next.grouped,

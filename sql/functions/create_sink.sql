@@ -84,6 +84,7 @@ begin
     end if;
     perform freshet.grant_source(v_source.id);
     perform freshet.grant_reading(o) from pg_catalog.unnest(v_sink.reads) as o;
+    perform freshet.grant_calling(source, v_sink);
 
     insert into freshet.sink (
         name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value, value_type,

@@ -12,9 +12,7 @@ begin
     if pg_catalog.to_regrole('freshet_worker') is null then
         return;
     end if;
-    select n.nspname, n.oid as schema, n.nspowner, c.relowner into strict v_table
-    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where c.oid = relation;
+    select c.relnamespace as schema, c.relowner into strict v_table from pg_catalog.pg_class c where c.oid = relation;
     if not pg_catalog.has_table_privilege('freshet_worker', relation, 'select') then
         v_grant := pg_catalog.format('grant select on %s to freshet_worker', relation::pg_catalog.regclass);
         if pg_catalog.pg_has_role(v_table.relowner, 'usage') then
@@ -23,15 +21,7 @@ begin
             raise notice 'the workers may not read % yet', relation::pg_catalog.regclass using hint = 'Run: ' || v_grant || ';';
         end if;
     end if;
-    if not pg_catalog.has_schema_privilege('freshet_worker', v_table.schema, 'usage') then
-        v_grant := pg_catalog.format('grant usage on schema %I to freshet_worker', v_table.nspname);
-        if pg_catalog.pg_has_role(v_table.nspowner, 'usage') then
-            execute v_grant;
-        else
-            raise notice 'the workers may not use the schema % yet', v_table.nspname
-                using hint = pg_catalog.format('As %I run: %s;', pg_catalog.pg_get_userbyid(v_table.nspowner), v_grant);
-        end if;
-    end if;
+    perform freshet.grant_using(v_table.schema);
 end
 $$;
 

@@ -1,0 +1,14 @@
+-- The functions that a parsed expression calls, by themselves or as operators.
+create or replace function freshet.called(tree text)
+returns setof oid
+language sql
+stable
+set search_path = ''
+as $$
+    select m[1]::oid from pg_catalog.regexp_matches(tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([1-9]\d*)', 'g') as m
+    union
+    select o.oprcode::oid from pg_catalog.regexp_matches(tree, ':opno (\d+)', 'g') as m
+    join pg_catalog.pg_operator o on o.oid = m[1]::oid
+$$;
+
+revoke all on function freshet.called(text) from public;
