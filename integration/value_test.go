@@ -336,6 +336,13 @@ func TestBadValuesAreRefused(t *testing.T) {
 	e.exec(`create function chance() returns int language sql as 'select 1';
 		create function today() returns date language sql stable as 'select current_date';
 		create function plain(int) returns int language sql immutable as 'select $1';
+		create function mixed(bigint, a int default 1, b float default random()) returns text language sql immutable as 'select $1::text';
+		create function nested(bigint, r text default mixed(1)) returns text language sql immutable as 'select $1::text';
+		create function dated(bigint, d timestamptz default now()) returns text language sql immutable as 'select $1::text';
+		create function stamped(bigint, d timestamptz default current_timestamp) returns text language sql immutable as 'select $1::text';
+		create view dice as select 1 as id, random() as n;
+		create view cup as select d.n from dice d, others where d.id = 1;
+		create view locked as select id from others for share;
 		create table orders (id bigint primary key, user_id int, "Group" text)`)
 	sink := func(more string) string { return "select freshet.create_sink('u', 'users', " + more + ")" }
 	group := func(more string) string {
@@ -356,6 +363,20 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{"volatile by default", "value: chance() is volatile", "22023", sink("value => 'chance() + id', accept_drift => true")},
 		{"hidden volatile", "value: chance() is volatile", "22023", sink("value => '(select chance() from others limit 1)', accept_drift => true")},
 		{"volatile filter", "filter: random() is volatile", "22023", sink("filter => 'random() < 0.5'")},
+		{"volatile default argument", "value: random() is volatile", "22023", sink("value => 'mixed(id)', accept_drift => true")},
+		{"volatile default among others", "value: random() is volatile", "22023", sink("value => 'mixed(id, 2) || mixed(id, 2, 0.5)'")},
+		{"volatile default argument by name", "value: random() is volatile", "22023", sink("value => 'mixed(id, a => mixed(1, 2, 3)::int)'")},
+		{"volatile default of a default", "value: random() is volatile", "22023", sink("filter => 'true', value => 'nested(id)'")},
+		{"time as a default argument", "filter: now() can change its answer", "22023", sink("filter => 'dated(id) > name'")},
+		{"SQL's time as a default argument", "value: it asks for the time or the user", "22023", sink("value => 'stamped(id)'")},
+		{"volatile view", "value: random() is volatile", "22023", sink("value => '(select n from dice)', accept_drift => true")},
+		{"view of a volatile view", "value: random() is volatile", "22023", sink("value => '(select n from cup)', accept_drift => true")},
+		{"place of the row", "value: it uses ctid, which changes when the row does not", "22023", sink("value => 'ctid::text', accept_drift => true")},
+		{"version of the row", "filter: it uses xmin, which changes", "22023", sink("filter => 'xmin::text::bigint > 5'")},
+		{"lock of the row", "value: it uses xmax, which changes", "22023", sink("value => '(select users.xmax::text from others limit 1)', accept_drift => true")},
+		{"command of the row", "expires_at: it uses cmax, which changes", "22023", sink("expires_at => 'at + cmax::text::int * interval ''1 s'''")},
+		{"locks", "value: it locks rows, and workers only read", "22023", sink("value => '(select id from others limit 1 for update)', accept_drift => true")},
+		{"view that locks", "value: it locks rows", "22023", sink("value => '(select id from locked limit 1)', accept_drift => true")},
 		{"time", "value: now() can change its answer when no row changes", "22023", sink("value => 'name || now()'")},
 		{"SQL's time", "value: it asks for the time or the user", "22023", sink("value => 'current_timestamp'")},
 		{"user", "value: it asks for the time or the user", "22023", sink("value => 'current_user'")},
@@ -389,6 +410,10 @@ func TestBadValuesAreRefused(t *testing.T) {
 	})
 	for _, fits := range []string{
 		sink("value => 'plain(id::int)'"),
+		sink("value => 'mixed(id, 1, mixed(id, b => 0.5, a => 3)::float) || mixed(id, b => score, a => 2)'"),
+		sink("value => 'dated(id)', expires => '1 h'"),
+		sink("value => 'dated(id, at) || stamped(id, at)'"),
+		sink("value => 'tableoid::int + (select count(*) from users_view)', accept_drift => true"),
 		sink("value => 'to_jsonb(users) - ''email'''"),
 		sink("value => 'format(''%s/%s'', name, to_char(at, ''YYYY''))'"),
 		sink("value => 'name || at || score'"),

@@ -1713,8 +1713,9 @@ $$;
 revoke all on function freshet.check_owner(integer) from public;
 
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
--- What is volatile is always refused; what is stable, or reads another table, unless its
--- drift is accepted. `what` is as in check_expression. Returns the other tables.
+-- What is volatile is always refused, in a view and in a default argument too; what is
+-- stable, or reads another table, unless its drift is accepted. `what` is as in
+-- check_expression. Returns the other tables.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
 -- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
@@ -1726,6 +1727,8 @@ set search_path = ''
 as $$
 declare
     v_probe   record;
+    v_tree    text;
+    v_column  text;
     v_called  record;
     v_others  oid[];
     v_why     text;
@@ -1734,10 +1737,25 @@ begin
         return '{}';
     end if;
     v_probe := freshet.probe(source, argument, expression, what);
+    v_tree := v_probe.tree || ' ' || v_probe.behind;
+    select a.attname into v_column
+    from pg_catalog.regexp_matches(v_probe.tree, ':varattno (-\d+) ', 'g') as m
+    join pg_catalog.pg_attribute a on a.attrelid = source and a.attnum = m[1]::smallint
+    -- The one that stays is tableoid.
+    where a.attname in ('ctid', 'xmin', 'xmax', 'cmin', 'cmax')
+    limit 1;
+    if found then
+        raise exception '%: it uses %, which changes when the row does not', argument, v_column
+            using errcode = 'invalid_parameter_value', hint = 'Leave it out, or use a column of the table.';
+    end if;
+    if v_tree like '%{ROWMARKCLAUSE %' then
+        raise exception '%: it locks rows, and workers only read', argument
+            using errcode = 'invalid_parameter_value', hint = 'Leave out the for update or for share.';
+    end if;
 
     for v_called in
         select p.oid, p.proname, p.provolatile, p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace as ours
-        from freshet.called(v_probe.tree) as c (oid)
+        from freshet.called(v_tree) as c (oid)
         join pg_catalog.pg_proc p on p.oid = c.oid
         where p.provolatile = 'v' or p.provolatile = 's' and not freshet.is_settled(p.oid)
         order by p.provolatile desc, p.proname
@@ -1750,7 +1768,7 @@ begin
         end if;
         v_why := coalesce(v_why, pg_catalog.format('%s() can change its answer when no row changes', v_called.proname));
     end loop;
-    if v_why is null and v_probe.tree like '%{SQLVALUEFUNCTION %' then
+    if v_why is null and v_tree like '%{SQLVALUEFUNCTION %' then
         v_why := 'it asks for the time or the user, which change when no row does';
     end if;
 
