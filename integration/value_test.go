@@ -12,7 +12,8 @@ import (
 const goodsTable = `create table goods (
 	id bigint primary key, name text, price numeric, tags text[], doc jsonb, raw bytea, at timestamptz not null default '2026-01-02 03:04:05+00');
 create table makers (id bigint primary key, name text);
-create function label(goods) returns text language sql immutable as $$ select $1.name || '!' $$`
+create function label(goods) returns text language sql immutable as $$ select $1.name || '!' $$;
+create domain blob as bytea; create domain stamp as blob; create domain paper as jsonb; create domain word as text; create domain until as timestamptz`
 
 // goodsValues are sinks with a value, and what their entries have to be.
 var goodsValues = []struct{ name, value, more, promise string }{
@@ -21,6 +22,9 @@ var goodsValues = []struct{ name, value, more, promise string }{
 	{"text", `name`, "", `name`},
 	{"quoted", `'"' || name || '"'`, "", `'"' || name || '"'`},
 	{"bytes", `raw`, "", `convert_from(raw, 'UTF8')`},
+	{"domain", `raw::stamp`, "", `convert_from(raw, 'UTF8')`},
+	{"paper", `doc::paper`, "", `doc::text`},
+	{"word", `name::word`, ", expires_at => '''2200-01-01''::until'", `name`},
 	{"number", `price * 2`, "", `(price * 2)::text`},
 	{"flag", `price > 10`, "", `(price > 10)::text`},
 	{"moment", `at`, "", `to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"+00"')`},

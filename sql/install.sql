@@ -1485,7 +1485,7 @@ $$;
 revoke all on function freshet.check_definition(oid, text, text[], text, text, text, interval, text, boolean, text[], integer) from public;
 
 -- Plans an expression over the row of a source as the workers will run it, with the
--- table's name as its alias, and returns its type. What for:
+-- table's name as its alias, and returns its base type. What for:
 --
 --   condition  true or false for each row
 --   row        one value for each row
@@ -1555,7 +1555,8 @@ begin
         raise exception '%: %', argument, v_message
             using errcode = v_state, hint = freshet.column_hint(source);
     end;
-    return v_type;
+    -- A domain is sent as what it is a domain of.
+    return freshet.base_type(v_type);
 end
 $$;
 

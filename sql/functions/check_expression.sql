@@ -1,5 +1,5 @@
 -- Plans an expression over the row of a source as the workers will run it, with the
--- table's name as its alias, and returns its type. What for:
+-- table's name as its alias, and returns its base type. What for:
 --
 --   condition  true or false for each row
 --   row        one value for each row
@@ -69,7 +69,8 @@ begin
         raise exception '%: %', argument, v_message
             using errcode = v_state, hint = freshet.column_hint(source);
     end;
-    return v_type;
+    -- A domain is sent as what it is a domain of.
+    return freshet.base_type(v_type);
 end
 $$;
 
