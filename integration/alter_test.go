@@ -70,6 +70,35 @@ func TestAlteredSinkIsWhatItSays(t *testing.T) {
 	}
 }
 
+// A sink is altered before a worker has followed the new name of a column of its key.
+func TestSinkIsAlteredRightAfterARename(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table goods (id bigint primary key, owner int, name text); create index on goods (owner)")
+	e.exec("insert into goods select g, g % 7, 'n' || g from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('goods', 'goods')")
+	e.exec("select freshet.create_sink('owners', 'goods', key => 'owners:${owner}', value => 'count(*)')")
+	stop := e.start()
+	e.lastBackfill("goods")
+	e.lastBackfill("owners")
+	e.settle()
+	stop()
+	id := one[int](e.admin(), "select id from freshet.sink where name = 'goods'")
+	e.exec("alter table goods rename id to uid; alter table goods rename owner to of")
+	e.exec("select freshet.alter_sink('goods', filter => 'uid > 3')")
+	e.exec("select freshet.alter_sink('goods', key => 'goods:${uid}', filter => 'uid > 4')")
+	e.exec("select freshet.alter_sink('owners', filter => 'uid > 5')")
+	e.exec("update goods set name = name || 'x' where uid % 2 = 0; delete from goods where uid = 50")
+	if now := one[int](e.admin(), "select id from freshet.sink where name = 'goods'"); now != id {
+		t.Errorf("another sink took the place of the one that was altered")
+	}
+	e.start()
+	e.follow("goods:*", "select 'goods:' || uid, to_jsonb(g)::text from goods g where uid > 4")
+	e.follow("owners:*", "select 'owners:' || of, count(*)::text from goods where uid > 5 group by of")
+	e.exec("alter table goods rename uid to id")
+	e.exec("alter table goods drop column of")
+	e.refused("has no column \"of\"", "select freshet.alter_sink('owners', filter => 'true')")
+}
+
 // changed waits until a sink that was changed is warm and swept.
 func (e *env) changed(sink string) {
 	e.t.Helper()

@@ -930,6 +930,7 @@ declare
     v_sink     freshet.sink;
     v_next     freshet.sink;
     v_relid    oid;
+    v_parts    jsonb;
     v_unknown  text;
     v_target   text;
     v_lease    bigint;
@@ -985,7 +986,9 @@ begin
         if v_relid is null or not exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
             raise exception 'sink: the source of "%" is gone', name using errcode = 'object_not_in_prerequisite_state';
         end if;
-        key := case when 'key' = any (reset) then null else coalesce(key, freshet.key_text(v_sink.key_parts)) end;
+        -- A column that was renamed a moment ago makes no other key.
+        v_parts := freshet.named_key(v_relid, v_sink.key_parts);
+        key := case when 'key' = any (reset) then null else coalesce(key, freshet.key_text(v_parts)) end;
         -- A value that is given stands in the place of a transform and of columns, and columns in
         -- that of a value that is reset.
         transform := case when 'transform' = any (reset) or value is not null and transform is null then null else coalesce(transform, v_sink.transform) end;
@@ -1004,7 +1007,7 @@ begin
         accept_drift := case when 'accept_drift' = any (reset) then false else coalesce(accept_drift, v_sink.accept_drift) end;
         v_next := freshet.check_definition(v_relid, key, columns, value, transform, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
 
-        if v_next.key_parts is distinct from v_sink.key_parts then
+        if v_next.key_parts is distinct from v_parts then
             -- Whoever writes by the old definition is refused; what is there goes.
             update freshet.sink s
             set name = s.name || '~' || s.id, state = 'retiring', broken = null, definition = s.definition + 1, revision = s.revision + 1
@@ -3524,7 +3527,7 @@ $$;
 
 revoke all on function freshet.key_class(oid, jsonb) from public;
 
--- The template that parts of a key come from, with the columns as they are called now.
+-- The template that parts of a key come from.
 create or replace function freshet.key_text(parts jsonb)
 returns text
 language sql
@@ -4480,6 +4483,25 @@ end
 $$;
 
 revoke all on function freshet.mend(integer) from public;
+
+-- The parts of a key with the columns as they are called now, and their types. Columns are
+-- kept by number, so that a rename is followed; one that is gone stays as it was.
+create or replace function freshet.named_key(source oid, parts jsonb)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+    select pg_catalog.jsonb_agg(
+        p.part || coalesce((
+            select pg_catalog.jsonb_build_object('column', a.attname, 'type', freshet.base_type(a.atttypid)::bigint)
+            from pg_catalog.pg_attribute a
+            where a.attrelid = source and a.attnum = (p.part ->> 'attnum')::smallint and not a.attisdropped), '{}')
+        order by p.n)
+    from pg_catalog.jsonb_array_elements(parts) with ordinality as p (part, n)
+$$;
+
+revoke all on function freshet.named_key(oid, jsonb) from public;
 
 -- Whether capture of a source is to be mended now: something is missing or altered, and it
 -- is not the pause after an attempt.
@@ -5815,17 +5837,7 @@ begin
         then
             raise exception 'key: a column of "%" is gone from %', v_sink.key, v_relid::pg_catalog.regclass;
         end if;
-        -- Columns are kept by number, so that a rename is followed.
-        select pg_catalog.jsonb_agg(
-            case when p.part ? 'attnum'
-                then p.part || (
-                    select pg_catalog.jsonb_build_object('column', a.attname, 'type', freshet.base_type(a.atttypid)::bigint)
-                    from pg_catalog.pg_attribute a
-                    where a.attrelid = v_relid and a.attnum = (p.part ->> 'attnum')::smallint)
-                else p.part
-            end order by p.n)
-        into v_parts
-        from pg_catalog.jsonb_array_elements(v_sink.key_parts) with ordinality as p (part, n);
+        v_parts := freshet.named_key(v_relid, v_sink.key_parts);
         v_order := freshet.walk_index(v_relid, v_parts, v_sink.grouped);
         if v_order is null then
             raise exception 'key: no % any more', pg_catalog.format(case when v_sink.grouped then 'index of %s begins with the columns of "%s"'

@@ -41,6 +41,7 @@ declare
     v_sink     freshet.sink;
     v_next     freshet.sink;
     v_relid    oid;
+    v_parts    jsonb;
     v_unknown  text;
     v_target   text;
     v_lease    bigint;
@@ -96,7 +97,9 @@ begin
         if v_relid is null or not exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
             raise exception 'sink: the source of "%" is gone', name using errcode = 'object_not_in_prerequisite_state';
         end if;
-        key := case when 'key' = any (reset) then null else coalesce(key, freshet.key_text(v_sink.key_parts)) end;
+        -- A column that was renamed a moment ago makes no other key.
+        v_parts := freshet.named_key(v_relid, v_sink.key_parts);
+        key := case when 'key' = any (reset) then null else coalesce(key, freshet.key_text(v_parts)) end;
         -- A value that is given stands in the place of a transform and of columns, and columns in
         -- that of a value that is reset.
         transform := case when 'transform' = any (reset) or value is not null and transform is null then null else coalesce(transform, v_sink.transform) end;
@@ -115,7 +118,7 @@ begin
         accept_drift := case when 'accept_drift' = any (reset) then false else coalesce(accept_drift, v_sink.accept_drift) end;
         v_next := freshet.check_definition(v_relid, key, columns, value, transform, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
 
-        if v_next.key_parts is distinct from v_sink.key_parts then
+        if v_next.key_parts is distinct from v_parts then
             -- Whoever writes by the old definition is refused; what is there goes.
             update freshet.sink s
             set name = s.name || '~' || s.id, state = 'retiring', broken = null, definition = s.definition + 1, revision = s.revision + 1

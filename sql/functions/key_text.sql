@@ -1,4 +1,4 @@
--- The template that parts of a key come from, with the columns as they are called now.
+-- The template that parts of a key come from.
 create or replace function freshet.key_text(parts jsonb)
 returns text
 language sql

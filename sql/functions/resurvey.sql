@@ -23,17 +23,7 @@ begin
         then
             raise exception 'key: a column of "%" is gone from %', v_sink.key, v_relid::pg_catalog.regclass;
         end if;
-        -- Columns are kept by number, so that a rename is followed.
-        select pg_catalog.jsonb_agg(
-            case when p.part ? 'attnum'
-                then p.part || (
-                    select pg_catalog.jsonb_build_object('column', a.attname, 'type', freshet.base_type(a.atttypid)::bigint)
-                    from pg_catalog.pg_attribute a
-                    where a.attrelid = v_relid and a.attnum = (p.part ->> 'attnum')::smallint)
-                else p.part
-            end order by p.n)
-        into v_parts
-        from pg_catalog.jsonb_array_elements(v_sink.key_parts) with ordinality as p (part, n);
+        v_parts := freshet.named_key(v_relid, v_sink.key_parts);
         v_order := freshet.walk_index(v_relid, v_parts, v_sink.grouped);
         if v_order is null then
             raise exception 'key: no % any more', pg_catalog.format(case when v_sink.grouped then 'index of %s begins with the columns of "%s"'
