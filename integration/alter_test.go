@@ -99,6 +99,30 @@ func TestSinkIsAlteredRightAfterARename(t *testing.T) {
 	e.refused("has no column \"of\"", "select freshet.alter_sink('owners', filter => 'true')")
 }
 
+// An index that makes each key one row's does not change what a sink is that has groups.
+func TestGroupsStayGroupsWithAUniqueIndex(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table orders (id bigint primary key, owner int, state text); create index on orders (owner)")
+	e.exec("insert into orders select g, g, 'open' from generate_series(1, 50) g")
+	e.exec("select freshet.create_sink('orders', 'orders', key => 'orders:${owner}', value => 'count(*)')")
+	e.start()
+	e.lastBackfill("orders")
+	e.settle()
+	e.exec("create unique index on orders (owner)")
+	e.exec("insert into orders values (100, 100, 'open'), (101, 101, 'closed')")
+	e.exec("select freshet.alter_sink('orders', filter => 'state = ''open''')")
+	e.follow("orders:*", "select 'orders:' || owner, '1' from orders where state = 'open'")
+	e.exec("update orders set state = 'closed' where id = 7; update orders set owner = 1000 where id = 8")
+	e.follow("orders:*", "select 'orders:' || owner, '1' from orders where state = 'open'")
+	if got := e.list("select entry || ' ' || content from freshet.preview('orders', rows => 1)"); len(got) != 1 || got[0] != "orders:1 1" {
+		t.Errorf("the preview shows %q", got)
+	}
+	// With another value it is what a new one would be.
+	e.refused("value: it has an aggregate, and each row has a key", "select freshet.alter_sink('orders', value => 'max(id)')")
+	e.exec("select freshet.alter_sink('orders', value => 'state')")
+	e.follow("orders:*", "select 'orders:' || owner, state from orders where state = 'open'")
+}
+
 // changed waits until a sink that was changed is warm and swept.
 func (e *env) changed(sink string) {
 	e.t.Helper()

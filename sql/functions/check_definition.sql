@@ -54,7 +54,6 @@ begin
     perform freshet.check_targets(targets);
 
     -- The key.
-    v_sink.grouped := false;
     if key is null then
         key := freshet.default_key(source);
     end if;
@@ -93,12 +92,19 @@ begin
         raise exception 'key: ${%} stands there with |lower and without', v_missing
             using errcode = 'invalid_parameter_value';
     end if;
-    v_sink.order_attnums := freshet.walk_index(source, v_sink.key_parts, false);
-    if v_sink.order_attnums is null then
-        if value is null then
+    -- An index that makes a key unique later does not make another value of an aggregate.
+    v_sink.grouped := exists (
+        select from freshet.sink s join freshet.source o on o.id = s.source_id
+        where s.id = self and s.grouped and s.value = check_definition.value
+          and o.relid = check_definition.source and freshet.named_key(o.relid, s.key_parts) = v_sink.key_parts);
+    if not v_sink.grouped then
+        v_sink.order_attnums := freshet.walk_index(source, v_sink.key_parts, false);
+        if v_sink.order_attnums is null and value is null then
             perform freshet.refuse_key(source, key, v_sink.key_attnums);
         end if;
-        v_sink.grouped := true;
+        v_sink.grouped := v_sink.order_attnums is null;
+    end if;
+    if v_sink.grouped then
         v_sink.order_attnums := freshet.walk_index(source, v_sink.key_parts, true);
         if v_sink.order_attnums is null then
             perform freshet.refuse_group(source, key, v_sink.key_parts);
