@@ -179,6 +179,8 @@ func TestArgumentsOfLaterVersionsAreRefusedByName(t *testing.T) {
 		refusal{"no targets", "targets: ", "22023", "select freshet.create_sink('users', 'users', targets => '{}')"},
 		refusal{"null targets", "targets: ", "22023", "select freshet.create_sink('users', 'users', targets => null)"},
 		refusal{"negative expires", "expires: ", "22023", "select freshet.create_sink('users', 'users', expires => '-1 s')"},
+		refusal{"expires out of reach", "expires: 300 years is more than 200 years", "22023", "select freshet.create_sink('users', 'users', expires => '300 years')"},
+		refusal{"alter to expires out of reach", "expires: ", "22023", "select freshet.alter_sink('there', expires => '100000 years')"},
 		refusal{"lower without its index", "key: ", "22023", "select freshet.create_sink('users', 'users', key => 'u:${email|lower}')"},
 		refusal{"unknown modifier", "key: ", "22023", "select freshet.create_sink('users', 'users', key => 'u:${email|upper}')"},
 	)

@@ -50,6 +50,10 @@ begin
         raise exception 'expires: % is negative', expires using errcode = 'invalid_parameter_value',
             hint = 'Give how long an entry lives after it was written; leave expires out for ever.';
     end if;
+    if expires > interval '200 years' then
+        raise exception 'expires: % is more than 200 years', expires using errcode = 'invalid_parameter_value',
+            hint = 'Leave expires out for entries that live for ever.';
+    end if;
     expires := nullif(expires, interval '0');
     perform freshet.check_targets(targets);
 
