@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -121,6 +122,29 @@ func TestGroupsStayGroupsWithAUniqueIndex(t *testing.T) {
 	e.refused("value: it has an aggregate, and each row has a key", "select freshet.alter_sink('orders', value => 'max(id)')")
 	e.exec("select freshet.alter_sink('orders', value => 'state')")
 	e.follow("orders:*", "select 'orders:' || owner, state from orders where state = 'open'")
+}
+
+// A value and a transform give way to each other only when that is said.
+func TestValueAndTransformGiveWayByName(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('v', 'users', key => 'v:${id}', value => 'name')")
+	e.exec("select freshet.create_sink('t', 'users', key => 't:${id}', transform => 'record.name', columns => '{id,name}')")
+	for _, r := range []struct{ says, arguments string }{
+		{"transform: the sink has a value, which says what the entry is already (SQLSTATE 22023)\nHINT: To give that up, add reset => '{value}'", "'v', transform => 'record.name'"},
+		{"columns: the sink has a value, which says what the entry is already (SQLSTATE 22023)\nHINT: To give that up, add reset => '{value}'", "'v', columns => '{id}'"},
+		{"value: the sink has a transform, which says what the entry is already (SQLSTATE 22023)\nHINT: To give that up, add reset => '{transform}'", "'t', value => 'id'"},
+		{"HINT: Give one of the two", "'t', value => 'id', transform => 'record.id'"},
+		{"HINT: Give one of the two", "'v', value => 'id', columns => '{id}'"},
+	} {
+		e.refused(r.says, "select freshet.alter_sink("+r.arguments+")")
+	}
+	e.exec("select freshet.alter_sink('v', transform => 'record.name', columns => '{name}', reset => '{value}')")
+	e.exec("select freshet.alter_sink('t', value => 'name', reset => '{transform}')")
+	want := []string{"t value name", "v transform record.name of {name}"}
+	if got := e.list("select sink || coalesce(' value ' || value, '') || coalesce(' transform ' || transform, '') || coalesce(' of ' || columns::text, '') from freshet.sinks order by 1"); !slices.Equal(got, want) {
+		t.Errorf("the sinks are %q, want %q", got, want)
+	}
 }
 
 // changed waits until a sink that was changed is warm and swept.

@@ -989,9 +989,16 @@ begin
         -- A column that was renamed a moment ago makes no other key.
         v_parts := freshet.named_key(v_relid, v_sink.key_parts);
         key := case when 'key' = any (reset) then null else coalesce(key, freshet.key_text(v_parts)) end;
-        -- A value that is given stands in the place of a transform and of columns, and columns in
-        -- that of a value that is reset.
-        transform := case when 'transform' = any (reset) or value is not null and transform is null then null else coalesce(transform, v_sink.transform) end;
+        -- What somebody wrote goes only when it is named. Columns that nobody gave follow.
+        if v_sink.value is not null and value is null and 'value' <> all (reset) and coalesce(transform, columns::text) is not null then
+            raise exception '%: the sink has a value, which says what the entry is already', case when transform is not null then 'transform' else 'columns' end
+                using errcode = 'invalid_parameter_value', hint = 'To give that up, add reset => ''{value}''.';
+        end if;
+        if v_sink.transform is not null and transform is null and 'transform' <> all (reset) and value is not null then
+            raise exception 'value: the sink has a transform, which says what the entry is already'
+                using errcode = 'invalid_parameter_value', hint = 'To give that up, add reset => ''{transform}''.';
+        end if;
+        transform := case when 'transform' = any (reset) then null else coalesce(transform, v_sink.transform) end;
         value := case when 'value' = any (reset) then null else coalesce(value, v_sink.value) end;
         columns := case when columns is not null then columns when value is not null or 'columns' = any (reset) or v_sink.value is not null then null
             when v_sink.column_attnums is null then '{*}'
