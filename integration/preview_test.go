@@ -183,4 +183,18 @@ func TestPreviewOfASink(t *testing.T) {
 		on w.entry = p.entry and w.result = p.result and w.content is not distinct from p.content::jsonb`); n != 2 {
 		t.Error(e.list("select p::text from freshet.preview('shelf', keys => '{shelf:1,shelf:4,shelf:9}') p"))
 	}
+
+	// Another form of it needs no key of its own, as nothing is written, unless it has another name.
+	owner := *e
+	owner.workerURL = e.databaseURL
+	for _, name := range [][]string{nil, {"shelf"}} {
+		stdout, stderr, status := owner.freshet(append(append([]string{"preview"}, name...), "--source", "shelf", "--columns", "id, name", "--rows", "1", "--json")...)
+		if got := shown(t, stdout); status != 0 || !slices.Equal(got, []string{`shelf:1 entry {"id":1,"name":"chair"}`}) {
+			t.Errorf("%s: %d %s %q", name, status, stderr, got)
+		}
+	}
+	if got := e.list("select content from freshet.preview(source => 'shelf', value => 'name', rows => 1)"); !slices.Equal(got, []string{"chair"}) {
+		t.Errorf("in SQL it is %q", got)
+	}
+	e.refused(`key: the sink "shelf" writes the same keys already`, "select freshet.preview('other', source => 'shelf')")
 }

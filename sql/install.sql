@@ -1331,7 +1331,7 @@ revoke all on function freshet.changes_of(integer, integer) from public;
 
 -- Checks what says which entries a sink has and what they are, and returns it as far as it
 -- follows from the arguments: a row of freshet.sink that is not one yet. `self` is the sink
--- that is to be changed, null for a new one.
+-- that is to be changed, null for a new one. Without targets it shares its keys with nobody.
 create or replace function freshet.check_definition(
     source        oid,
     key           text,
@@ -1386,7 +1386,9 @@ begin
             hint = 'Leave expires out for entries that live for ever.';
     end if;
     expires := nullif(expires, interval '0');
-    perform freshet.check_targets(targets);
+    if targets is not null then
+        perform freshet.check_targets(targets);
+    end if;
 
     -- The key.
     if key is null then
@@ -2285,7 +2287,8 @@ revoke all on function freshet.default_key(oid) from public;
 
 -- What create_sink would make of these arguments, checked as it checks them, without making
 -- it; or, with a name alone, what the sink of that name was made of. The target stands for
--- any. A sink that has the name already is taken for an earlier form of this one.
+-- any. A sink that has the name already is taken for an earlier form of this one; without a
+-- name nobody asks whose keys these are.
 create or replace function freshet.define(
     sink          text,
     source        regclass,
@@ -2314,7 +2317,7 @@ begin
         return freshet.find_sink(sink);
     end if;
     perform freshet.check_source(source);
-    v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at, accept_drift, '{default}',
+    v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at, accept_drift, case when sink is not null then '{default}'::text[] end,
         (select s.id from freshet.sink s where s.name = define.sink));
     v_sink.id := 0;
     v_sink.name := coalesce(sink, 'preview');

@@ -50,7 +50,12 @@ func previewCommand(ctx context.Context, c *cli, args []string) error {
 	d.set.Var(&keys, "key", "")
 	d.set.StringVar(&d.Source, "source", "", "")
 	d.flag("template", &d.Key)
-	d.set.Func("columns", "", func(s string) error { d.Columns = append(d.Columns, strings.Split(s, ",")...); return nil })
+	d.set.Func("columns", "", func(s string) error {
+		for name := range strings.SplitSeq(s, ",") {
+			d.Columns = append(d.Columns, strings.TrimSpace(name))
+		}
+		return nil
+	})
 	d.flag("value", &d.Value)
 	d.flag("transform", &d.Transform)
 	d.flag("filter", &d.Filter)

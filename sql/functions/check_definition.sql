@@ -1,6 +1,6 @@
 -- Checks what says which entries a sink has and what they are, and returns it as far as it
 -- follows from the arguments: a row of freshet.sink that is not one yet. `self` is the sink
--- that is to be changed, null for a new one.
+-- that is to be changed, null for a new one. Without targets it shares its keys with nobody.
 create or replace function freshet.check_definition(
     source        oid,
     key           text,
@@ -55,7 +55,9 @@ begin
             hint = 'Leave expires out for entries that live for ever.';
     end if;
     expires := nullif(expires, interval '0');
-    perform freshet.check_targets(targets);
+    if targets is not null then
+        perform freshet.check_targets(targets);
+    end if;
 
     -- The key.
     if key is null then

@@ -1,6 +1,7 @@
 -- What create_sink would make of these arguments, checked as it checks them, without making
 -- it; or, with a name alone, what the sink of that name was made of. The target stands for
--- any. A sink that has the name already is taken for an earlier form of this one.
+-- any. A sink that has the name already is taken for an earlier form of this one; without a
+-- name nobody asks whose keys these are.
 create or replace function freshet.define(
     sink          text,
     source        regclass,
@@ -29,7 +30,7 @@ begin
         return freshet.find_sink(sink);
     end if;
     perform freshet.check_source(source);
-    v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at, accept_drift, '{default}',
+    v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at, accept_drift, case when sink is not null then '{default}'::text[] end,
         (select s.id from freshet.sink s where s.name = define.sink));
     v_sink.id := 0;
     v_sink.name := coalesce(sink, 'preview');
