@@ -248,6 +248,48 @@ func TestUpdateTouchesOldAndNewTuple(t *testing.T) {
 	}
 }
 
+// Of many rows it is told by lists whether keys have changed, as long as these are not large.
+func TestUpdateOfManyRowsTouchesOldTuplesWhereKeysChange(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table numbers (id bigint primary key deferrable, n int); create table words (tenant int, id text, n int, primary key (tenant, id))")
+	e.exec("create unique index on numbers (id)")
+	e.exec("insert into numbers select g, 0 from generate_series(1, 5000) g; insert into words select g % 3, 'w' || g, 0 from generate_series(1, 10000) g")
+	e.exec("select freshet.create_sink('numbers', 'numbers'), freshet.create_sink('words', 'words')")
+	// touched is which tuples a statement adds to the change table.
+	touched := func(source int, columns, sql string) int {
+		t.Helper()
+		before := one[string](e.admin(), "select pg_current_snapshot()::text")
+		e.exec(sql)
+		return one[int](e.admin(), fmt.Sprintf(`select count(distinct (%s)) from freshet.changes_%d
+			where not pg_visible_in_snapshot(xid, $1::text::pg_snapshot)`, columns, source), before)
+	}
+	for _, c := range []struct {
+		source       int
+		columns, sql string
+		want         int
+	}{
+		{1, "k1, 0", "update numbers set n = n + 1", 5000},
+		{1, "k1, 0", "update numbers set id = id + 100000 where id = 7", 2},
+		{1, "k1, 0", "update numbers set id = id + 100000, n = 1 where id in (8, 9)", 4},
+		{1, "k1, 0", "update numbers set id = case id when 4000 then -4000000 else id end, n = 2", 5001},
+		{1, "k1, 0", "update numbers set id = -id where id > 0", 2 * 4999},
+		{2, "k1, k2", "update words set n = n + 1", 10000},
+		{2, "k1, k2", "update words set n = 3, tenant = case id when 'w77' then 9 else tenant end where id < 'w9'", 0},
+		{2, "k1, k2", "update words set tenant = tenant + 10", 20000},
+	} {
+		want := c.want
+		if want == 0 {
+			want = one[int](e, "select count(*) + 1 from words where id < 'w9'")
+		}
+		if got := touched(c.source, c.columns, c.sql); got != want {
+			t.Errorf("%s: %d tuples touched, want %d", c.sql, got, want)
+		}
+	}
+	e.start()
+	e.settle()
+	e.inStep("numbers:*", "select 'numbers:' || id, to_jsonb(t)::text from numbers t")
+}
+
 func TestKeysEqualInSQLAreTwoKeysInRedis(t *testing.T) {
 	e := newEnv(t)
 	e.exec("create table prices (amount numeric primary key, name text)")

@@ -18,6 +18,8 @@ declare
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
     v_before    text := '';
+    v_all_after    text := '';   -- lists of the columns, for all rows
+    v_all_before   text := '';
     v_after_text   text := '';   -- the same, as text: its bytes, whatever the collation takes for equal
     v_before_text  text := '';
     v_new       text := '';   -- new."id", new."tenant id"
@@ -49,6 +51,8 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
+        v_all_after := v_all_after || pg_catalog.format(', pg_catalog.array_agg(freshet_new.%s)', v_column.source_name);
+        v_all_before := v_all_before || pg_catalog.format(', pg_catalog.array_agg(freshet_old.%s)', v_column.source_name);
         v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_new := v_new || ', new.' || v_column.source_name;
@@ -74,7 +78,9 @@ begin
     -- differently. UNION and EXCEPT and not an anti-join: a plan made for one row is kept
     -- for the statement that updates a million, and must not turn quadratic there. Where
     -- no tuple can come twice, the new ones are written in the order of the rows, which
-    -- mostly is that of their keys, and quicker to look up. Columns that are equal in
+    -- mostly is that of their keys, and quicker to look up; and both transition tables have the
+    -- rows in one order, so that keys which stayed as they were are told by comparing lists, in
+    -- an eighth of the time. Columns that are equal in
     -- SQL and differ as text are told apart by their text.
     v_unique := exists (
         select from pg_catalog.pg_index i
@@ -86,9 +92,17 @@ begin
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new;
             get diagnostics v_rows = row_count;
-            if v_rows > 1 or (select row(%3$s) from freshet_new) is distinct from (select row(%4$s) from freshet_old) then
+            if v_rows = 1 then
+                v_moved := (select row(%3$s) from freshet_new) is distinct from (select row(%4$s) from freshet_old);
+            elsif v_rows <= %7$s then
+                v_moved := (select row(%5$s) from freshet_new) is distinct from (select row(%6$s) from freshet_old);
+            else
+                v_moved := true;
+            end if;
+            if v_moved then
                 insert into %1$s (op, %2$s) select 'u', others.* from (select %4$s from freshet_old except select %3$s from freshet_new) as others;
-            end if;$sql$, v_segment, v_names, v_after, v_before);
+            end if;$sql$, v_segment, v_names, v_after, v_before,
+            pg_catalog.substr(v_all_after, 3), pg_catalog.substr(v_all_before, 3), (64 << 20) / v_widest);
     elsif v_exact then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', both_tuples.* from (select %3$s from freshet_new union select %4$s from freshet_old) as both_tuples;
@@ -191,6 +205,7 @@ declare
     v_same     text;
     v_guarded  boolean := false;
     v_rows     bigint;
+    v_moved    boolean;
 begin
     if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (
         pg_catalog.pg_partition_root(tg_relid) is null
