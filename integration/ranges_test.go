@@ -216,7 +216,7 @@ func TestChunkThatLandedInPartIsWrittenAgain(t *testing.T) {
 	// a part of it is in Redis, and a change since then was seen by its lane alone.
 	position := one[[]string](e, "select position from freshet.backfill_range")[0]
 	lease := one[int64](e, "select lease_id from freshet.backfill_range")
-	one[bool](e, "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), (select steps from freshet.backfill_range where lease_id = $1), 'none', 100, array[$2], array[($2::int + 100)::text], pg_current_snapshot())", lease, position)
+	one[bool](e, "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), (select definition from freshet.sink), (select steps from freshet.backfill_range where lease_id = $1), 'none', 100, array[$2], array[($2::int + 100)::text], pg_current_snapshot())", lease, position)
 	var next int
 	fmt.Sscan(position, &next)
 	next++

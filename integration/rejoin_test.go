@@ -21,13 +21,13 @@ func TestJoinedRangeIsDoneOverToItsEnd(t *testing.T) {
 	ctx := t.Context()
 	e.exec("select freshet.backfill('users', rate => 80)")
 	e.await("it is on its way", func() bool { return one[int64](e, "select rows_done from freshet.backfills") >= 20 })
-	// Who holds the sink keeps the range from ending.
+	// Who has the sink locked like this keeps the range from ending, and no chunk from being recorded.
 	tx, err := e.super.Begin(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(ctx)
-	if _, err := tx.Exec(ctx, "select from freshet.sink for update"); err != nil {
+	if _, err := tx.Exec(ctx, "select from freshet.sink for no key update"); err != nil {
 		t.Fatal(err)
 	}
 	e.await("the range is at its end", func() bool {
@@ -59,7 +59,7 @@ func TestChunkOlderThanARewarmIsLookedAtAgain(t *testing.T) {
 	next := func(landed, upper, snapshot string) {
 		t.Helper()
 		var ours bool
-		err := e.super.QueryRow(t.Context(), "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), (select steps from freshet.backfill_range where lease_id = $1), $2, 20, null, $3::text::text[], $4::text::pg_snapshot)",
+		err := e.super.QueryRow(t.Context(), "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), (select definition from freshet.sink), (select steps from freshet.backfill_range where lease_id = $1), $2, 20, null, $3::text::text[], $4::text::pg_snapshot)",
 			lease, landed, upper, snapshot).Scan(&ours)
 		if err != nil || !ours {
 			t.Fatalf("next chunk: %v, %v", ours, err)
@@ -72,13 +72,13 @@ func TestChunkOlderThanARewarmIsLookedAtAgain(t *testing.T) {
 		t.Fatalf("%d rows are touched too early", n)
 	}
 	// Its worker says that it landed, and that it saw nothing touched.
-	if _, err := e.super.Exec(t.Context(), "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), (select steps from freshet.backfill_range where lease_id = $1), 'clean', 0, null, null, null)", lease); err != nil {
+	if _, err := e.super.Exec(t.Context(), "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), (select definition from freshet.sink), (select steps from freshet.backfill_range where lease_id = $1), 'clean', 0, null, null, null)", lease); err != nil {
 		t.Fatal(err)
 	}
 	if n := touched(); n != 20 {
 		t.Errorf("%d rows are looked at again, want 20", n)
 	}
-	_, err := e.super.Exec(t.Context(), "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), (select steps from freshet.backfill_range where lease_id = $1), 'none', 1, null, '{30}', pg_current_snapshot())", lease)
+	_, err := e.super.Exec(t.Context(), "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), (select definition from freshet.sink), (select steps from freshet.backfill_range where lease_id = $1), 'none', 1, null, '{30}', pg_current_snapshot())", lease)
 	if err == nil {
 		t.Error("a range that another does over goes on")
 	}
@@ -227,7 +227,7 @@ func TestStepThatComesLateIsRefused(t *testing.T) {
 	e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 50) g")
 	e.exec("select freshet.create_sink('users', 'users')")
 	lease := one[int64](e, "select lease_id from freshet.backfill_range")
-	const call = "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), $2, $3, 20, null, $4::text::text[], pg_current_snapshot())"
+	const call = "select freshet.next_chunk($1, (select epoch from freshet.lease where id = $1), (select definition from freshet.sink), $2, $3, 20, null, $4::text::text[], pg_current_snapshot())"
 	state := func() string {
 		return one[string](e, "select coalesce(position::text, '-') || ' ' || coalesce(intent_upper::text, '-') from freshet.backfill_range")
 	}

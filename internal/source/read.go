@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -181,8 +182,9 @@ func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, erro
 	if err != nil {
 		return Chunk{}, fmt.Errorf("estimate rows: %w", err)
 	}
-	// A little more than asked for, so that the limit decides and not chance.
-	percent := min(100, 120*float64(limit)/float64(max(rows, 1)))
+	// More than asked for by five standard deviations, so that the limit decides and not chance.
+	wanted := float64(limit) + 5*math.Sqrt(float64(limit)) + 5
+	percent := min(100, 100*wanted/float64(max(rows, 1)))
 	params := [][]byte{strconv.AppendFloat(nil, percent, 'f', 6, 64), strconv.AppendInt(nil, int64(limit), 10)}
 	return r.rows(ctx, r.sample, r.bareSample, params, e)
 }
