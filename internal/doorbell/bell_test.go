@@ -336,6 +336,7 @@ func TestSleeperHearsTheBellAfterTheOtherWorkersSleeperRose(t *testing.T) {
 	var took []time.Duration
 	for range 5 {
 		a := first.NewSleeper(1, h.incarnation(), nothing)
+		h.await("the second worker has given it back", func() bool { return h.holder() == 0 })
 		h.arm(a) // the first worker holds the lock
 		holder := h.holder()
 		woke := h.fallAsleep(b)
