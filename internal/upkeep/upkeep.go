@@ -37,9 +37,9 @@ func Run(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.
 func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, rotate bool) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	sources, err := ask(ctx, pool, "")
+	sources, err := ask(ctx, pool, rotate, "")
 	if pg.IsLocked(err) {
-		sources, err = askEach(ctx, pool)
+		sources, err = askEach(ctx, pool, rotate)
 	}
 	if err != nil {
 		return fmt.Errorf("look at capture: %w", err)
@@ -56,7 +56,7 @@ func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog
 				log.Warn("capture was not as it should be", "source", s.id, "found", *did)
 			}
 		}
-		if rotate {
+		if s.rotates {
 			if _, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id); rotateErr != nil {
 				err = fmt.Errorf("rotate change table of source %d: %w", s.id, rotateErr)
 			}
@@ -69,19 +69,24 @@ func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog
 type source struct {
 	id    int32
 	mends bool
+	// rotates: it is time, and there is something to do.
+	rotates bool
 }
 
 // lookPatience is what a look waits for somebody who has locked a table or a partition.
 const lookPatience = "500ms"
 
-// ask asks which sources need mending, in one statement for all of them that a condition chooses.
-func ask(ctx context.Context, pool *pgxpool.Pool, condition string, args ...any) (sources []source, err error) {
+// ask asks which sources need mending, or rotation if it is time, in one statement for all of
+// them that a condition chooses.
+func ask(ctx context.Context, pool *pgxpool.Pool, rotate bool, condition string, args ...any) (sources []source, err error) {
 	var batch pgx.Batch
 	batch.Queue("select set_config('lock_timeout', $1, true)", lookPatience)
-	batch.Queue("select s.id, freshet.needs_mending(s.id) from freshet.source s where s.relid is not null "+condition+" order by s.id", args...).Query(func(rows pgx.Rows) error {
+	batch.Queue(`
+		select s.id, freshet.needs_mending(s.id), $1 and freshet.needs_rotation(s.id)
+		from freshet.source s where s.relid is not null `+condition+" order by s.id", append([]any{rotate}, args...)...).Query(func(rows pgx.Rows) error {
 		sources, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (source, error) {
 			var s source
-			return s, row.Scan(&s.id, &s.mends)
+			return s, row.Scan(&s.id, &s.mends, &s.rotates)
 		})
 		return err
 	})
@@ -91,7 +96,7 @@ func ask(ctx context.Context, pool *pgxpool.Pool, condition string, args ...any)
 // askEach asks about each source by itself, for what one is locked by is no reason to leave the
 // others. One that is locked is looked at when it no longer is: until then nothing of it
 // can be mended.
-func askEach(ctx context.Context, pool *pgxpool.Pool) ([]source, error) {
+func askEach(ctx context.Context, pool *pgxpool.Pool, rotate bool) ([]source, error) {
 	rows, err := pool.Query(ctx, "select s.id from freshet.source s where s.relid is not null order by s.id")
 	if err != nil {
 		return nil, err
@@ -102,7 +107,7 @@ func askEach(ctx context.Context, pool *pgxpool.Pool) ([]source, error) {
 	}
 	var sources []source
 	for _, id := range ids {
-		found, err := ask(ctx, pool, "and s.id = $1", id)
+		found, err := ask(ctx, pool, rotate, "and s.id = $2", id)
 		if pg.IsLocked(err) {
 			found, err = []source{{id: id}}, nil
 		}
