@@ -242,7 +242,7 @@ func TestClaimsDoNotReadWhatIsConsumed(t *testing.T) {
 	// Vacuum reads all of it.
 	e.exec("alter table freshet.changes_1_1 set (autovacuum_enabled = off)")
 	e.start()
-	for range 50 {
+	for range 25 {
 		e.exec("update counters set version = version + 1")
 	}
 	e.settle()
