@@ -290,6 +290,20 @@ func TestUpdateOfManyRowsTouchesOldTuplesWhereKeysChange(t *testing.T) {
 	e.inStep("numbers:*", "select 'numbers:' || id, to_jsonb(t)::text from numbers t")
 }
 
+// No list is made of keys that are long: it could become larger than a value can be.
+func TestUpdateOfRowsWithLongKeysIsCaptured(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table wide (id int primary key, body text, n int default 0)")
+	e.exec("insert into wide select g, repeat('x', 150000) || g from generate_series(1, 8000) g")
+	e.exec("select freshet.create_sink('wide', 'wide', key => 'wide:${id}:${body}', backfill => false)")
+	tx := e.begin()
+	e.in(tx, "select pg_sleep(0.01)", "update wide set n = n + 1 where id = 1", "update wide set n = n + 1")
+	e.commit(tx)
+	if got := e.gaps(); len(got) > 0 {
+		t.Errorf("gaps: %q", got)
+	}
+}
+
 func TestKeysEqualInSQLAreTwoKeysInRedis(t *testing.T) {
 	e := newEnv(t)
 	e.exec("create table prices (amount numeric primary key, name text)")

@@ -524,3 +524,62 @@ func TestLookupThatFindsTooManyIsOneEntrysFailure(t *testing.T) {
 	e.settle()
 	e.inStep("call:*", "select 'call:' || id, 'maker ' || id from goods")
 }
+
+// One connection has prepared what another sink reads by the same statement, and takes for
+// another type.
+func TestSinksOfOneStatementKnowTheirTypesApart(t *testing.T) {
+	e := newEnv(t)
+	e.exec(`create table goods (id bigint primary key, a text);
+		create function f(bigint) returns json language sql immutable as $$ select json_build_object('f', $1) $$`)
+	e.exec("insert into goods select g, g::text from generate_series(1, 50) g")
+	e.exec("select freshet.create_sink('one', 'goods', key => 'one:${id}', value => 'f(id)')")
+	e.start()
+	e.settle()
+	e.exec("select freshet.pause_sink('one')")
+	e.exec(`drop function f(bigint); create function f(bigint) returns jsonb language sql immutable as $$ select jsonb_build_object('f', $1, 'v', 2) $$`)
+	e.exec("select freshet.create_sink('two', 'goods', key => 'two:${id}', value => 'f(id)')")
+	// Until every connection for reading has prepared it.
+	for n := range 30 {
+		e.exec("update goods set a = a || 'x'")
+		e.await("the second sink follows", func() bool { return e.entry("two:3") == `{"f": 3, "v": 2}` })
+		if n%10 == 0 {
+			e.settleTargets("default")
+		}
+	}
+	e.exec("select freshet.resume_sink('one')")
+	e.exec("update goods set a = a || 'y'")
+	e.await("the first one is as the function is now", func() bool {
+		got := e.entry("one:3")
+		if strings.HasPrefix(got, "\x01") {
+			t.Fatalf("the entry is %q", got)
+		}
+		return got == `{"f": 3, "v": 2}`
+	})
+	e.settle()
+	e.inStep("one:*", "select 'one:' || id, f(id)::text from goods")
+}
+
+// A right that is missing when the type of a value has changed stops nothing for good.
+func TestValueOfAnotherTypeWaitsForTheRightToMakeIt(t *testing.T) {
+	e := newEnv(t)
+	if e.seesAll() {
+		t.Skip("this worker may call everything")
+	}
+	e.exec(`create table goods (id bigint primary key, a text);
+		create function f(bigint) returns json language sql immutable as $$ select json_build_object('f', $1) $$`)
+	e.exec("insert into goods select g, g::text from generate_series(1, 50) g")
+	e.exec("select freshet.create_sink('call', 'goods', key => 'call:${id}', value => 'f(id)')")
+	e.start()
+	e.settle()
+	e.exec(`drop function f(bigint); create function f(bigint) returns jsonb language sql immutable as $$ select jsonb_build_object('f', $1, 'v', 2) $$;
+		revoke execute on function f(bigint) from public`)
+	e.exec("update goods set a = a || 'x'")
+	e.await("status says what is missing", func() bool {
+		return strings.Contains(one[string](e, "select coalesce(max(last_error), '') from freshet.status"), "permission denied for function f")
+	})
+	e.exec("grant execute on function f(bigint) to freshet_worker")
+	e.settle()
+	e.await("entries are as the function is now", func() bool { return e.entry("call:3") == `{"f": 3, "v": 2}` })
+	e.settle()
+	e.inStep("call:*", "select 'call:' || id, f(id)::text from goods")
+}

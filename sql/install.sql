@@ -1016,6 +1016,8 @@ begin
 
         if v_next.key_parts is distinct from v_parts then
             -- Whoever writes by the old definition is refused; what is there goes.
+            -- As whoever asks for a re-warm has it: before the leases.
+            perform from freshet.sink s where s.id = v_sink.id for update;
             update freshet.sink s
             set name = s.name || '~' || s.id, state = 'retiring', broken = null, definition = s.definition + 1, revision = s.revision + 1
             where s.id = v_sink.id;
@@ -1043,6 +1045,8 @@ begin
         end loop;
         perform freshet.grant_reading(o) from pg_catalog.unnest(v_next.reads) as o;
         perform freshet.grant_calling(v_relid, v_next);
+        -- As whoever asks for a re-warm has it: before the leases.
+        perform from freshet.sink s where s.id = v_sink.id for update;
         update freshet.sink s
         set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
             column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, transform = v_next.transform, grouped = v_next.grouped,
@@ -3768,6 +3772,7 @@ declare
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
     v_exact     boolean := true;
+    v_fixed     boolean := true;   -- no key column has values of any length
     v_differs   text := '';   -- the old tuple and the new one render differently
     v_same      text := '';   -- what stays the same while the statements below stay right
     v_types     text := '';   -- the key columns as this function is made for them
@@ -3801,6 +3806,7 @@ begin
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
+        v_fixed := v_fixed and v_column.length > 0;
         v_widest := v_widest + case when v_column.length > 0 then v_column.length + 8 else 8192 end;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
@@ -3837,7 +3843,7 @@ begin
             get diagnostics v_rows = row_count;
             if v_rows = 1 then
                 v_moved := (select row(%3$s) from freshet_new) is distinct from (select row(%4$s) from freshet_old);
-            elsif v_rows <= %7$s then
+            elsif %7$s then
                 v_moved := (select row(%5$s) from freshet_new) is distinct from (select row(%6$s) from freshet_old);
             else
                 v_moved := true;
@@ -3845,7 +3851,9 @@ begin
             if v_moved then
                 insert into %1$s (op, %2$s) select 'u', others.* from (select %4$s from freshet_old except select %3$s from freshet_new) as others;
             end if;$sql$, v_segment, v_names, v_after, v_before,
-            pg_catalog.substr(v_all_after, 3), pg_catalog.substr(v_all_before, 3), (64 << 20) / v_widest);
+            pg_catalog.substr(v_all_after, 3), pg_catalog.substr(v_all_before, 3),
+            -- Of a value that has no fixed length nobody knows how long it is.
+            case when v_fixed then 'v_rows <= 500000' else 'false' end);
     elsif v_exact then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', both_tuples.* from (select %3$s from freshet_new union select %4$s from freshet_old) as both_tuples;
@@ -4620,9 +4628,16 @@ set search_path = ''
 set lock_timeout = '1s'
 as $$
 declare
-    v_range  freshet.backfill_range;
+    v_range    freshet.backfill_range;
+    v_changes  text;
 begin
-    -- The sink comes first for everybody; what is asked for below refers to it.
+    -- Whoever mends capture has the change table before the sink.
+    select 'freshet.changes_' || s.source_id into v_changes
+    from freshet.lease l join freshet.sink s on s.id = l.sink_id where l.id = next_chunk.lease;
+    if pg_catalog.to_regclass(v_changes) is not null then
+        execute pg_catalog.format('lock table only %s in row exclusive mode', v_changes);
+    end if;
+    -- The sink comes before leases for everybody; what is asked for below refers to it.
     perform from freshet.lease l join freshet.sink s on s.id = l.sink_id where l.id = next_chunk.lease for key share of s;
     perform from freshet.lease l
     where l.id = next_chunk.lease and l.epoch = next_chunk.epoch
@@ -4634,7 +4649,6 @@ begin
     if not exists (select from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.steps = next_chunk.steps) then
         raise exception 'this step was taken already' using errcode = 'serialization_failure';
     end if;
-    -- The change table before the range: so does whoever mends capture.
     perform freshet.validate_intent(lease, landed);
     -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
     select * into strict v_range from freshet.backfill_range r where r.lease_id = next_chunk.lease for update;
@@ -6000,17 +6014,21 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink  freshet.sink;
+    v_sink   freshet.sink;
+    v_wrong  text;
 begin
     select * into v_sink from freshet.sink s where s.id = retype.sink for update;
     if not found or v_sink.state = 'dropping' then
         return;
     end if;
     perform freshet.resurvey(retype.sink);
-    if exists (
-        select from freshet.sink s
-        where s.id = retype.sink and (s.value_type, s.broken) is not distinct from (v_sink.value_type, v_sink.broken))
-    then
+    select s.broken into v_wrong from freshet.sink s where s.id = retype.sink;
+    if v_wrong is not null and v_sink.broken is null then
+        -- Such as a right that is missing for the moment. Nothing of the source has to change for
+        -- it to be over, so nobody would look again: it is the batch's failure, and tried again.
+        raise exception '%', v_wrong;
+    end if;
+    if exists (select from freshet.sink s where s.id = retype.sink and s.value_type is not distinct from v_sink.value_type) then
         return;
     end if;
     update freshet.sink s

@@ -70,7 +70,8 @@ type Query struct {
 
 // name under which a connection keeps the statement prepared.
 func (q Query) name() string {
-	sum := sha256.Sum256([]byte(q.SearchPath + "\n" + q.SQL))
+	// With the type: what one reader was content with another may not be.
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d %d\n%s", q.SearchPath, q.Type, q.Column, q.SQL))
 	return "freshet_" + hex.EncodeToString(sum[:8])
 }
 

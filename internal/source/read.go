@@ -102,8 +102,8 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, lim
 			return row(values[1:], b.At)
 		}
 		seen = true
-		fields := strings.SplitN(string(values[0]), "|", 8)
-		if len(fields) != 8 {
+		fields := strings.SplitN(string(values[0]), "|", 9)
+		if len(fields) != 9 {
 			return fmt.Errorf("claim says %q", values[0])
 		}
 		window, err := cursor.ParseSnapshot(fields[0])
@@ -123,7 +123,10 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, lim
 		} else {
 			b.Next = c.At(window, xid, id)
 		}
-		if b.Meta, err = parseMeta(fields[7]); err != nil {
+		if b.Meta, err = parseMeta(fields[8]); err != nil {
+			return err
+		}
+		if b.Flushed, err = ParseLSN(fields[7]); err != nil {
 			return err
 		}
 		floor, err := cursor.ParseSnapshot(fields[6])

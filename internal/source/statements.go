@@ -175,8 +175,9 @@ func prefixed(list []string) string {
 // claim reads a batch: $1 the snapshot that is done, $2 the window or null, $3 and $4
 // the place inside it, $5 the limit. The first row is meta with the window, the
 // number of changes, the last one's place, how many truncates and how many touches of
-// Freshet's own are among them, and the floor of the change table: asked for in the
-// statement that reads it, for only that holds off whoever empties a segment. A bare one
+// Freshet's own are among them, the floor of the change table: asked for in the
+// statement that reads it, for only that holds off whoever empties a segment; and how far the
+// WAL is flushed by now, which mostly is as far as it was written at the beginning. A bare one
 // only lists the tuples.
 //
 // A range has one lower bound, made of its own and of the place: given two, Postgres begins to
@@ -205,7 +206,8 @@ func (s statements) claim(bare bool) string {
 )
 select freshet_w.win::text || '|' || freshet_a.n || '|' || coalesce(freshet_a.place[1] || '|' || freshet_a.place[2], '0|0')
    || '|' || freshet_a.truncates || '|' || freshet_a.touches
-   || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || freshet_w.meta as meta, null::boolean%[6]s
+   || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || pg_catalog.pg_current_wal_flush_lsn()
+   || '|' || freshet_w.meta as meta, null::boolean%[6]s
 from freshet_w cross join (
   select count(*) as n, max(array[xid::text::bigint, id]) as place, count(*) filter (where op = 't') as truncates, count(*) filter (where op = 'r') as touches
   from freshet_b) as freshet_a

@@ -127,6 +127,8 @@ begin
 
         if v_next.key_parts is distinct from v_parts then
             -- Whoever writes by the old definition is refused; what is there goes.
+            -- As whoever asks for a re-warm has it: before the leases.
+            perform from freshet.sink s where s.id = v_sink.id for update;
             update freshet.sink s
             set name = s.name || '~' || s.id, state = 'retiring', broken = null, definition = s.definition + 1, revision = s.revision + 1
             where s.id = v_sink.id;
@@ -154,6 +156,8 @@ begin
         end loop;
         perform freshet.grant_reading(o) from pg_catalog.unnest(v_next.reads) as o;
         perform freshet.grant_calling(v_relid, v_next);
+        -- As whoever asks for a re-warm has it: before the leases.
+        perform from freshet.sink s where s.id = v_sink.id for update;
         update freshet.sink s
         set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
             column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, transform = v_next.transform, grouped = v_next.grouped,

@@ -25,6 +25,7 @@ declare
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
     v_exact     boolean := true;
+    v_fixed     boolean := true;   -- no key column has values of any length
     v_differs   text := '';   -- the old tuple and the new one render differently
     v_same      text := '';   -- what stays the same while the statements below stay right
     v_types     text := '';   -- the key columns as this function is made for them
@@ -58,6 +59,7 @@ begin
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
+        v_fixed := v_fixed and v_column.length > 0;
         v_widest := v_widest + case when v_column.length > 0 then v_column.length + 8 else 8192 end;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
@@ -94,7 +96,7 @@ begin
             get diagnostics v_rows = row_count;
             if v_rows = 1 then
                 v_moved := (select row(%3$s) from freshet_new) is distinct from (select row(%4$s) from freshet_old);
-            elsif v_rows <= %7$s then
+            elsif %7$s then
                 v_moved := (select row(%5$s) from freshet_new) is distinct from (select row(%6$s) from freshet_old);
             else
                 v_moved := true;
@@ -102,7 +104,9 @@ begin
             if v_moved then
                 insert into %1$s (op, %2$s) select 'u', others.* from (select %4$s from freshet_old except select %3$s from freshet_new) as others;
             end if;$sql$, v_segment, v_names, v_after, v_before,
-            pg_catalog.substr(v_all_after, 3), pg_catalog.substr(v_all_before, 3), (64 << 20) / v_widest);
+            pg_catalog.substr(v_all_after, 3), pg_catalog.substr(v_all_before, 3),
+            -- Of a value that has no fixed length nobody knows how long it is.
+            case when v_fixed then 'v_rows <= 500000' else 'false' end);
     elsif v_exact then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', both_tuples.* from (select %3$s from freshet_new union select %4$s from freshet_old) as both_tuples;

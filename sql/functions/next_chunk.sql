@@ -25,9 +25,16 @@ set search_path = ''
 set lock_timeout = '1s'
 as $$
 declare
-    v_range  freshet.backfill_range;
+    v_range    freshet.backfill_range;
+    v_changes  text;
 begin
-    -- The sink comes first for everybody; what is asked for below refers to it.
+    -- Whoever mends capture has the change table before the sink.
+    select 'freshet.changes_' || s.source_id into v_changes
+    from freshet.lease l join freshet.sink s on s.id = l.sink_id where l.id = next_chunk.lease;
+    if pg_catalog.to_regclass(v_changes) is not null then
+        execute pg_catalog.format('lock table only %s in row exclusive mode', v_changes);
+    end if;
+    -- The sink comes before leases for everybody; what is asked for below refers to it.
     perform from freshet.lease l join freshet.sink s on s.id = l.sink_id where l.id = next_chunk.lease for key share of s;
     perform from freshet.lease l
     where l.id = next_chunk.lease and l.epoch = next_chunk.epoch
@@ -39,7 +46,6 @@ begin
     if not exists (select from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.steps = next_chunk.steps) then
         raise exception 'this step was taken already' using errcode = 'serialization_failure';
     end if;
-    -- The change table before the range: so does whoever mends capture.
     perform freshet.validate_intent(lease, landed);
     -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
     select * into strict v_range from freshet.backfill_range r where r.lease_id = next_chunk.lease for update;

@@ -7,17 +7,21 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_sink  freshet.sink;
+    v_sink   freshet.sink;
+    v_wrong  text;
 begin
     select * into v_sink from freshet.sink s where s.id = retype.sink for update;
     if not found or v_sink.state = 'dropping' then
         return;
     end if;
     perform freshet.resurvey(retype.sink);
-    if exists (
-        select from freshet.sink s
-        where s.id = retype.sink and (s.value_type, s.broken) is not distinct from (v_sink.value_type, v_sink.broken))
-    then
+    select s.broken into v_wrong from freshet.sink s where s.id = retype.sink;
+    if v_wrong is not null and v_sink.broken is null then
+        -- Such as a right that is missing for the moment. Nothing of the source has to change for
+        -- it to be over, so nobody would look again: it is the batch's failure, and tried again.
+        raise exception '%', v_wrong;
+    end if;
+    if exists (select from freshet.sink s where s.id = retype.sink and s.value_type is not distinct from v_sink.value_type) then
         return;
     end if;
     update freshet.sink s
