@@ -142,21 +142,27 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 		lanes        bool
 		parts        []string
 		lives        []string
+		dropping     bool
 	)
 	err = c.Control.QueryRow(ctx, `
 		select s.key, freshet.key_tokens(s.key_parts), coalesce(bool_or(l.stamped), false), coalesce(bool_or(l.adopt), false),
 		       coalesce(bool_or(l.kind = 'sync'), false), coalesce(array_agg(l.part), '{}'),
 		       coalesce(array_agg(distinct case when l.blocked is null and l.blocked_by is null then coalesce(l.life, '') else '' end)
-		                filter (where l.kind = 'sync' and l.stamped), '{}')
+		                filter (where l.kind = 'sync' and l.stamped), '{}'),
+		       s.state = 'dropping'
 		from freshet.sink s
 		left join freshet.lease l on l.sink_id = s.id and l.target = $2 and l.kind in ('sync', 'retired')
 		where s.id = $1
-		group by s.id`, sink.ID, t.Name).Scan(&self.Key, &self.Tokens, &wrote, &adopt, &lanes, &parts, &lives)
+		group by s.id`, sink.ID, t.Name).Scan(&self.Key, &self.Tokens, &wrote, &adopt, &lanes, &parts, &lives, &dropping)
 	if err != nil {
 		return Obstacle{}, fmt.Errorf("read what the sink has written: %w", err)
 	}
+	// Both asked under the WATCH: whoever gives the keys up has ended the lanes before, or the
+	// sink is being dropped.
+	if dropping && !sink.Dropping {
+		return Obstacle{}, task.ErrGone
+	}
 	if !lanes && !sink.Dropping {
-		// Asked under the WATCH: whoever gives the keys up has ended the lanes before.
 		return Obstacle{}, fmt.Errorf("the sink has left target %s: %w", t.Name, catalog.ErrNotOurs)
 	}
 	if sink.Dropping {
