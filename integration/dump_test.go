@@ -148,3 +148,73 @@ func TestOldDumpFromBeforeASinkLeavesNoEntryOfItsPredecessor(t *testing.T) {
 	d.goBack()
 	d.awaitInStep()
 }
+
+// A target that goes back in time has entries again that were removed from it, with nobody to
+// write or sweep them any more.
+func TestOldDumpBringsNoEntriesBackThatWereRemoved(t *testing.T) {
+	count := func(d *dumped, pattern string) int {
+		keys, err := d.redis.Keys(t.Context(), pattern).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(keys)
+	}
+	gone := func(d *dumped) {
+		d.await("what is removed is gone", func() bool {
+			return one[int](d.env, "select count(*) from freshet.status where state = 'dropping'") == 0 && count(d, "users:*") == 0
+		})
+	}
+	for name, c := range map[string]struct {
+		remove []string
+		// left is how many entries there are in the end, by their pattern.
+		pattern string
+		left    int
+	}{
+		"of a sink that was dropped":             {[]string{"select freshet.drop_sink('users')"}, "users:*", 0},
+		"of a sink with shards that was dropped": {[]string{"select freshet.alter_sink('users', shards => 3)", "select freshet.drop_sink('users')"}, "users:*", 0},
+		"by another template":                    {[]string{"select freshet.alter_sink('users', key => 'people:${id}')"}, "people:*", 5000},
+		"on a target that the sink has left":     {[]string{"select freshet.alter_sink('users', targets => '{other}')"}, "users:*", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDumped(t)
+			d.targets = map[string]string{"other": serverstest.Redis(t)}
+			d.exec("select freshet.create_sink('users', 'users')")
+			d.start()
+			d.settle()
+			d.save()
+			for _, sql := range c.remove {
+				d.exec(sql)
+				d.settleTargets("default", "other")
+			}
+			gone(d)
+
+			d.goBack()
+			d.await("they are removed again", func() bool { return count(d, "users:*") == 0 })
+			gone(d)
+			d.await("the rest is right", func() bool { return count(d, c.pattern) == c.left })
+			d.await("nobody owns what is gone", func() bool {
+				return d.redis.HLen(t.Context(), "freshet:owners").Val() == int64(min(c.left, 1))
+			})
+		})
+	}
+}
+
+// Entries that were to stay when their sink was dropped stay.
+func TestOldDumpOfEntriesThatWereKeptIsLeftAlone(t *testing.T) {
+	d := newDumped(t)
+	d.exec("select freshet.create_sink('users', 'users')")
+	d.start()
+	d.settle()
+	d.save()
+	d.exec("select freshet.drop_sink('users', keep_entries => true)")
+	d.await("the sink is gone", func() bool { return one[int](d.env, "select count(*) from freshet.sinks") == 0 })
+	if n := one[int](d.env, "select count(*) from freshet.removed"); n != 0 {
+		t.Errorf("%d sinks are on record as removed", n)
+	}
+	d.goBack()
+	d.exec("select freshet.create_sink('others', 'users', key => 'others:${id}')")
+	d.settle()
+	if n := d.redis.Exists(t.Context(), "users:1", "users:5000").Val(); n != 2 {
+		t.Errorf("%d of two entries are there", n)
+	}
+}

@@ -330,6 +330,18 @@ create table freshet.failure (
 
 create index failure_next_try_idx on freshet.failure (next_try);
 
+-- A target that the entries of a sink were removed from. One that goes back to the data of
+-- some time before has them again, and a worker that sees who they are of removes them again.
+create table freshet.removed (
+    sink_id     integer not null,
+    target      text not null,
+    -- the sink and its source as they were
+    sink        jsonb not null,
+    source      jsonb not null,
+    removed_at  timestamptz not null default clock_timestamp(),
+    constraint removed_pkey primary key (sink_id, target)
+);
+
 revoke all on all tables in schema freshet from public;
 revoke all on all sequences in schema freshet from public;
 $migration$;
@@ -2782,6 +2794,12 @@ begin
 
     elsif v_lease.kind = 'purge' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;
+        delete from freshet.removed r where r.removed_at < pg_catalog.clock_timestamp() - interval '30 days';
+        insert into freshet.removed as r (sink_id, target, sink, source)
+        select s.id, v_lease.target, pg_catalog.to_jsonb(s), pg_catalog.to_jsonb(o)
+        from freshet.sink s join freshet.source o on o.id = s.source_id
+        where s.id = v_lease.sink_id and not s.keep_entries
+        on conflict (sink_id, target) do update set sink = excluded.sink, source = excluded.source, removed_at = excluded.removed_at;
         if not exists (select from freshet.sink s where s.id = v_lease.sink_id and s.state in ('retiring', 'dropping')) then
             -- A target less. What failed there fails nowhere now.
             delete from freshet.failure f where f.sink_id = v_lease.sink_id and f.target = v_lease.target;
@@ -2998,10 +3016,10 @@ begin
     if pg_catalog.to_regrole('freshet_worker') is not null then
         grant usage on schema freshet to freshet_worker;
         grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.segment, freshet.sink, freshet.lease,
-            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.capture_gap,
+            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed, freshet.capture_gap,
             freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
-        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure to freshet_worker;
-        grant update on freshet.segment, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure to freshet_worker;
+        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed to freshet_worker;
+        grant update on freshet.segment, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed to freshet_worker;
         -- What a sink is made of is not a worker's business either, but for what has to
         -- follow from changes of its source.
         revoke update on freshet.sink, freshet.source from freshet_worker;
@@ -3010,7 +3028,7 @@ begin
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
         grant update (past) on freshet.installation to freshet_worker;
-        grant delete on freshet.backfill_run, freshet.failure, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        grant delete on freshet.backfill_run, freshet.failure, freshet.removed, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c
@@ -5651,6 +5669,66 @@ end
 $$;
 
 revoke all on function freshet.release_lease(bigint, bigint, interval, boolean) from public;
+
+-- Has the entries of a sink removed once more from a target that they were removed from, for
+-- the target has the data of before then: somebody has seen there that they are the sink's.
+-- True if there is something to do. Which sinks there are is not a worker's business, so this
+-- has the rights of who installed it; all it makes is a sink that is being dropped.
+create or replace function freshet.remove_again(sink integer, target text)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+set lock_timeout = '1s'
+as $$
+declare
+    v_removed  freshet.removed;
+    v_sink     freshet.sink;
+    v_lease    bigint;
+begin
+    perform freshet.lock_definitions();
+    select * into v_removed from freshet.removed r
+    where r.sink_id = remove_again.sink and r.target = remove_again.target;
+    if not found then
+        return false;
+    end if;
+    v_sink := pg_catalog.jsonb_populate_record(null::freshet.sink, v_removed.sink);
+    if exists (
+        -- Whoever writes the same keys there now looks at each of them, when the target has gone back.
+        select from freshet.sink s
+        where s.state not in ('retiring', 'dropping') and remove_again.target = any (s.targets)
+          and (s.id = v_sink.id or freshet.key_tokens(s.key_parts) = freshet.key_tokens(v_sink.key_parts)))
+    or exists (select from freshet.sink s where s.id = v_sink.id and s.state in ('retiring', 'dropping'))
+    or exists (select from freshet.lease l where l.sink_id = v_sink.id and l.kind = 'purge' and l.target = remove_again.target)
+    then
+        return false;
+    end if;
+
+    if not exists (select from freshet.sink s where s.id = v_sink.id) then
+        insert into freshet.source overriding system value
+        select (pg_catalog.jsonb_populate_record(null::freshet.source, v_removed.source || '{"relid": null}')).*
+        on conflict (id) do nothing;
+        v_sink.name := pg_catalog.split_part(v_sink.name, '~', 1) || '~' || v_sink.id;
+        v_sink.state := 'dropping';
+        v_sink.broken := null;
+        v_sink.definition := v_sink.definition + 1;
+        v_sink.targets := array[remove_again.target];
+        insert into freshet.sink overriding system value select v_sink.*;
+    end if;
+    -- The lanes that it had, which nobody writes by any more.
+    insert into freshet.lease (sink_id, kind, target, part, cursor, stamped, definition, finished_at)
+    select v_sink.id, 'retired', remove_again.target, p.shard::text, '', true, 2147483647, pg_catalog.clock_timestamp()
+    from pg_catalog.generate_series(0, v_sink.shards - 1) as p (shard)
+    on conflict do nothing;
+    insert into freshet.lease (sink_id, kind, target, part, cursor)
+    values (v_sink.id, 'purge', remove_again.target, 'purge', '')
+    returning id into v_lease;
+    perform freshet.enqueue_lease(v_lease);
+    return true;
+end
+$$;
+
+revoke all on function freshet.remove_again(integer, text) from public;
 
 -- Draws the value of this incarnation if there is none. Many workers may come at
 -- once: the first one's value stays.

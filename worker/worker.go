@@ -25,6 +25,7 @@ import (
 	"github.com/freshet/freshet/internal/lane"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/owner"
 	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
@@ -227,6 +228,9 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 		task.Repeat(partsCtx, time.Second, log, "a Go transform does not return", "all Go transforms return again", lookAfterCalls)
 	})
 	parts.Go(func() { failing.Retry(partsCtx, w.control, w.config.targetNames(), log) })
+	for _, t := range w.targets {
+		parts.Go(func() { owner.RemoveAgain(partsCtx, w.control, w.installation, t, log) })
+	}
 
 	stop := make(chan struct{})
 	runner := &jobs.Runner{

@@ -52,6 +52,12 @@ begin
 
     elsif v_lease.kind = 'purge' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;
+        delete from freshet.removed r where r.removed_at < pg_catalog.clock_timestamp() - interval '30 days';
+        insert into freshet.removed as r (sink_id, target, sink, source)
+        select s.id, v_lease.target, pg_catalog.to_jsonb(s), pg_catalog.to_jsonb(o)
+        from freshet.sink s join freshet.source o on o.id = s.source_id
+        where s.id = v_lease.sink_id and not s.keep_entries
+        on conflict (sink_id, target) do update set sink = excluded.sink, source = excluded.source, removed_at = excluded.removed_at;
         if not exists (select from freshet.sink s where s.id = v_lease.sink_id and s.state in ('retiring', 'dropping')) then
             -- A target less. What failed there fails nowhere now.
             delete from freshet.failure f where f.sink_id = v_lease.sink_id and f.target = v_lease.target;

@@ -284,5 +284,17 @@ create table freshet.failure (
 
 create index failure_next_try_idx on freshet.failure (next_try);
 
+-- A target that the entries of a sink were removed from. One that goes back to the data of
+-- some time before has them again, and a worker that sees who they are of removes them again.
+create table freshet.removed (
+    sink_id     integer not null,
+    target      text not null,
+    -- the sink and its source as they were
+    sink        jsonb not null,
+    source      jsonb not null,
+    removed_at  timestamptz not null default clock_timestamp(),
+    constraint removed_pkey primary key (sink_id, target)
+);
+
 revoke all on all tables in schema freshet from public;
 revoke all on all sequences in schema freshet from public;

@@ -1,0 +1,110 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/target"
+	"github.com/freshet/freshet/internal/task"
+)
+
+const (
+	// removedEvery is how often a target is looked at.
+	removedEvery   = time.Second
+	removedTimeout = 5 * time.Second
+	// knownFor is for how many looks a sink that owns something is taken for one that was not
+	// removed. It may have been since, and the target have gone back, between two looks.
+	knownFor = 5
+)
+
+// RemoveAgain looks until ctx ends whether a target has come to have entries again of sinks
+// that were removed from it: it went back to the data of some time before, and what says who
+// owns them came back too. Then it asks for their removal.
+func RemoveAgain(ctx context.Context, db catalog.Querier, installation string, t *target.Target, log *slog.Logger) {
+	// known are sinks that own something and were not removed when that was asked.
+	known := make(map[int32]bool)
+	looks := 0
+	task.Repeat(ctx, removedEvery, log, "who owns the keys of target "+t.Name+" cannot be read", "who owns the keys of target "+t.Name+" is read again",
+		func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, removedTimeout)
+			defer cancel()
+			if looks++; looks%knownFor == 0 {
+				clear(known)
+			}
+			err := removeAgain(ctx, db, installation, t, known, log)
+			if err != nil {
+				clear(known)
+			}
+			return err
+		})
+}
+
+func removeAgain(ctx context.Context, db catalog.Querier, installation string, t *target.Target, known map[int32]bool, log *slog.Logger) error {
+	fields, err := t.Shared().HKeys(ctx, Owners).Result()
+	if err != nil {
+		return fmt.Errorf("target %s: read who owns its keys: %w", t.Name, err)
+	}
+	var (
+		others  []int32
+		present = make(map[int32]bool, len(fields))
+	)
+	for _, f := range fields {
+		number, is := strings.CutPrefix(f, installation+":")
+		if !is {
+			continue
+		}
+		id, err := strconv.ParseInt(number, 10, 32)
+		if err != nil {
+			continue // claims say that it is not Freshet's
+		}
+		if present[int32(id)] = true; !known[int32(id)] {
+			others = append(others, int32(id))
+		}
+	}
+	maps.DeleteFunc(known, func(id int32, _ bool) bool { return !present[id] })
+	if len(others) == 0 {
+		return nil
+	}
+	rows, err := db.Query(ctx, "select sink_id from freshet.removed where sink_id = any($1) and target = $2", others, t.Name)
+	if err != nil {
+		return fmt.Errorf("read which sinks were removed: %w", err)
+	}
+	removed, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return fmt.Errorf("read which sinks were removed: %w", err)
+	}
+	for _, id := range others {
+		known[id] = true
+	}
+	for _, id := range removed {
+		delete(known, id)
+		value, err := t.Shared().HGet(ctx, Owners, field(installation, id)).Result()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("target %s: read who owns its keys: %w", t.Name, err)
+		}
+		if o, err := parse(value); err != nil || o.Target != t.Name {
+			continue // it is there by another target that is the same server
+		}
+		var asked bool
+		if err := db.QueryRow(ctx, "select freshet.remove_again($1, $2)", id, t.Name).Scan(&asked); err != nil {
+			return fmt.Errorf("ask for the removal of entries: %w", err)
+		}
+		if asked {
+			log.Warn("the target has entries again of a sink that was removed from it: they are removed once more", "sink", id, "target", t.Name)
+		}
+	}
+	return nil
+}
