@@ -21,7 +21,14 @@ func (e *env) gaps() []string {
 // changes is how many changes of the first source were captured.
 func (e *env) changes() int {
 	e.t.Helper()
-	return one[int](e, "select count(*) from freshet.changes_1")
+	return one[int](e, "select coalesce(sum(coalesce(tuples, 1)), 0) from freshet.changes_1")
+}
+
+// tuples is what the tuples of a source's changes are selected from: t has their columns, c
+// what the rows of the change table have besides.
+func (e *env) tuples(source int) string {
+	e.t.Helper()
+	return fmt.Sprintf("freshet.changes_%d c cross join lateral %s t", source, one[string](e.admin(), "select freshet.tuples_of($1)", source))
 }
 
 func TestApplicationNeedsNoRightOnFreshet(t *testing.T) {
@@ -248,46 +255,103 @@ func TestUpdateTouchesOldAndNewTuple(t *testing.T) {
 	}
 }
 
-// Of many rows it is told by lists whether keys have changed, as long as these are not large.
-func TestUpdateOfManyRowsTouchesOldTuplesWhereKeysChange(t *testing.T) {
-	e := newEnv(t)
-	e.exec("create table numbers (id bigint primary key deferrable, n int); create table words (tenant int, id text, n int, primary key (tenant, id))")
-	e.exec("create unique index on numbers (id)")
-	e.exec("insert into numbers select g, 0 from generate_series(1, 5000) g; insert into words select g % 3, 'w' || g, 0 from generate_series(1, 10000) g")
-	e.exec("select freshet.create_sink('numbers', 'numbers'), freshet.create_sink('words', 'words')")
-	// touched is which tuples a statement adds to the change table.
-	touched := func(source int, columns, sql string) int {
-		t.Helper()
-		before := one[string](e.admin(), "select pg_current_snapshot()::text")
-		e.exec(sql)
-		return one[int](e.admin(), fmt.Sprintf(`select count(distinct (%s)) from freshet.changes_%d
-			where not pg_visible_in_snapshot(xid, $1::text::pg_snapshot)`, columns, source), before)
-	}
+// The rows of a bulk statement share rows of the change table, many to each. Whatever the key
+// columns are like, each tuple is captured that rows have had or have now.
+func TestBulkStatementsTouchEveryTuple(t *testing.T) {
 	for _, c := range []struct {
-		source       int
-		columns, sql string
-		want         int
+		name, table, rows string
+		// shared: tuples share rows.
+		shared bool
+		// moves changes the keys of some rows, and turns those of all.
+		moves, turns string
 	}{
-		{1, "k1, 0", "update numbers set n = n + 1", 5000},
-		{1, "k1, 0", "update numbers set id = id + 100000 where id = 7", 2},
-		{1, "k1, 0", "update numbers set id = id + 100000, n = 1 where id in (8, 9)", 4},
-		{1, "k1, 0", "update numbers set id = case id when 4000 then -4000000 else id end, n = 2", 5001},
-		{1, "k1, 0", "update numbers set id = -id where id > 0", 2 * 4999},
-		{2, "k1, k2", "update words set n = n + 1", 10000},
-		{2, "k1, k2", "update words set n = 3, tenant = case id when 'w77' then 9 else tenant end where id < 'w9'", 0},
-		{2, "k1, k2", "update words set tenant = tenant + 10", 20000},
+		{"numbers", "id bigint primary key deferrable", "g", true, "id = case when id % 1000 = 7 then id + 100000 else id end", "id = -id"},
+		{"small", "id smallint primary key", "g", true, "id = case when id % 1000 = 7 then id + 20000 else id end", "id = -id"},
+		{"uuids", "id uuid primary key", "md5(g::text)::uuid", true, "id = case when id::text like '%ab%' then md5(id::text)::uuid else id end", "id = md5(id::text)::uuid"},
+		{"words", "id text primary key", "'word ' || repeat('x', g % 400) || g", true, "id = case when id like '%7' then id || 'y' else id end", "id = id || 'z'"},
+		{"two", "tenant int, id text, primary key (tenant, id)", "g % 3, 'w' || g", true, "tenant = case when id like '%77' then 9 else tenant end", "tenant = tenant + 10"},
+		{"decimals", "id numeric primary key", "g + 0.5", true, "id = case when id < 50 then id::numeric(20, 4) else id end", "id = -id"},
+		{"lists", "id int[] primary key", "array[g, g]", false, "id = case when id[1] % 1000 = 7 then id || 1 else id end", "id = id || 2"},
+		{"moods", "id mood, n int, primary key (id, n)", "case g % 2 when 0 then 'good' else 'bad' end::mood, g", true, "id = case when n % 100 = 1 then 'good' else id end", "n = -n"},
+		{"maybe", "id int unique, other int not null primary key", "nullif(g, 100), g", true, "id = case when other not between 300 and 330 then id end", "id = -id"},
+		{"many", "n int not null, id int primary key", "g % 1000, g", true, "n = case when id % 100 = 1 then 5000 else n end", "n = -n - 1"},
 	} {
-		want := c.want
-		if want == 0 {
-			want = one[int](e, "select count(*) + 1 from words where id < 'w9'")
-		}
-		if got := touched(c.source, c.columns, c.sql); got != want {
-			t.Errorf("%s: %d tuples touched, want %d", c.sql, got, want)
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec("create type mood as enum ('good', 'bad')")
+			e.exec(fmt.Sprintf("create table x (%s, v int default 0)", c.table))
+			switch c.name {
+			case "maybe":
+				e.exec("select freshet.create_sink('x', 'x', key => 'x:${id}', backfill => false)")
+			case "many":
+				e.exec("create index on x (n)")
+				e.exec("select freshet.create_sink('x', 'x', key => 'x:${n}', value => 'count(*)', backfill => false)")
+			case "numbers":
+				// A primary key that is deferrable says nothing of the rows of one statement.
+				e.exec("create unique index on x (id)")
+				fallthrough
+			default:
+				e.exec("select freshet.create_sink('x', 'x', backfill => false)")
+			}
+			key := one[string](e.admin(), `select string_agg(quote_ident(a.attname), ', ' order by a.attnum) from freshet.source s, unnest(s.key_attnums) k
+				join pg_attribute a on a.attnum = k and a.attrelid = 'x'::regclass where s.relid = 'x'::regclass`)
+			names := one[string](e.admin(), "select string_agg('t.k' || k, ', ' order by k) from freshet.source s, unnest(s.key_attnums) k")
+			state := func() []string {
+				return one[[]string](e, fmt.Sprintf("select coalesce(array_agg(distinct row(%s)::text), '{}') from x", key))
+			}
+			check := func(sql string) {
+				t.Helper()
+				before := state()
+				e.transaction("truncate freshet.changes_1")
+				e.exec(sql)
+				want := slices.Compact(slices.Sorted(slices.Values(append(before, state()...))))
+				got := one[[]string](e.admin(), fmt.Sprintf("select array_agg(distinct row(%s)::text) from %s", names, e.tuples(1)))
+				slices.Sort(got)
+				if !slices.Equal(got, want) {
+					t.Errorf("%s: %d tuples touched, want %d\n%.300s\n%.300s", sql, len(got), len(want), got, want)
+				}
+				rows, tuples := one[int](e.admin(), "select count(*) from freshet.changes_1"), e.admin().changes()
+				if (rows < tuples/3) != c.shared && !(c.name == "many" && strings.HasPrefix(sql, "update")) {
+					t.Errorf("%s: %d rows for %d tuples", sql, rows, tuples)
+				}
+				if sum := one[int](e.admin(), "select count(*) from "+e.tuples(1)); sum != tuples {
+					t.Errorf("%s: rows say that they have %d tuples, and have %d", sql, tuples, sum)
+				}
+			}
+			check(fmt.Sprintf("insert into x select %s from generate_series(1, 5000) g", c.rows))
+			check("update x set v = v + 1")
+			check("update x set v = v + 1, " + c.moves)
+			check("update x set " + c.turns)
+			check("delete from x")
+			if got := e.gaps(); len(got) > 0 {
+				t.Errorf("gaps: %q", got)
+			}
+		})
+	}
+}
+
+// More rows than one list is made of at once.
+func TestStatementOfVeryManyRowsTouchesEveryTuple(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table numbers (id int primary key, n int not null default 0)")
+	e.exec("select freshet.create_sink('numbers', 'numbers', backfill => false)")
+	for _, c := range []struct {
+		sql  string
+		want int
+	}{
+		{"insert into numbers select g from generate_series(1, 600000) g", 600000},
+		{"update numbers set id = case when id > 599000 then id + 1000 else id end, n = 1", 601000},
+	} {
+		e.transaction("truncate freshet.changes_1")
+		e.exec(c.sql)
+		got := one[[]int](e.admin(), "select array[count(distinct t.k1), min(t.k1), max(t.k1)] from "+e.tuples(1))
+		if want := []int{c.want, 1, c.want}; !slices.Equal(got, want) {
+			t.Errorf("%s: tuples, least and greatest are %v, want %v", c.sql, got, want)
 		}
 	}
-	e.start()
-	e.settle()
-	e.inStep("numbers:*", "select 'numbers:' || id, to_jsonb(t)::text from numbers t")
+	if n := one[int](e.admin(), "select count(*) from freshet.changes_1"); n > 15000 {
+		t.Errorf("%d rows for them", n)
+	}
 }
 
 // No list is made of keys that are long: it could become larger than a value can be.

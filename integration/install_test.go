@@ -303,12 +303,12 @@ func TestEveryFunctionPinsItsSearchPath(t *testing.T) {
 		  and not coalesce(proconfig @> array['search_path=""'], false)`) {
 		t.Errorf("search_path is not pinned: %s", line)
 	}
-	// The triggers of two sources and what workers mend them with, as the sources' owner, and
-	// what triggers call when they fail.
+	// The triggers of two sources and what workers mend them with, as the sources' owner, what
+	// triggers call when they fail, and what workers call when a target has gone back in time.
 	const definers = `select array_agg(proname || ' ' || proowner::regrole order by proname) from pg_proc
 		where pronamespace = 'freshet'::regnamespace and prosecdef`
 	owner, installer := one[string](e, "select current_user"), one[string](e.admin(), "select current_user")
-	want := []string{"capture_1 " + owner, "capture_2 " + owner, "keep_1 " + owner, "keep_2 " + owner, "record_gap " + installer}
+	want := []string{"capture_1 " + owner, "capture_2 " + owner, "keep_1 " + owner, "keep_2 " + owner, "record_gap " + installer, "remove_again " + installer}
 	if got := one[[]string](e, definers); !slices.Equal(got, want) {
 		t.Errorf("with their owner's rights run %q, want %q", got, want)
 	}

@@ -188,7 +188,7 @@ func TestTriggersRunAsTheOwnerOfTheTable(t *testing.T) {
 	e.admin().exec("select freshet.create_sink('pairs', 'pairs', key => 'pairs:${k}')")
 	app := e.login("app")
 	e.exec("grant select, insert, update on pairs to " + app.role())
-	app.exec("insert into pairs values ((1, 2), 1); update pairs set n = 2")
+	app.exec("insert into pairs values ((1, 2), 1), ((1, 3), 1); update pairs set n = 2")
 	owner := one[string](e, "select current_user")
 	for _, role := range e.list("select distinct role::text from who") {
 		if role != owner {

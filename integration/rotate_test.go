@@ -305,7 +305,7 @@ func TestSinkThatLapsesAroundACrashIsWarmedWhenItIsBack(t *testing.T) {
 // With no worker at all, capture stops before the disk is full. The writers do not notice.
 func TestCaptureStopsWhereNobodyRotates(t *testing.T) {
 	e := newEnv(t)
-	e.exec("update freshet.installation set stop_bytes = 1 << 20")
+	e.exec("update freshet.installation set stop_bytes = 1 << 18")
 	e.exec(counters)
 	e.exec("insert into counters (id) select g from generate_series(1, 5000) g")
 	e.exec("select freshet.create_sink('counters', 'counters')")

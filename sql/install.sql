@@ -1331,14 +1331,15 @@ begin
     if pg_catalog.to_regclass('freshet.changes_' || source) is null then
         return;
     end if;
-    select pg_catalog.string_agg(pg_catalog.format('%L, c.k%s', a.attname, k.attnum), ', ' order by k.attnum) into v_key
+    select pg_catalog.string_agg(pg_catalog.format('%L, t.k%s', a.attname, k.attnum), ', ' order by k.attnum) into v_key
     from freshet.source s
     cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     join pg_catalog.pg_attribute a on a.attrelid = s.relid and a.attnum = k.attnum
     where s.id = changes_of.source;
     return query execute pg_catalog.format(
         'select c.xid, c.id, c.at, c.op, case when c.op <> ''t'' then pg_catalog.jsonb_build_object(%s) end '
-        'from freshet.%I c order by c.xid desc, c.id desc limit $1', v_key, 'changes_' || source)
+        'from (select * from freshet.%I c order by c.xid desc, c.id desc limit $1) as c cross join lateral %s as t '
+        'order by c.xid desc, c.id desc limit $1', v_key, 'changes_' || source, freshet.tuples_of(source))
     using newest;
 end
 $$;
@@ -3664,6 +3665,21 @@ $$;
 
 revoke all on function freshet.leaves_out(text, oid) from public;
 
+-- The type of a list of values of a key column, as a row of the change table may have it for
+-- many tuples; null where one makes none: of values that are lists or rows themselves.
+create or replace function freshet.list_type(type oid)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+    select case when t.typcategory <> 'A' and t.typtype <> 'c' and t.typarray <> 0 then freshet.type_name(t.typarray) end
+    from pg_catalog.pg_type t
+    where t.oid = freshet.change_type(type)::pg_catalog.regtype
+$$;
+
+revoke all on function freshet.list_type(oid) from public;
+
 -- Lets one transaction at a time change which sinks there are: what it checks (that no
 -- other sink writes these keys, that none needs this capture) has to hold until it ends.
 create or replace function freshet.lock_definitions()
@@ -3783,18 +3799,23 @@ declare
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
     v_before    text := '';
-    v_all_after    text := '';   -- lists of the columns, for all rows
-    v_all_before   text := '';
+    v_lists     text := '';   -- pg_catalog.array_agg(freshet_new."id"), …
+    v_change    text[] := '{}';   -- of the key columns: the names in the change table
+    v_sources   text[] := '{}';   -- in the source
+    v_kinds     text[] := '{}';   -- the types in the change table
+    v_lengths   integer[] := '{}';   -- how long values are; null if they have no one length, or may be null
+    v_listed    boolean := true;   -- many tuples may share a row of the change table
     v_after_text   text := '';   -- the same, as text: its bytes, whatever the collation takes for equal
     v_before_text  text := '';
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
     v_exact     boolean := true;
-    v_fixed     boolean := true;   -- no key column has values of any length
     v_differs   text := '';   -- the old tuple and the new one render differently
     v_same      text := '';   -- what stays the same while the statements below stay right
     v_types     text := '';   -- the key columns as this function is made for them
     v_leaves    text := '';
+    v_first     text := '';   -- a limit to the rows that have one tuple each
+    v_packed    text[] := '{"", "", "", ""}';   -- and what writes the others, by an insert, an update (new and old tuples) and a delete
     v_update    text;
     v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
@@ -3809,7 +3830,8 @@ begin
         select 'k' || a.attnum as name,
                pg_catalog.quote_ident(a.attname) as source_name,
                freshet.is_exact(v_source.relid, a.attnum) as exact,
-               a.attlen as length, a.attname, a.atttypid
+               freshet.change_type(a.atttypid) as type, freshet.list_type(a.atttypid) is not null as listed,
+               a.attlen as length, a.attnotnull, a.attname, a.atttypid
         from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
         join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
         order by a.attnum
@@ -3817,14 +3839,17 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
-        v_all_after := v_all_after || pg_catalog.format(', pg_catalog.array_agg(freshet_new.%s)', v_column.source_name);
-        v_all_before := v_all_before || pg_catalog.format(', pg_catalog.array_agg(freshet_old.%s)', v_column.source_name);
+        v_lists := v_lists || pg_catalog.format(', pg_catalog.array_agg(freshet_new.%s)', v_column.source_name);
         v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
-        v_fixed := v_fixed and v_column.length > 0;
+        v_change := v_change || v_column.name;
+        v_sources := v_sources || v_column.source_name;
+        v_kinds := v_kinds || v_column.type;
+        v_lengths := v_lengths || case when v_column.length > 0 and v_column.attnotnull then greatest(v_column.length, 8) end;
+        v_listed := v_listed and v_column.listed;
         v_widest := v_widest + case when v_column.length > 0 then v_column.length + 8 else 8192 end;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
@@ -3833,6 +3858,16 @@ begin
             v_source.relid, pg_catalog.substr(v_column.name, 2));
         v_types := v_types || pg_catalog.format(' or a.attname = %L and a.atttypid = %s', v_column.attname, v_column.atttypid);
     end loop;
+    if v_listed and v_names <> '' and not freshet.needs_row_triggers(v_source.relid) then
+        v_widest := v_widest + 1800;
+        v_first := ' limit 17';
+        select pg_catalog.array_agg(pg_catalog.format($sql$
+            if v_rows = 17 then%s
+            end if;$sql$, freshet.pack_rows(v_segment, p.op, p.relation, v_change, v_sources, v_kinds, v_lengths, p.others)) order by p.n)
+        into v_packed
+        from (values (1, 'i', 'freshet_new', null), (2, 'u', 'freshet_new', 'freshet_old'), (3, 'u', 'freshet_old', null), (4, 'd', 'freshet_old', null))
+            as p (n, op, relation, others);
+    end if;
     select (i.stop_bytes - pg_catalog.pg_relation_size(v_segment::pg_catalog.regclass)) / v_widest
         + coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.format('freshet.%I', 'changes_' || source || '_id')::pg_catalog.regclass), 0)
     into v_room
@@ -3845,9 +3880,9 @@ begin
     -- differently. UNION and EXCEPT and not an anti-join: a plan made for one row is kept
     -- for the statement that updates a million, and must not turn quadratic there. Where
     -- no tuple can come twice, the new ones are written in the order of the rows, which
-    -- mostly is that of their keys, and quicker to look up; and both transition tables have the
-    -- rows in one order, so that keys which stayed as they were are told by comparing lists, in
-    -- an eighth of the time. Columns that are equal in
+    -- mostly is that of their keys, and quicker to look up; and the old ones only if any of many
+    -- has changed. Both transition tables have the rows in one order, so that this is told by
+    -- comparing lists, in an eighth of the time, where these cannot get too large. Columns that are equal in
     -- SQL and differ as text are told apart by their text.
     v_unique := exists (
         select from pg_catalog.pg_index i
@@ -3855,23 +3890,25 @@ begin
           and (i.indkey::smallint[])[0 : i.indnkeyatts - 1] <@ v_source.key_attnums);
     if v_names = '' then
         v_update := '';
-    elsif v_exact and v_unique then
+    elsif v_unique then
         v_update := pg_catalog.format($sql$
-            insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new;
-            get diagnostics v_rows = row_count;
+            insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new%5$s;
+            get diagnostics v_rows = row_count;%6$s
             if v_rows = 1 then
-                v_moved := (select row(%3$s) from freshet_new) is distinct from (select row(%4$s) from freshet_old);
-            elsif %7$s then
-                v_moved := (select row(%5$s) from freshet_new) is distinct from (select row(%6$s) from freshet_old);
-            else
-                v_moved := true;
+                v_moved := pg_catalog.record_image_ne((select row(%3$s) from freshet_new), (select row(%4$s) from freshet_old));
+            %8$s then
+                v_moved := exists (select %9$s from freshet_old except select %10$s from freshet_new);
             end if;
             if v_moved then
-                insert into %1$s (op, %2$s) select 'u', others.* from (select %4$s from freshet_old except select %3$s from freshet_new) as others;
-            end if;$sql$, v_segment, v_names, v_after, v_before,
-            pg_catalog.substr(v_all_after, 3), pg_catalog.substr(v_all_before, 3),
-            -- Of a value that has no fixed length nobody knows how long it is.
-            case when v_fixed then 'v_rows <= 500000' else 'false' end);
+                insert into %1$s (op, %2$s) select 'u', %4$s from freshet_old%5$s;%7$s
+            end if;$sql$, v_segment, v_names, v_after, v_before, v_first, v_packed[2], v_packed[3],
+            case when v_first = '' or pg_catalog.array_position(v_lengths, null) is not null then 'elsif v_rows > 1'
+                else pg_catalog.format($sql$elsif v_rows < 17 or not v_moved then
+                v_moved := pg_catalog.record_image_ne(
+                    (select row(%1$s) from (select %2$s from freshet_new%4$s) as freshet_new), (select row(%1$s) from (select %3$s from freshet_old%4$s) as freshet_new));
+            elsif v_moved is null$sql$, pg_catalog.substr(v_lists, 3), v_after, v_before, v_first) end,
+            case when v_exact then v_before else pg_catalog.substr(v_before_text, 3) end,
+            case when v_exact then v_after else pg_catalog.substr(v_after_text, 3) end);
     elsif v_exact then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', both_tuples.* from (select %3$s from freshet_new union select %4$s from freshet_old) as both_tuples;
@@ -3908,16 +3945,16 @@ $sql$, v_segment, v_names,
         v_insert := pg_catalog.format($sql$
         if tg_op = 'UPDATE' then%4$s
         elsif tg_op = 'INSERT' then
-            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new;
-            get diagnostics v_rows = row_count;
+            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new%6$s;
+            get diagnostics v_rows = row_count;%7$s
         elsif tg_op = 'DELETE' then
-            insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old;
-            get diagnostics v_rows = row_count;
+            insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old%6$s;
+            get diagnostics v_rows = row_count;%8$s
         else
             insert into %1$s (op) values ('t');
             v_rows := 1;
         end if;
-$sql$, v_segment, v_names, v_after, v_update, v_before);
+$sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_packed[4]);
     end if;
 
     -- The first call of a transaction runs under an exception block, so that
@@ -3974,6 +4011,7 @@ declare
     v_same     text;
     v_guarded  boolean := false;
     v_rows     bigint;
+    v_packed   bigint;
     v_moved    boolean;
 begin
     if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (
@@ -4055,7 +4093,8 @@ $$;
 revoke all on function freshet.make_capture_function(integer) from public;
 
 -- Makes what is missing of a source's change table: the parent, which is what is read; a
--- column for each key column of its sinks; and the segments, of which triggers write to
+-- column for each key column of its sinks, and one for lists of its values, in which one row
+-- has the tuples of many rows of a statement; and the segments, of which triggers write to
 -- one while consumed ones are emptied whole.
 create or replace function freshet.make_change_table(source integer)
 returns void
@@ -4083,7 +4122,8 @@ begin
             'id bigint not null default pg_catalog.nextval(%L), '
             'xid xid8 not null default pg_catalog.pg_current_xact_id(), '
             'at timestamptz not null default pg_catalog.now(), '
-            'op "char" not null)',
+            'op "char" not null, '
+            'tuples smallint)',
             v_changes, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'));
         execute pg_catalog.format('alter sequence freshet.%I owned by %s.id', 'changes_' || source || '_id', v_changes);
         -- Nothing is ever in the parent itself; without an index it would still be scanned.
@@ -4093,16 +4133,20 @@ begin
 
     for v_column in
         select 'k' || a.attnum as name,
-               freshet.change_type(a.atttypid)
-               || case when a.attcollation = 0 then ''
-                  else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
-                        from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
-                        where c.oid = a.attcollation) end as type
+               freshet.change_type(a.atttypid) as type, freshet.list_type(a.atttypid) as list,
+               case when a.attcollation = 0 then ''
+                   else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
+                         from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+                         where c.oid = a.attcollation) end as collation
         from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
         join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
         order by a.attnum
     loop
-        execute pg_catalog.format('alter table %s add column if not exists %I %s', v_changes, v_column.name, v_column.type);
+        execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.name, v_column.type, v_column.collation);
+        if v_column.list is not null then
+            execute pg_catalog.format('alter table %s add column if not exists %I %s%s',
+                v_changes, v_column.name || 's', v_column.list, v_column.collation);
+        end if;
     end loop;
 
     -- The second is for the first rotation: who reads has to know a segment for a while
@@ -4792,6 +4836,91 @@ $$;
 
 revoke all on function freshet.pace_backfill(bigint, bigint) from public;
 
+-- The part of a trigger function that writes what comes after the first seventeen rows of a
+-- transition table: the tuples of many rows to each row of the change table, as lists, which
+-- costs a third of a row for each. Of each key column are given its name in the change table,
+-- what it is called in the source, its type in the change table, and how long its values are:
+-- null if they have no one length, or may be null.
+--
+-- A row gets no larger than what Postgres keeps in one piece. Where all tuples are of one length,
+-- one list of them is cut to pieces, for as many rows as there may be in memory at once. And with
+-- `others`, the rows of which are the same ones in the same order, v_moved is true afterwards if
+-- any tuple is another there; it stays null where there were too many to compare.
+create or replace function freshet.pack_rows(
+    segment   text,
+    op        text,
+    relation  text,
+    names     text[],
+    columns   text[],
+    types     text[],
+    lengths   integer[],
+    others    text default null)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    c_bytes    constant integer := 1800;
+    c_most     constant integer := 500000;
+    v_columns  text;   -- freshet_new."id"::bigint as k1, …
+    v_other    text;   -- the same of the others
+    v_size     text;   -- of a tuple
+    v_lists    text;   -- k1s, …
+    v_make     text;   -- array_agg(r.k1) as k1s, …
+    v_cut      text;   -- a.k1s[…], …
+    v_pieces   integer;
+    v_group    text;
+    v_rest     text;
+begin
+    select pg_catalog.string_agg(pg_catalog.format('%s.%s::%s as %s', relation, c.source, c.type, c.name), ', '),
+           pg_catalog.string_agg(pg_catalog.format('%s.%s::%s as %s', others, c.source, c.type, c.name), ', '),
+           pg_catalog.string_agg(case when c.length is not null then c.length::text
+               else pg_catalog.format('coalesce(pg_catalog.pg_column_size(%s.%s), 0) + 8', relation, c.source) end, ' + '),
+           case when pg_catalog.count(c.length) = pg_catalog.count(*) then greatest(least(c_bytes / sum(c.length), 128), 1) end
+    into v_columns, v_other, v_size, v_pieces
+    from rows from (pg_catalog.unnest(names), pg_catalog.unnest(columns), pg_catalog.unnest(types), pg_catalog.unnest(lengths))
+        as c (name, source, type, length);
+    select pg_catalog.string_agg(n || 's', ', '),
+           pg_catalog.string_agg(pg_catalog.format('pg_catalog.array_agg(r.%1$s) as %1$ss', n), ', '),
+           pg_catalog.string_agg(pg_catalog.format('a.%1$ss[%2$s * p - %2$s + 1 : %2$s * p]', n, v_pieces), ', ')
+    into v_lists, v_make, v_cut
+    from pg_catalog.unnest(names) as n;
+    v_group := case when v_pieces is null then pg_catalog.format('sum(%s) over (rows unbounded preceding) / %s', v_size, c_bytes)
+        else pg_catalog.format('(pg_catalog.row_number() over () - 1) / %s', v_pieces) end;
+
+    v_rest := pg_catalog.format($sql$
+                insert into %1$s (op, tuples, %2$s)
+                select %3$L, a.* from (
+                    select count(*), %4$s from (select %5$s, %6$s as piece from %7$s offset %8$s) as r group by r.piece order by r.piece) as a;$sql$,
+        segment, v_lists, op, v_make, v_columns, v_group, relation, case when v_pieces is null then 17 else 17 + c_most end);
+    if v_pieces is null then
+        return v_rest;
+    end if;
+    return pg_catalog.format($sql$
+                with one as materialized (
+                    select a.*, pg_catalog.cardinality(a.%13$ss) as n, %11$s as moved from (select %6$s from (select %7$s from %8$s offset 17 limit %9$s) as r) as a%12$s
+                ), written as (
+                    insert into %1$s (op, tuples, %2$s)
+                    select %3$L, least(a.n - %4$s * (p - 1), %4$s), %5$s
+                    from one as a cross join pg_catalog.generate_series(1, (a.n + %4$s - 1) / %4$s) as p
+                )
+                select a.n, a.moved into v_packed, v_moved from one as a;
+                if v_packed >= %9$s then
+                    v_moved := null;%10$s
+                end if;$sql$,
+        segment, v_lists, op, v_pieces, v_cut, v_make, v_columns, relation, c_most, v_rest,
+        case when others is null then 'null::boolean' else pg_catalog.format('pg_catalog.record_image_ne(row(%s), row(%s))',
+            (select pg_catalog.string_agg('a.' || n || 's', ', ') from pg_catalog.unnest(names) as n),
+            (select pg_catalog.string_agg('b.' || n || 's', ', ') from pg_catalog.unnest(names) as n)) end,
+        case when others is null then '' else pg_catalog.format(
+            ' cross join (select %s from (select %s from %s offset 17 limit %s) as r) as b', v_make, v_other, others, c_most) end,
+        names[1]);
+end
+$$;
+
+revoke all on function freshet.pack_rows(text, text, text, text[], text[], text[], integer[], text) from public;
+
 -- Splits a key template into its parts: {"text": …} for literal text, and
 -- {"column": …, "modifiers": […]} for ${column|lower|url}. `$${` is a literal `${`;
 -- braces without a dollar sign stay as they are, for Redis hash tags.
@@ -4898,7 +5027,8 @@ comment on function freshet.pause_sink(text)
 is 'Stops writing a sink''s entries, within a second. Changes are kept until it is resumed.';
 revoke all on function freshet.pause_sink(text) from public;
 
--- How many captured changes a lane has not passed, counted up to a limit.
+-- How many captured changes a lane has not passed, counted up to a limit; of many that share a
+-- row of the change table, each.
 create or replace function freshet.pending(source integer, passed pg_snapshot, up_to bigint default 10000)
 returns bigint
 language plpgsql
@@ -4914,8 +5044,9 @@ begin
         return 0;
     end if;
     execute pg_catalog.format(
-        'select count(*) from (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
-        'lateral (select from freshet.%I c where c.xid between r.lo and r.hi limit $2) c limit $2) as bounded',
+        'select least(coalesce(sum(coalesce(bounded.tuples, 1)), 0), $2) '
+        'from (select c.tuples from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
+        'lateral (select c.tuples from freshet.%I c where c.xid between r.lo and r.hi limit $2) c limit $2) as bounded',
         'changes_' || source)
     into v_pending
     using passed, up_to;
@@ -6731,6 +6862,39 @@ $$;
 
 revoke all on function freshet.touch_rows(integer, text[], text[]) from public;
 
+-- A lateral query, as text, for the tuples that the row c of a source's change table has: under
+-- the names of its columns, one by one, whether they have a row each or share it. A truncation
+-- has one without values.
+create or replace function freshet.tuples_of(source integer)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_one    text;
+    v_lists  text;
+begin
+    select pg_catalog.string_agg('c.k' || k.attnum, ', ' order by k.attnum),
+           pg_catalog.string_agg(pg_catalog.format('pg_catalog.unnest(c.k%ss)', k.attnum), ', ' order by k.attnum)
+    into v_one, v_lists
+    from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+    where s.id = tuples_of.source;
+    if exists (
+        select from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+        where s.id = tuples_of.source and not exists (
+            select from pg_catalog.pg_attribute a
+            where a.attrelid = pg_catalog.to_regclass('freshet.changes_' || s.id) and a.attname = 'k' || k.attnum || 's' and not a.attisdropped))
+    then
+        return pg_catalog.format('(select %s)', v_one);
+    end if;
+    return pg_catalog.format(
+        '(select %s where c.tuples is null union all select u.* from rows from (%s) as u where c.tuples is not null)', v_one, v_lists);
+end
+$$;
+
+revoke all on function freshet.tuples_of(integer) from public;
+
 -- The name of a type as it can be written anywhere: qualified unless it is Postgres'
 -- own, and without a length (a cast to plain character would cut to one).
 create or replace function freshet.type_name(type oid)
@@ -6821,18 +6985,18 @@ begin
 
     -- Distinct as rendered, byte for byte: 1.0 and 1.00 are equal and two keys.
     select pg_catalog.string_agg('d.k' || k.attnum, ', ' order by k.attnum),
-           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text collate pg_catalog."C" as r%1$s', k.attnum), ', ' order by k.attnum)
+           pg_catalog.string_agg(pg_catalog.format('t.k%1$s, t.k%1$s::pg_catalog.text collate pg_catalog."C" as r%1$s', k.attnum), ', ' order by k.attnum)
     into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;
-    v_bounds := freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 'c', true), v_range.intent_lower, v_range.intent_upper);
+    v_bounds := freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 't', true), v_range.intent_lower, v_range.intent_upper);
 
     perform freshet.touch(v_sink.source_id, pg_catalog.format(
         'select %s from (select distinct %s '
         'from freshet.window_ranges(%L, pg_catalog.pg_current_snapshot()) r, '
-        'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c '
+        'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c, lateral %s t '
         'where c.op <> ''t'' and %s) d',
-        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds));
+        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, freshet.tuples_of(v_sink.source_id), v_bounds));
 
     execute pg_catalog.format(
         'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '

@@ -89,6 +89,8 @@ type KeyColumn struct {
 	SQLType string
 	// Exact: values that are equal in SQL are the same text.
 	Exact bool
+	// Listed: the change table may have several values in one row, under the name [KeyColumn.List].
+	Listed bool
 	// Lower: the key has it in lower case.
 	Lower bool
 	// Folded: it is compared and ordered as lower(column), for its type tells case apart.
@@ -96,6 +98,9 @@ type KeyColumn struct {
 	// Foreign: only Postgres can tell whether a text is a value of the type.
 	Foreign bool
 }
+
+// List is the name in the change table of the column with several values in a row.
+func (k KeyColumn) List() string { return k.Change + "s" }
 
 // Leaves reports whether the sink's entries are being removed from a target while its source
 // is written to.
@@ -160,7 +165,8 @@ const columnsOfSink = `left join pg_catalog.pg_namespace n on n.oid = c.relnames
 left join lateral (
     select json_agg(json_build_object(
                'attnum', a.attnum, 'name', a.attname, 'type', t.oid::bigint, 'kind', t.typtype,
-               'sql', freshet.type_name(t.oid), 'exact', freshet.is_exact(c.oid, a.attnum)) order by u.n) as columns
+               'sql', freshet.type_name(t.oid), 'exact', freshet.is_exact(c.oid, a.attnum),
+               'listed', freshet.list_type(a.atttypid) is not null) order by u.n) as columns
     from unnest(s.key_attnums) with ordinality as u (attnum, n)
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum
     join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)
@@ -182,6 +188,7 @@ type columnRow struct {
 	Kind   string `json:"kind"`
 	SQL    string `json:"sql"`
 	Exact  bool   `json:"exact"`
+	Listed bool   `json:"listed"`
 }
 
 func (r columnRow) column() render.Column {
@@ -239,7 +246,7 @@ func load(ctx context.Context, db Querier, from string, args ...any) (*Sink, err
 	}
 	for _, r := range keyRows {
 		s.KeyColumns = append(s.KeyColumns, KeyColumn{
-			Column: r.column(), Attnum: r.Attnum, Change: fmt.Sprintf("k%d", r.Attnum), SQLType: r.SQL, Exact: r.Exact,
+			Column: r.column(), Attnum: r.Attnum, Change: fmt.Sprintf("k%d", r.Attnum), SQLType: r.SQL, Exact: r.Exact, Listed: r.Listed,
 			Foreign: class(r.Type) == key.Foreign,
 		})
 	}

@@ -2,7 +2,6 @@ package owner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/target"
@@ -50,7 +48,7 @@ func RemoveAgain(ctx context.Context, db catalog.Querier, installation string, t
 }
 
 func removeAgain(ctx context.Context, db catalog.Querier, installation string, t *target.Target, known map[int32]bool, log *slog.Logger) error {
-	fields, err := t.Shared().HKeys(ctx, Owners).Result()
+	fields, err := t.Shared().HGetAll(ctx, Owners).Result()
 	if err != nil {
 		return fmt.Errorf("target %s: read who owns its keys: %w", t.Name, err)
 	}
@@ -58,7 +56,7 @@ func removeAgain(ctx context.Context, db catalog.Querier, installation string, t
 		others  []int32
 		present = make(map[int32]bool, len(fields))
 	)
-	for _, f := range fields {
+	for f, value := range fields {
 		number, is := strings.CutPrefix(f, installation+":")
 		if !is {
 			continue
@@ -66,6 +64,9 @@ func removeAgain(ctx context.Context, db catalog.Querier, installation string, t
 		id, err := strconv.ParseInt(number, 10, 32)
 		if err != nil {
 			continue // claims say that it is not Freshet's
+		}
+		if o, err := parse(value); err != nil || o.Target != t.Name {
+			continue // it is there by another target that is the same server
 		}
 		if present[int32(id)] = true; !known[int32(id)] {
 			others = append(others, int32(id))
@@ -88,16 +89,6 @@ func removeAgain(ctx context.Context, db catalog.Querier, installation string, t
 	}
 	for _, id := range removed {
 		delete(known, id)
-		value, err := t.Shared().HGet(ctx, Owners, field(installation, id)).Result()
-		if errors.Is(err, redis.Nil) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("target %s: read who owns its keys: %w", t.Name, err)
-		}
-		if o, err := parse(value); err != nil || o.Target != t.Name {
-			continue // it is there by another target that is the same server
-		}
 		var asked bool
 		if err := db.QueryRow(ctx, "select freshet.remove_again($1, $2)", id, t.Name).Scan(&asked); err != nil {
 			return fmt.Errorf("ask for the removal of entries: %w", err)

@@ -35,7 +35,7 @@ type Batch struct {
 	Meta
 	// Next is the cursor once the batch is applied.
 	Next cursor.Cursor
-	// Changes is how many rows of the change table were walked.
+	// Changes is how many touched tuples were walked, however often each.
 	Changes int
 	// CaughtUp: nothing is left of the window.
 	CaughtUp bool
@@ -48,8 +48,9 @@ type Batch struct {
 // ErrBelowFloor is returned when changes after the cursor are gone from the change table.
 var ErrBelowFloor = errors.New("the change table no longer goes back to the cursor")
 
-// Claim reads the next batch of at most limit changes after c and renders the present
-// state of the tuples they touched into e.
+// Claim reads the next batch of about limit changes after c and renders the present
+// state of the tuples they touched into e. It has more by as much as one row of the change table
+// holds, which are at most some hundred.
 func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
 	claim := r.claimByKey
 	if !r.sink.Grouped && r.dense.try(limit) {
@@ -91,7 +92,8 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, lim
 		b    Batch
 		seen bool
 	)
-	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(limit), 10)}
+	rows := r.packing.rows(limit)
+	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(limit), 10), strconv.AppendInt(nil, int64(rows), 10)}
 	if c.Window != nil {
 		params[1] = []byte(c.Window.String())
 		params[2] = strconv.AppendUint(nil, c.Xid, 10)
@@ -102,8 +104,8 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, lim
 			return row(values[1:], b.At)
 		}
 		seen = true
-		fields := strings.SplitN(string(values[0]), "|", 9)
-		if len(fields) != 9 {
+		fields := strings.SplitN(string(values[0]), "|", 11)
+		if len(fields) != 11 {
 			return fmt.Errorf("claim says %q", values[0])
 		}
 		window, err := cursor.ParseSnapshot(fields[0])
@@ -113,17 +115,19 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, lim
 		changes, err1 := strconv.Atoi(fields[1])
 		xid, err2 := strconv.ParseUint(fields[2], 10, 64)
 		id, err3 := strconv.ParseInt(fields[3], 10, 64)
-		if err := errors.Join(err1, err2, err3); err != nil {
+		fit, err4 := strconv.Atoi(fields[8])
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return fmt.Errorf("claim says %q: %w", values[0], err)
 		}
 		b.Changes, b.Truncated, b.Touched = changes, fields[4] != "0", fields[5] != "0"
-		b.CaughtUp = changes < limit
+		b.CaughtUp = fields[9] == "true"
+		r.packing.was(changes, fit)
 		if b.CaughtUp {
 			b.Next = cursor.Finished(window)
 		} else {
 			b.Next = c.At(window, xid, id)
 		}
-		if b.Meta, err = parseMeta(fields[8]); err != nil {
+		if b.Meta, err = parseMeta(fields[10]); err != nil {
 			return err
 		}
 		if b.Flushed, err = ParseLSN(fields[7]); err != nil {

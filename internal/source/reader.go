@@ -39,6 +39,7 @@ type Reader struct {
 	// span reads all rows from a tuple to another; see dense.
 	span       listing
 	dense      dense
+	packing    packing
 	bareChunk  map[bounded]listing
 	bareSample listing
 

@@ -173,12 +173,13 @@ func prefixed(list []string) string {
 }
 
 // claim reads a batch: $1 the snapshot that is done, $2 the window or null, $3 and $4
-// the place inside it, $5 the limit. The first row is meta with the window, the
-// number of changes, the last one's place, how many truncates and how many touches of
+// the place inside it, $5 about how many tuples, $6 how many rows of the change table at most,
+// each of which may have several tuples. The first row is meta with the window, the
+// number of tuples, the last row's place, how many truncates and how many touches of
 // Freshet's own are among them, the floor of the change table: asked for in the
-// statement that reads it, for only that holds off whoever empties a segment; and how far the
-// WAL is flushed by now, which mostly is as far as it was written at the beginning. A bare one
-// only lists the tuples.
+// statement that reads it, for only that holds off whoever empties a segment; how far the
+// WAL is flushed by now, which mostly is as far as it was written at the beginning; how many rows they were, and
+// whether nothing is left of the window. A bare one only lists the tuples.
 //
 // A range has one lower bound, made of its own and of the place: given two, Postgres begins to
 // read the index at either, and filters out what lies between.
@@ -188,29 +189,35 @@ func (s statements) claim(bare bool) string {
 	if bare {
 		width, present, looked = 0, "null", ""
 	}
-	columns := s.each(", ", s.changeColumn)
+	columns := s.each(", ", func(i int) string { return "c." + s.changeColumn(i) }) + s.lists("c")
 	return fmt.Sprintf(`with freshet_w as materialized (
   select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %[5]s as meta
 ), freshet_b as materialized (
-  select c.xid, c.id, c.op, %[1]s
-  from freshet_w
-  cross join lateral freshet.window_ranges($1::pg_snapshot, freshet_w.win) as r
-  cross join lateral (
-    select c.xid, c.id, c.op, %[1]s from %[2]s c
-    where (c.xid, c.id) > (greatest(r.lo, $3::xid8), case when r.lo > $3::xid8 then 0 else $4::bigint end) and c.xid <= r.hi
-    order by c.xid, c.id limit $5::bigint
+  select c.*, coalesce(sum(coalesce(c.tuples, 1)) over (order by c.xid, c.id rows between unbounded preceding and 1 preceding), 0) < $5::bigint as freshet_fits
+  from (
+    select c.xid, c.id, c.op, c.tuples, %[1]s
+    from freshet_w
+    cross join lateral freshet.window_ranges($1::pg_snapshot, freshet_w.win) as r
+    cross join lateral (
+      select c.xid, c.id, c.op, c.tuples, %[1]s from %[2]s c
+      where (c.xid, c.id) > (greatest(r.lo, $3::xid8), case when r.lo > $3::xid8 then 0 else $4::bigint end) and c.xid <= r.hi
+      order by c.xid, c.id limit $6::bigint
+    ) as c
+    order by c.xid, c.id limit $6::bigint
   ) as c
-  order by c.xid, c.id limit $5::bigint
 ), freshet_k as materialized (
-  select distinct %[3]s from freshet_b where op <> 't' and %[4]s%[11]s order by %[10]s
+  select distinct %[3]s from (%[14]s) as c where %[4]s%[11]s order by %[10]s
 )
 select freshet_w.win::text || '|' || freshet_a.n || '|' || coalesce(freshet_a.place[1] || '|' || freshet_a.place[2], '0|0')
    || '|' || freshet_a.truncates || '|' || freshet_a.touches
    || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || pg_catalog.pg_current_wal_flush_lsn()
+   || '|' || freshet_a.fit || '|' || (freshet_a.read < $6::bigint and freshet_a.fit = freshet_a.read)::text
    || '|' || freshet_w.meta as meta, null::boolean%[6]s
 from freshet_w cross join (
-  select count(*) as n, max(array[xid::text::bigint, id]) as place, count(*) filter (where op = 't') as truncates, count(*) filter (where op = 'r') as touches
-  from freshet_b) as freshet_a
+  select count(*) as read, count(*) filter (where c.freshet_fits) as fit, coalesce(sum(coalesce(c.tuples, 1)) filter (where c.freshet_fits), 0) as n,
+    max(array[c.xid::text::bigint, c.id]) filter (where c.freshet_fits) as place,
+    count(*) filter (where c.op = 't' and c.freshet_fits) as truncates, count(*) filter (where c.op = 'r' and c.freshet_fits) as touches
+  from freshet_b c) as freshet_a
 union all
 select null, %[12]s%[7]s%[8]s
 from freshet_k %[9]s`,
@@ -218,7 +225,39 @@ from freshet_k %[9]s`,
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
 		s.meta(), s.nulls(n+width),
 		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), looked,
-		s.ordered(), s.ours(), present, s.r.sink.SourceID)
+		s.ordered(), s.ours(), present, s.r.sink.SourceID, s.tuples("freshet_b c", "c.freshet_fits"))
+}
+
+// listed: the change table may have several tuples in one row, as lists of their columns.
+func (s statements) listed() bool {
+	for _, k := range s.r.sink.KeyColumns {
+		if !k.Listed {
+			return false
+		}
+	}
+	return true
+}
+
+// lists are the columns of lists of an alias of the change table.
+func (s statements) lists(alias string) string {
+	if !s.listed() {
+		return ""
+	}
+	return s.each("", func(i int) string { return ", " + alias + "." + s.r.sink.KeyColumns[i].List() })
+}
+
+// tuples is a query for the tuples of those rows of `from`, whose alias is c, that fulfil a
+// condition: under the names of the change table, one by one, whether they have a row each or share it.
+func (s statements) tuples(from, condition string) string {
+	one := fmt.Sprintf("select %s from %s where c.op <> 't' and %s",
+		s.each(", ", func(i int) string { return "c." + s.changeColumn(i) }), from, condition)
+	if !s.listed() {
+		return one
+	}
+	return fmt.Sprintf("%s and c.tuples is null union all select freshet_u.* from %s cross join lateral rows from (%s) as freshet_u (%s) where c.tuples is not null and %s",
+		one, from,
+		s.each(", ", func(i int) string { return "pg_catalog.unnest(c." + s.r.sink.KeyColumns[i].List() + ")" }),
+		s.each(", ", s.changeColumn), condition)
 }
 
 // ordered lists the places of the order columns among the key columns, and then the others:
@@ -433,28 +472,35 @@ union all
 	return list
 }
 
-// since is the rows of the change table in ($2, $3] from transactions that snapshot $1 does
-// not see, under a condition.
-func (s statements) since(condition string) string {
+// since are the tuples in ($2, $3] of the rows of after, which is freshet_b.
+func (s statements) since() string {
 	column := func(i int) string { return "c." + s.changeColumn(i) }
-	return fmt.Sprintf(`from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r
-cross join lateral (select * from %s c where c.xid >= r.lo and c.xid <= r.hi offset 0) as c
-where %s(c.op <> 't' and %s and ($2::text[] is null or (%s) > (%s)) and ($3::text[] is null or (%s) <= (%s)))`,
-		s.changes, condition, s.each(" and ", func(i int) string { return column(i) + " is not null" }),
+	return fmt.Sprintf(`select %s from (%s) as c
+where %s and ($2::text[] is null or (%s) > (%s)) and ($3::text[] is null or (%s) <= (%s))`,
+		strings.Join(s.changeKeys("c"), ", "), s.tuples("freshet_b c", "true"),
+		s.each(" and ", func(i int) string { return column(i) + " is not null" }),
 		s.order(column), s.bounds("$2"), s.order(column), s.bounds("$3"))
+}
+
+// after are the rows of the change table from transactions that snapshot $1 does not see.
+func (s statements) after() string {
+	return fmt.Sprintf("select c.op, c.tuples, %s%s from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r "+
+		"cross join lateral (select * from %s c where c.xid >= r.lo and c.xid <= r.hi offset 0) as c",
+		s.each(", ", func(i int) string { return "c." + s.changeColumn(i) }), s.lists("c"), s.changes)
 }
 
 // touched lists the tuples in ($2, $3] that transactions touched which snapshot $1
 // does not see.
 func (s statements) touched() string {
-	return fmt.Sprintf("select %s\n%s", strings.Join(s.changeKeys("c"), ", "), s.since(""))
+	return fmt.Sprintf("with freshet_b as materialized (%s)\n%s", s.after(), s.since())
 }
 
 // untouched says whether there is none of those and no truncation, the floor of the change
 // table and the incarnation.
 func (s statements) untouched() string {
-	return fmt.Sprintf(`select (not exists (select %s))::text || '|' || (select s.floor from freshet.source s where s.id = %d)
- || '|' || coalesce(freshet.incarnation(), '')`, s.since("c.op = 't' or "), s.r.sink.SourceID)
+	return fmt.Sprintf(`with freshet_b as materialized (%s)
+select (not exists (%s) and not exists (select from freshet_b c where c.op = 't'))::text || '|' || (select s.floor from freshet.source s where s.id = %d)
+ || '|' || coalesce(freshet.incarnation(), '')`, s.after(), s.since(), s.r.sink.SourceID)
 }
 
 // absent lists, by their numbers from 1, the tuples without a row that passes the filter; the

@@ -13,14 +13,15 @@ begin
     if pg_catalog.to_regclass('freshet.changes_' || source) is null then
         return;
     end if;
-    select pg_catalog.string_agg(pg_catalog.format('%L, c.k%s', a.attname, k.attnum), ', ' order by k.attnum) into v_key
+    select pg_catalog.string_agg(pg_catalog.format('%L, t.k%s', a.attname, k.attnum), ', ' order by k.attnum) into v_key
     from freshet.source s
     cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     join pg_catalog.pg_attribute a on a.attrelid = s.relid and a.attnum = k.attnum
     where s.id = changes_of.source;
     return query execute pg_catalog.format(
         'select c.xid, c.id, c.at, c.op, case when c.op <> ''t'' then pg_catalog.jsonb_build_object(%s) end '
-        'from freshet.%I c order by c.xid desc, c.id desc limit $1', v_key, 'changes_' || source)
+        'from (select * from freshet.%I c order by c.xid desc, c.id desc limit $1) as c cross join lateral %s as t '
+        'order by c.xid desc, c.id desc limit $1', v_key, 'changes_' || source, freshet.tuples_of(source))
     using newest;
 end
 $$;

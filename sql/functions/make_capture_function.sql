@@ -18,18 +18,23 @@ declare
     v_names     text := '';   -- k1, k2
     v_after     text := '';   -- freshet_new."id", freshet_new."tenant id"
     v_before    text := '';
-    v_all_after    text := '';   -- lists of the columns, for all rows
-    v_all_before   text := '';
+    v_lists     text := '';   -- pg_catalog.array_agg(freshet_new."id"), …
+    v_change    text[] := '{}';   -- of the key columns: the names in the change table
+    v_sources   text[] := '{}';   -- in the source
+    v_kinds     text[] := '{}';   -- the types in the change table
+    v_lengths   integer[] := '{}';   -- how long values are; null if they have no one length, or may be null
+    v_listed    boolean := true;   -- many tuples may share a row of the change table
     v_after_text   text := '';   -- the same, as text: its bytes, whatever the collation takes for equal
     v_before_text  text := '';
     v_new       text := '';   -- new."id", new."tenant id"
     v_old       text := '';
     v_exact     boolean := true;
-    v_fixed     boolean := true;   -- no key column has values of any length
     v_differs   text := '';   -- the old tuple and the new one render differently
     v_same      text := '';   -- what stays the same while the statements below stay right
     v_types     text := '';   -- the key columns as this function is made for them
     v_leaves    text := '';
+    v_first     text := '';   -- a limit to the rows that have one tuple each
+    v_packed    text[] := '{"", "", "", ""}';   -- and what writes the others, by an insert, an update (new and old tuples) and a delete
     v_update    text;
     v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
@@ -44,7 +49,8 @@ begin
         select 'k' || a.attnum as name,
                pg_catalog.quote_ident(a.attname) as source_name,
                freshet.is_exact(v_source.relid, a.attnum) as exact,
-               a.attlen as length, a.attname, a.atttypid
+               freshet.change_type(a.atttypid) as type, freshet.list_type(a.atttypid) is not null as listed,
+               a.attlen as length, a.attnotnull, a.attname, a.atttypid
         from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
         join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
         order by a.attnum
@@ -52,14 +58,17 @@ begin
         v_names := v_names || ', ' || v_column.name;
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
-        v_all_after := v_all_after || pg_catalog.format(', pg_catalog.array_agg(freshet_new.%s)', v_column.source_name);
-        v_all_before := v_all_before || pg_catalog.format(', pg_catalog.array_agg(freshet_old.%s)', v_column.source_name);
+        v_lists := v_lists || pg_catalog.format(', pg_catalog.array_agg(freshet_new.%s)', v_column.source_name);
         v_after_text := v_after_text || pg_catalog.format(', freshet_new.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_before_text := v_before_text || pg_catalog.format(', freshet_old.%s::pg_catalog.text collate pg_catalog."C"', v_column.source_name);
         v_new := v_new || ', new.' || v_column.source_name;
         v_old := v_old || ', old.' || v_column.source_name;
         v_exact := v_exact and v_column.exact;
-        v_fixed := v_fixed and v_column.length > 0;
+        v_change := v_change || v_column.name;
+        v_sources := v_sources || v_column.source_name;
+        v_kinds := v_kinds || v_column.type;
+        v_lengths := v_lengths || case when v_column.length > 0 and v_column.attnotnull then greatest(v_column.length, 8) end;
+        v_listed := v_listed and v_column.listed;
         v_widest := v_widest + case when v_column.length > 0 then v_column.length + 8 else 8192 end;
         v_differs := v_differs || pg_catalog.format(
             case when v_column.exact then ' or old.%1$s is distinct from new.%1$s'
@@ -68,6 +77,16 @@ begin
             v_source.relid, pg_catalog.substr(v_column.name, 2));
         v_types := v_types || pg_catalog.format(' or a.attname = %L and a.atttypid = %s', v_column.attname, v_column.atttypid);
     end loop;
+    if v_listed and v_names <> '' and not freshet.needs_row_triggers(v_source.relid) then
+        v_widest := v_widest + 1800;
+        v_first := ' limit 17';
+        select pg_catalog.array_agg(pg_catalog.format($sql$
+            if v_rows = 17 then%s
+            end if;$sql$, freshet.pack_rows(v_segment, p.op, p.relation, v_change, v_sources, v_kinds, v_lengths, p.others)) order by p.n)
+        into v_packed
+        from (values (1, 'i', 'freshet_new', null), (2, 'u', 'freshet_new', 'freshet_old'), (3, 'u', 'freshet_old', null), (4, 'd', 'freshet_old', null))
+            as p (n, op, relation, others);
+    end if;
     select (i.stop_bytes - pg_catalog.pg_relation_size(v_segment::pg_catalog.regclass)) / v_widest
         + coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.format('freshet.%I', 'changes_' || source || '_id')::pg_catalog.regclass), 0)
     into v_room
@@ -80,9 +99,9 @@ begin
     -- differently. UNION and EXCEPT and not an anti-join: a plan made for one row is kept
     -- for the statement that updates a million, and must not turn quadratic there. Where
     -- no tuple can come twice, the new ones are written in the order of the rows, which
-    -- mostly is that of their keys, and quicker to look up; and both transition tables have the
-    -- rows in one order, so that keys which stayed as they were are told by comparing lists, in
-    -- an eighth of the time. Columns that are equal in
+    -- mostly is that of their keys, and quicker to look up; and the old ones only if any of many
+    -- has changed. Both transition tables have the rows in one order, so that this is told by
+    -- comparing lists, in an eighth of the time, where these cannot get too large. Columns that are equal in
     -- SQL and differ as text are told apart by their text.
     v_unique := exists (
         select from pg_catalog.pg_index i
@@ -90,23 +109,25 @@ begin
           and (i.indkey::smallint[])[0 : i.indnkeyatts - 1] <@ v_source.key_attnums);
     if v_names = '' then
         v_update := '';
-    elsif v_exact and v_unique then
+    elsif v_unique then
         v_update := pg_catalog.format($sql$
-            insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new;
-            get diagnostics v_rows = row_count;
+            insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new%5$s;
+            get diagnostics v_rows = row_count;%6$s
             if v_rows = 1 then
-                v_moved := (select row(%3$s) from freshet_new) is distinct from (select row(%4$s) from freshet_old);
-            elsif %7$s then
-                v_moved := (select row(%5$s) from freshet_new) is distinct from (select row(%6$s) from freshet_old);
-            else
-                v_moved := true;
+                v_moved := pg_catalog.record_image_ne((select row(%3$s) from freshet_new), (select row(%4$s) from freshet_old));
+            %8$s then
+                v_moved := exists (select %9$s from freshet_old except select %10$s from freshet_new);
             end if;
             if v_moved then
-                insert into %1$s (op, %2$s) select 'u', others.* from (select %4$s from freshet_old except select %3$s from freshet_new) as others;
-            end if;$sql$, v_segment, v_names, v_after, v_before,
-            pg_catalog.substr(v_all_after, 3), pg_catalog.substr(v_all_before, 3),
-            -- Of a value that has no fixed length nobody knows how long it is.
-            case when v_fixed then 'v_rows <= 500000' else 'false' end);
+                insert into %1$s (op, %2$s) select 'u', %4$s from freshet_old%5$s;%7$s
+            end if;$sql$, v_segment, v_names, v_after, v_before, v_first, v_packed[2], v_packed[3],
+            case when v_first = '' or pg_catalog.array_position(v_lengths, null) is not null then 'elsif v_rows > 1'
+                else pg_catalog.format($sql$elsif v_rows < 17 or not v_moved then
+                v_moved := pg_catalog.record_image_ne(
+                    (select row(%1$s) from (select %2$s from freshet_new%4$s) as freshet_new), (select row(%1$s) from (select %3$s from freshet_old%4$s) as freshet_new));
+            elsif v_moved is null$sql$, pg_catalog.substr(v_lists, 3), v_after, v_before, v_first) end,
+            case when v_exact then v_before else pg_catalog.substr(v_before_text, 3) end,
+            case when v_exact then v_after else pg_catalog.substr(v_after_text, 3) end);
     elsif v_exact then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', both_tuples.* from (select %3$s from freshet_new union select %4$s from freshet_old) as both_tuples;
@@ -143,16 +164,16 @@ $sql$, v_segment, v_names,
         v_insert := pg_catalog.format($sql$
         if tg_op = 'UPDATE' then%4$s
         elsif tg_op = 'INSERT' then
-            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new;
-            get diagnostics v_rows = row_count;
+            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new%6$s;
+            get diagnostics v_rows = row_count;%7$s
         elsif tg_op = 'DELETE' then
-            insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old;
-            get diagnostics v_rows = row_count;
+            insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old%6$s;
+            get diagnostics v_rows = row_count;%8$s
         else
             insert into %1$s (op) values ('t');
             v_rows := 1;
         end if;
-$sql$, v_segment, v_names, v_after, v_update, v_before);
+$sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_packed[4]);
     end if;
 
     -- The first call of a transaction runs under an exception block, so that
@@ -209,6 +230,7 @@ declare
     v_same     text;
     v_guarded  boolean := false;
     v_rows     bigint;
+    v_packed   bigint;
     v_moved    boolean;
 begin
     if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (

@@ -1,5 +1,6 @@
 -- Makes what is missing of a source's change table: the parent, which is what is read; a
--- column for each key column of its sinks; and the segments, of which triggers write to
+-- column for each key column of its sinks, and one for lists of its values, in which one row
+-- has the tuples of many rows of a statement; and the segments, of which triggers write to
 -- one while consumed ones are emptied whole.
 create or replace function freshet.make_change_table(source integer)
 returns void
@@ -27,7 +28,8 @@ begin
             'id bigint not null default pg_catalog.nextval(%L), '
             'xid xid8 not null default pg_catalog.pg_current_xact_id(), '
             'at timestamptz not null default pg_catalog.now(), '
-            'op "char" not null)',
+            'op "char" not null, '
+            'tuples smallint)',
             v_changes, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'));
         execute pg_catalog.format('alter sequence freshet.%I owned by %s.id', 'changes_' || source || '_id', v_changes);
         -- Nothing is ever in the parent itself; without an index it would still be scanned.
@@ -37,16 +39,20 @@ begin
 
     for v_column in
         select 'k' || a.attnum as name,
-               freshet.change_type(a.atttypid)
-               || case when a.attcollation = 0 then ''
-                  else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
-                        from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
-                        where c.oid = a.attcollation) end as type
+               freshet.change_type(a.atttypid) as type, freshet.list_type(a.atttypid) as list,
+               case when a.attcollation = 0 then ''
+                   else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
+                         from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
+                         where c.oid = a.attcollation) end as collation
         from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
         join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
         order by a.attnum
     loop
-        execute pg_catalog.format('alter table %s add column if not exists %I %s', v_changes, v_column.name, v_column.type);
+        execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.name, v_column.type, v_column.collation);
+        if v_column.list is not null then
+            execute pg_catalog.format('alter table %s add column if not exists %I %s%s',
+                v_changes, v_column.name || 's', v_column.list, v_column.collation);
+        end if;
     end loop;
 
     -- The second is for the first rotation: who reads has to know a segment for a while

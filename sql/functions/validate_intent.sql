@@ -49,18 +49,18 @@ begin
 
     -- Distinct as rendered, byte for byte: 1.0 and 1.00 are equal and two keys.
     select pg_catalog.string_agg('d.k' || k.attnum, ', ' order by k.attnum),
-           pg_catalog.string_agg(pg_catalog.format('c.k%1$s, c.k%1$s::pg_catalog.text collate pg_catalog."C" as r%1$s', k.attnum), ', ' order by k.attnum)
+           pg_catalog.string_agg(pg_catalog.format('t.k%1$s, t.k%1$s::pg_catalog.text collate pg_catalog."C" as r%1$s', k.attnum), ', ' order by k.attnum)
     into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;
-    v_bounds := freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 'c', true), v_range.intent_lower, v_range.intent_upper);
+    v_bounds := freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 't', true), v_range.intent_lower, v_range.intent_upper);
 
     perform freshet.touch(v_sink.source_id, pg_catalog.format(
         'select %s from (select distinct %s '
         'from freshet.window_ranges(%L, pg_catalog.pg_current_snapshot()) r, '
-        'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c '
+        'lateral (select * from freshet.%I c where c.xid between r.lo and r.hi offset 0) c, lateral %s t '
         'where c.op <> ''t'' and %s) d',
-        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, v_bounds));
+        v_all, v_rendered, v_range.intent_snapshot, 'changes_' || v_sink.source_id, freshet.tuples_of(v_sink.source_id), v_bounds));
 
     execute pg_catalog.format(
         'select exists (select from freshet.window_ranges($1, pg_catalog.pg_current_snapshot()) r, '
