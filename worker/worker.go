@@ -235,7 +235,7 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 	stop := make(chan struct{})
 	runner := &jobs.Runner{
 		Config: task.Config{
-			Control: w.control, Read: w.read, Bulk: w.bulk, Installation: w.installation, Bell: bell, Transforms: &registered, Metrics: w.metrics, Log: log,
+			Control: w.control, Read: w.read, Bulk: w.bulk, Installation: w.installation, Bell: bell, Transforms: &registered, Traffic: new(task.Traffic), Metrics: w.metrics, Log: log,
 		},
 		Keeper: keeper, Probe: probe, Targets: w.targets, Slice: w.config.slice, Stop: stop,
 	}

@@ -29,10 +29,11 @@ var ErrParked = errors.New("the range has to wait")
 type Range struct {
 	task.Config
 	gauges *failing.Gauges
+	sizes  *Sizes
 	target *target.Target
 	held   *lease.Held
-	// first is how many rows a session reads at first: fewer after one that failed.
-	first int
+	// most bounds how many rows a session reads at first: fewer after one that failed.
+	most int
 	// definition is the sink's by which this session reads.
 	definition int32
 	// steps is how many next_chunk has taken, as far as this one knows; see there.
@@ -40,8 +41,8 @@ type Range struct {
 }
 
 // New makes the range that a lease of kind backfill is for.
-func New(c task.Config, gauges *failing.Gauges, t *target.Target, held *lease.Held) *Range {
-	return &Range{Config: c, gauges: gauges, target: t, held: held, first: firstChunk}
+func New(c task.Config, gauges *failing.Gauges, sizes *Sizes, t *target.Target, held *lease.Held) *Range {
+	return &Range{Config: c, gauges: gauges, sizes: sizes, target: t, held: held, most: maxChunk}
 }
 
 // Session works over one connection to Redis. It returns true when the range is done,
@@ -52,7 +53,8 @@ func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	err = r.Retype(ctx, r.held.SinkID, err)
 	if err != nil {
 		// Rows that take too long, or too much, do so in smaller pieces.
-		r.first = max(r.first/4, minChunk)
+		r.sizes.forget(r.held.SinkID, r.definition)
+		r.most = max(min(r.most, firstChunk)/4, minChunk)
 	}
 	return done, err
 }
@@ -134,7 +136,7 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	}
 	reader.Suspect(book.Known)
 	w := &walk{
-		r: r, reader: reader, writer: writer, book: book, own: own, beginning: from, first: r.first,
+		r: r, reader: reader, writer: writer, book: book, own: own, beginning: from, first: min(r.sizes.of(sink.ID, sink.Definition), r.most),
 		durable: durable.New(r.Control, incarnation), pace: pace{db: r.Control, lease: r.held.ID, rate: from.rate}, count: count,
 	}
 	return w.run(ctx, end)

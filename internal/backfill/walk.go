@@ -12,6 +12,7 @@ import (
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/source"
+	"github.com/freshet/freshet/internal/task"
 )
 
 const (
@@ -20,13 +21,20 @@ const (
 	// matter.
 	firstChunk = 250
 	minChunk   = 10
-	maxChunk   = 8000
-	wantBytes  = 2 << 20
+	maxChunk   = 16000
+	wantBytes  = 4 << 20
 	wantTime   = 250 * time.Millisecond
 
 	// What one EXEC writes: about two milliseconds of the server's time.
 	execRows  = 2000
 	execBytes = 1 << 20
+
+	// While live changes are slow to get to their target everything is done in smaller pieces,
+	// and after each chunk nothing for as long as it took: whoever has one of the machine's
+	// processors in between is not the backfill.
+	crowdedChunk = 4000
+	crowdedRows  = 500
+	crowdedBytes = 256 << 10
 )
 
 // walk is one session's way through the range: a reader ahead and a writer behind.
@@ -79,6 +87,9 @@ func (w *walk) run(ctx context.Context, stop <-chan struct{}) (bool, error) {
 
 func (w *walk) read(ctx context.Context, stop <-chan struct{}, free <-chan *source.Entries, out chan<- *chunk) error {
 	after := w.after
+	way := w.r.Traffic.Enter()
+	defer way.Leave()
+	begin := time.Now()
 	for limit := w.first; ; {
 		var entries *source.Entries
 		select {
@@ -89,11 +100,21 @@ func (w *walk) read(ctx context.Context, stop <-chan struct{}, free <-chan *sour
 			return ctx.Err()
 		}
 		entries.Reset()
+		busy := time.Since(begin)
+		if given, err := way.Give(ctx, stop); !given {
+			return err
+		}
 		limit = w.pace.limit(limit)
 		if waited, err := w.pace.wait(ctx, stop, limit); !waited {
 			return err
 		}
-		begin := time.Now()
+		if w.r.Traffic.Crowded() {
+			limit = min(limit, crowdedChunk)
+			if waited, err := task.Pause(ctx, stop, busy); !waited {
+				return err
+			}
+		}
+		begin = time.Now()
 		read, err := w.reader.Chunk(ctx, after, w.upper, limit, entries)
 		if err != nil {
 			return err
@@ -112,6 +133,7 @@ func (w *walk) read(ctx context.Context, stop <-chan struct{}, free <-chan *sour
 		}
 		after = slices.Clone(read.Upper)
 		limit = nextLimit(read.Rows, entries.Bytes(), time.Since(begin))
+		w.r.sizes.note(w.r.held.SinkID, w.own.Definition, limit)
 	}
 }
 
@@ -219,7 +241,11 @@ func (w *walk) apply(ctx context.Context, c *chunk) error {
 func (w *walk) send(ctx context.Context, c *chunk) error {
 	next := Position(c.Upper)
 	for from := 0; ; {
-		part := c.entries.Part(from, execRows, execBytes)
+		rows, bytes := execRows, execBytes
+		if w.r.Traffic.Crowded() {
+			rows, bytes = crowdedRows, crowdedBytes
+		}
+		part := c.entries.Part(from, rows, bytes)
 		to := next
 		if from += part.Len(); from < c.entries.Len() {
 			to = partOf(w.position)

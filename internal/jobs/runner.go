@@ -35,6 +35,7 @@ type Runner struct {
 	Stop <-chan struct{}
 
 	gauges failing.Gauges
+	sizes  backfill.Sizes
 }
 
 // Workers registers the kinds of job with River.
@@ -55,6 +56,10 @@ func (r *Runner) Workers() *river.Workers {
 // backfillShare makes a slice of a range shorter: others wait in the queue, maybe those of a
 // small sink behind those of a large one.
 const backfillShare = 6
+
+// mostSlices bounds how long a lane that sleeps stays where it is: jobs that run for an hour are
+// taken for stuck.
+const mostSlices = 20
 
 // handOverTimeout bounds the last statement of a slice, which runs even when the job's
 // own context has ended.
@@ -132,13 +137,13 @@ func (r *Runner) run(ctx context.Context, held *lease.Held) (bool, error) {
 	if held.Kind == catalog.Backfill {
 		slice /= backfillShare
 	}
-	stop, release := r.sliceEnd(slice)
+	stop, release := r.sliceEnd(slice, func() bool { return held.Kind == catalog.Sync && r.Keeper.Renew(ctx, held) })
 	defer release()
 	switch held.Kind {
 	case catalog.Sync:
 		return false, lane.New(r.Config, r.Probe, &r.gauges, t, held).Run(ctx, stop)
 	case catalog.Backfill:
-		work := backfill.New(r.Config, &r.gauges, t, held)
+		work := backfill.New(r.Config, &r.gauges, &r.sizes, t, held)
 		return r.retry(ctx, stop, held, func() (bool, error) { return work.Session(ctx, stop) })
 	// A sweep or a purge begins anew each time: it takes as long as it takes, and only the
 	// worker's end ends it.
@@ -150,20 +155,27 @@ func (r *Runner) run(ctx context.Context, held *lease.Held) (bool, error) {
 	return false, fmt.Errorf("a lease of kind %q is of a newer version", held.Kind)
 }
 
-// sliceEnd is closed when the worker stops or the slice has had its time. Slices that
-// began together do not end together.
-func (r *Runner) sliceEnd(slice time.Duration) (<-chan struct{}, func()) {
+// sliceEnd is closed when the worker stops or the slice has had its time, unless that is renewed
+// then. Slices that began together do not end together.
+func (r *Runner) sliceEnd(slice time.Duration, renew func() bool) (<-chan struct{}, func()) {
 	end := make(chan struct{})
 	quit := make(chan struct{})
-	timer := time.NewTimer(slice*3/4 + rand.N(slice/2))
 	go func() {
-		defer timer.Stop()
-		select {
-		case <-r.Stop:
-			close(end)
-		case <-timer.C:
-			close(end)
-		case <-quit:
+		defer close(end)
+		for range mostSlices {
+			timer := time.NewTimer(slice*3/4 + rand.N(slice/2))
+			select {
+			case <-r.Stop:
+				timer.Stop()
+				return
+			case <-quit:
+				timer.Stop()
+				return
+			case <-timer.C:
+			}
+			if !renew() {
+				return
+			}
 		}
 	}()
 	return end, func() { close(quit) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -71,8 +72,12 @@ type batch struct {
 	source.Batch
 	entries *source.Entries
 	asOf    *time.Time
+	// begun is when it was asked for.
+	begun time.Time
 	// marker: an empty claim; the writer answers on idle.
 	marker bool
+	// renewed: a slice is over, and the lane goes on.
+	renewed bool
 }
 
 func newPipe(l *Lane, r *source.Reader, w *fence.Writer, book *failing.Book, own fence.Fence, start cursor.Cursor) *pipe {
@@ -116,6 +121,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		insert  source.LSN
 		look    = minLook
 		armed   bool
+		renewed bool
 		entries *source.Entries
 	)
 	for {
@@ -132,6 +138,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		default:
 		}
 		entries.Reset()
+		begun := time.Now()
 		b, err := p.reader.Claim(ctx, at, limit*p.reader.Sink().Shards, entries)
 		if err != nil {
 			return err
@@ -160,7 +167,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			armed = false
 			look = minLook
 			limit = nextLimit(limit, entries.Bytes())
-			if err := p.send(ctx, &batch{Batch: b, entries: entries, asOf: asOf}); err != nil {
+			if err := p.send(ctx, &batch{Batch: b, entries: entries, asOf: asOf, begun: begun}); err != nil {
 				return err
 			}
 			entries = nil
@@ -177,9 +184,10 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 				continue
 			}
 		}
-		if err := p.send(ctx, &batch{Batch: b, asOf: asOf, marker: true}); err != nil {
+		if err := p.send(ctx, &batch{Batch: b, asOf: asOf, marker: true, renewed: renewed}); err != nil {
 			return err
 		}
+		renewed = false
 		select {
 		case <-p.idle:
 		case <-ctx.Done():
@@ -197,7 +205,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			default:
 			}
 		})
-		p.sleep(ctx, stop, sleeper, b.Next.Done, d)
+		renewed = p.sleep(ctx, stop, sleeper, b.Next.Done, d)
 		release()
 		select {
 		case <-p.disturbed:
@@ -211,20 +219,28 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 // maxSleep only bounds how long a slice can overrun.
 const maxSleep = time.Minute
 
-// sleep ends at once when stop is closed.
-func (p *pipe) sleep(ctx context.Context, stop <-chan struct{}, s *doorbell.Sleeper, passed cursor.Snapshot, d time.Duration) {
+// sleep ends at once when stop is closed. It returns true when a slice is over and the lane
+// is to go on.
+func (p *pipe) sleep(ctx context.Context, stop <-chan struct{}, s *doorbell.Sleeper, passed cursor.Snapshot, d time.Duration) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	p.lane.held.Sleeps(true)
+	defer p.lane.held.Sleeps(false)
+	var renewed atomic.Bool
 	done := make(chan struct{})
 	defer close(done)
 	go func() {
 		select {
 		case <-stop:
 			cancel()
+		case <-p.lane.held.Renewed():
+			renewed.Store(true)
+			cancel()
 		case <-done:
 		}
 	}()
 	s.Sleep(ctx, passed, d)
+	return renewed.Load()
 }
 
 func (p *pipe) send(ctx context.Context, b *batch) error {
@@ -242,7 +258,7 @@ func (p *pipe) write(ctx context.Context) error {
 		if b.marker {
 			p.at = b.Next
 			p.onDisk = max(p.onDisk, b.Flushed)
-			if err := p.confirm(ctx); err != nil {
+			if err := p.confirm(ctx, b.renewed); err != nil {
 				return err
 			}
 			p.lane.held.Progress(p.own.Incarnation, p.inRedis, b.Next.Done.String(), b.asOf)
@@ -288,6 +304,7 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	if err := p.writer.Write(ctx, p.own, p.inRedis, to, b.entries); err != nil {
 		return p.lane.target.Explain(err, p.reader.Sink().Template.Pattern())
 	}
+	p.lane.Traffic.Batch(time.Since(b.begun))
 	p.count.Batch(b.entries.Len(), p.writer.Deleted())
 	p.count.Failed(len(b.entries.Failures()))
 	p.inRedis, p.at, p.within = to, b.Next, b.Next.Window != nil
@@ -301,9 +318,11 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 // tells a target that went back to before it, and that one is not kept for long. And where
 // the last batch ended with its window, but could not know: what counts for the change
 // table is where the window before it ended.
-func (p *pipe) confirm(ctx context.Context) error {
+//
+// At the end of a slice it does so anyway: a cursor must not grow old, in Redis or in Postgres.
+func (p *pipe) confirm(ctx context.Context, renewed bool) error {
 	finished := p.lane.unconfirmed != 0 && p.at.Done.Sees(p.lane.unconfirmed)
-	if !finished && !p.within {
+	if !finished && !p.within && !renewed {
 		return nil
 	}
 	if to := p.at.String(); to != p.inRedis {

@@ -23,6 +23,7 @@ type Config struct {
 	Bell                *doorbell.Bell
 	// Transforms are the functions of Go that this worker has.
 	Transforms *transform.Registry
+	Traffic    *Traffic
 	Metrics    *metrics.Metrics
 	Log        *slog.Logger
 }
