@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/install"
 	"github.com/freshet/freshet/internal/servers/serverstest"
@@ -124,6 +126,51 @@ func TestWorkersShareTheLanes(t *testing.T) {
 	// And a third that comes later gets its part too.
 	third := s.start(slice)
 	s.awaitLanes("the third has some", func(lanes map[string]int) bool { return lanes[third] > 0 })
+}
+
+// A lane that sleeps when its slice is over goes on, and writes its cursor down all the same:
+// neither Redis nor Postgres may remember one that is too old.
+func TestLaneThatSleepsStaysAndKeepsItsCursorFresh(t *testing.T) {
+	s := newShared(t, 1)
+	s.start(300 * time.Millisecond)
+	s.awaitLanes("the worker has the lane", func(lanes map[string]int) bool { return len(lanes) == 1 })
+	opts, err := redis.ParseURL(s.redisURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(opts)
+	defer client.Close()
+	deadline := time.Now().Add(30 * time.Second)
+	look := func() (cursor string, epoch int64) {
+		var key string
+		err := s.db.QueryRow(t.Context(), `select format('freshet:%s:%s:0', i.id, l.sink_id), l.epoch
+			from freshet.installation i, freshet.lease l where l.kind = 'sync'`).Scan(&key, &epoch)
+		if err == nil {
+			cursor, err = client.HGet(t.Context(), key, "cursor").Result()
+		}
+		if err != nil && !errors.Is(err, redis.Nil) {
+			t.Fatal(err)
+		}
+		return cursor, epoch
+	}
+	for {
+		cursor, epoch := look()
+		s.exec("select pg_current_xact_id()") // a later snapshot
+		// The end of a job writes it down, too, but once only.
+		for now, held, written := cursor, epoch, 0; held == epoch; now, held = look() {
+			if now != cursor {
+				if written++; written == 3 {
+					return
+				}
+				cursor = now
+				s.exec("select pg_current_xact_id()")
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the cursor %q has not moved while the lane stayed (epoch %d)", cursor, epoch)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // Whatever the order in which slices end, every lane keeps being served.
