@@ -22,7 +22,7 @@ const (
 	firstChunk = 250
 	minChunk   = 10
 	maxChunk   = 16000
-	wantBytes  = 4 << 20
+	wantBytes  = 5 << 19
 	wantTime   = 250 * time.Millisecond
 
 	// What one EXEC writes: about two milliseconds of the server's time.
