@@ -163,15 +163,12 @@ func (r *Runner) sliceEnd(slice time.Duration, renew func() bool) (<-chan struct
 	go func() {
 		defer close(end)
 		for range mostSlices {
-			timer := time.NewTimer(slice*3/4 + rand.N(slice/2))
 			select {
 			case <-r.Stop:
-				timer.Stop()
 				return
 			case <-quit:
-				timer.Stop()
 				return
-			case <-timer.C:
+			case <-time.After(slice*3/4 + rand.N(slice/2)):
 			}
 			if !renew() {
 				return

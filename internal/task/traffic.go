@@ -72,18 +72,14 @@ func (w *Way) Give(ctx context.Context, stop <-chan struct{}) (bool, error) {
 		if wait <= 0 {
 			return true, nil
 		}
-		timer := time.NewTimer(wait)
 		select {
-		case <-timer.C:
+		case <-time.After(wait):
 		case <-changed:
 		case <-stop:
-			timer.Stop()
 			return false, nil
 		case <-ctx.Done():
-			timer.Stop()
 			return false, ctx.Err()
 		}
-		timer.Stop()
 	}
 }
 
