@@ -265,8 +265,8 @@ func TestBulkStatementsTouchEveryTuple(t *testing.T) {
 		// moves changes the keys of some rows, and turns those of all.
 		moves, turns string
 	}{
-		{"numbers", "id bigint primary key deferrable", "g", true, "id = case when id % 1000 = 7 then id + 100000 else id end", "id = -id"},
-		{"small", "id smallint primary key", "g", true, "id = case when id % 1000 = 7 then id + 20000 else id end", "id = -id"},
+		{"numbers", "id bigint primary key deferrable", "g", true, "id = case when id % 1000 = 507 then id + 100000 else id end", "id = -id"},
+		{"small", "id smallint primary key", "g", true, "id = case when id % 1000 = 507 then id + 20000 else id end", "id = -id"},
 		{"uuids", "id uuid primary key", "md5(g::text)::uuid", true, "id = case when id::text like '%ab%' then md5(id::text)::uuid else id end", "id = md5(id::text)::uuid"},
 		{"words", "id text primary key", "'word ' || repeat('x', g % 400) || g", true, "id = case when id like '%7' then id || 'y' else id end", "id = id || 'z'"},
 		{"two", "tenant int, id text, primary key (tenant, id)", "g % 3, 'w' || g", true, "tenant = case when id like '%77' then 9 else tenant end", "tenant = tenant + 10"},
