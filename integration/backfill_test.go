@@ -271,9 +271,9 @@ func TestValidationTouchesKeysThatAreEqualInSQL(t *testing.T) {
 	// chunk lands and is validated.
 	lease := one[int64](e, "select lease_id from freshet.backfill_range")
 	epoch := one[int64](e, "select epoch from freshet.lease where id = $1", lease)
-	one[bool](e, "select freshet.next_chunk($1, $2, (select definition from freshet.sink), (select steps from freshet.backfill_range where lease_id = $1), 'none', 1, null, '{1.0}', pg_current_snapshot())", lease, epoch)
+	one[bool](e, "select freshet.next_chunk($1, $2, (select definition from freshet.sink), (select steps from freshet.backfill_range where lease_id = $1), 'none', null, 0, null, pg_current_snapshot())", lease, epoch)
 	e.exec("update prices set amount = 1.00")
-	one[bool](e, "select freshet.next_chunk($1, $2, (select definition from freshet.sink), (select steps from freshet.backfill_range where lease_id = $1), 'all', 0, null, null, null)", lease, epoch)
+	one[bool](e, "select freshet.next_chunk($1, $2, (select definition from freshet.sink), (select steps from freshet.backfill_range where lease_id = $1), 'all', '{1.0}', 1, null, null)", lease, epoch)
 	got := one[[]string](e, "select coalesce(array_agg(k1::text order by k1::text), '{}') from freshet.changes_1 where op = 'r'")
 	if want := "[1.0 1.00]"; fmt.Sprint(got) != want {
 		t.Errorf("touched again: %v, want %s", got, want)

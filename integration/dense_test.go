@@ -7,7 +7,7 @@ import "testing"
 func TestBulkWritesAreReadInKeyOrder(t *testing.T) {
 	e := newEnv(t)
 	e.exec(`create table parts (region text collate "C", id bigint, name text, price numeric, unique (id, region), primary key (region, id))`)
-	e.exec("insert into parts select chr(97 + g % 3), g, 'part ' || g, g from generate_series(1, 12000) g")
+	e.exec("insert into parts select chr(97 + g % 3), g, 'part ' || g, g from generate_series(1, 30000) g")
 	e.exec("select freshet.create_sink('parts', 'parts', key => 'part:${id}:${region|url}', filter => 'price <> 13')")
 	e.exec("select freshet.create_sink('shares', 'parts', key => 'share:${region}:${id}', value => '1000 / price', shards => 2)")
 	e.start()
@@ -24,10 +24,10 @@ func TestBulkWritesAreReadInKeyOrder(t *testing.T) {
 		"update parts set price = price + 1 where id % 5 = 0",
 		"update parts set price = case when id % 50 = 0 then 0 when id % 7 = 0 then 13 else id end",
 		"delete from parts where id % 3 = 0",
-		"update parts set id = id + 20000 where id % 2 = 0",
+		"update parts set id = id + 40000 where id % 2 = 0",
 		"update parts set region = 'z' where id % 2 = 1",
-		"insert into parts select 'b', g, 'new', 1 from generate_series(30001, 36000) g on conflict do nothing",
-		"delete from parts where id > 25000",
+		"insert into parts select 'b', g, 'new', 1 from generate_series(100001, 118000) g on conflict do nothing",
+		"delete from parts where id > 50000",
 		"update parts set name = 'last'",
 	} {
 		e.exec(sql)

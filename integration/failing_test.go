@@ -337,6 +337,9 @@ func TestFailingRowsDoNotStopABackfill(t *testing.T) {
 	e.settle()
 	e.inStep("measures:*", measuresPromise)
 	e.awaitFailing("measures:1", "measures:249", "measures:250", "measures:251", "measures:3000", "measures:7000")
+	if n := one[int64](e, "select rows_done from freshet.backfills"); n != 7000 {
+		t.Errorf("%d rows were read of 7000", n)
+	}
 
 	// It removes what it finds failing as a lane does, and strikes out what it writes.
 	e.neverRetry()

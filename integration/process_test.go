@@ -561,7 +561,7 @@ func TestWorkerStoppedInsideItsHeartbeatLosesItsLanes(t *testing.T) {
 	z := newZombies(t)
 	zombie := z.choose()
 	z.await("one worker has every lane", func() bool { return z.holds(z.ids[z.zombie]) })
-	z.stopInside(zombie, 1, "select from freshet.lease where finished_at is null for update", func() {})
+	z.stopInside(zombie, 1, "select from freshet.worker for update", func() {})
 	stopped := time.Now()
 	z.replaced()
 	if waited := time.Since(stopped); waited > takeover {

@@ -60,7 +60,7 @@ func TestChangeTablesStaySmallUnderLoad(t *testing.T) {
 func TestLaneThatIsHandedOverInABacklogDoesNotLapse(t *testing.T) {
 	e := newEnv(t)
 	e.exec(counters)
-	e.exec("insert into counters (id) select g from generate_series(1, 5000) g")
+	e.exec("insert into counters (id) select g from generate_series(1, 20000) g")
 	const slow = "create or replace function slow(n bigint) returns boolean language plpgsql immutable as $$ begin %s return true; end $$"
 	e.exec(fmt.Sprintf(slow, ""))
 	e.exec("select freshet.create_sink('counters', 'counters', filter => 'slow(version)')")
@@ -73,7 +73,7 @@ func TestLaneThatIsHandedOverInABacklogDoesNotLapse(t *testing.T) {
 	}
 	asOf := one[time.Time](e, "select as_of from freshet.status")
 
-	e.exec(fmt.Sprintf(slow, "perform pg_sleep(0.0005);"))
+	e.exec(fmt.Sprintf(slow, "perform count(*) from generate_series(1, 1500);"))
 	// The worker is stopped in a backlog, and the next one in the backlog after that.
 	half := func() string {
 		before := window()

@@ -355,7 +355,9 @@ func TestShardsChangeLongAfterTheyChanged(t *testing.T) {
 				return false
 			}
 		}
-		return true
+		// And in Postgres, where new lanes begin: with the next heartbeat.
+		return one[bool](e, `select bool_and(pg_visible_in_snapshot(r.finished_xid, split_part(l.cursor, ' ', 1)::pg_snapshot))
+			from freshet.backfill_range r, freshet.lease l where l.kind = 'sync'`)
 	})
 	e.redis.Del(t.Context(), prefix+"2", prefix+"3", prefix+"b1") // ten minutes pass
 	e.exec("select freshet.alter_sink('users', shards => 3)")

@@ -65,7 +65,7 @@ create table freshet.installation (
     -- where nobody rotates, capture stops at this size of a segment
     stop_bytes    bigint not null default 1 << 30,
     -- a backfill is split into ranges of about so many rows, which workers share
-    range_rows    integer not null default 100000
+    range_rows    integer not null default 250000
 );
 
 insert into freshet.installation (id)
@@ -265,8 +265,8 @@ create index backfill_run_sink_id_idx on freshet.backfill_run (sink_id);
 
 -- A key range of a backfill on one target: tuples of the order columns in
 -- (lower, upper], null for no bound. The intent is what may have been written to the
--- target and is not validated yet: key tuples in (intent_lower, intent_upper] that were
--- read in intent_snapshot, or later.
+-- target and is not validated yet: key tuples after the position, up to intent_upper or the
+-- end of the range, that were read in intent_snapshot, or later.
 create table freshet.backfill_range (
     lease_id            bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
     run_id              bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
@@ -281,11 +281,9 @@ create table freshet.backfill_range (
     -- validated up to and including this tuple; null: nothing yet
     position            text[],
     rows_done           bigint not null default 0,
-    intent_lower        text[],
     intent_upper        text[],
     intent_snapshot     pg_snapshot,
     intent_incarnation  text,
-    intent_rows         bigint not null default 0,
     -- how often position and intent were changed
     steps               bigint not null default 0,
     finished_at         timestamptz,
@@ -4688,22 +4686,24 @@ revoke all on function freshet.needs_row_triggers(oid) from public;
 
 -- Between two chunks of a backfill range, in one transaction: the chunk that has
 -- been written is validated, and the intent of the next one becomes durable before
--- a byte of it is. Without a snapshot it only validates. What has landed is as in
--- validate_intent. False if the lease is no longer held under `epoch`.
+-- a byte of it is. Without a snapshot it only validates. What has landed, and up to which
+-- tuple, is as in validate_intent; it had `rows_read` rows. The next one ends with the tuple
+-- `upper` or before; null is the end of the range. False if the lease is no longer held
+-- under `epoch`.
 --
 -- `steps` is how many there have been as far as the worker knows. When its connection was
 -- lost in a step it cannot tell whether that one is still to come: of the two only
 -- one is taken, and the other fails.
 --
--- `definition` is the sink's by which the chunk was read.
+-- `definition` is the sink's by which the next chunk is read.
 create or replace function freshet.next_chunk(
     lease      bigint,
     epoch      bigint,
     definition integer,
     steps      bigint,
     landed     text,
+    done       text[],
     rows_read  bigint,
-    lower      text[],
     upper      text[],
     snapshot   pg_snapshot)
 returns boolean
@@ -4734,7 +4734,7 @@ begin
     if not exists (select from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.steps = next_chunk.steps) then
         raise exception 'this step was taken already' using errcode = 'serialization_failure';
     end if;
-    perform freshet.validate_intent(lease, landed);
+    perform freshet.validate_intent(lease, landed, done, rows_read);
     -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
     select * into strict v_range from freshet.backfill_range r where r.lease_id = next_chunk.lease for update;
     if snapshot is not null and v_range.superseded then
@@ -4756,18 +4756,15 @@ begin
 
     update freshet.backfill_range r
     set steps = r.steps + 1,
-        intent_lower = next_chunk.lower,
         intent_upper = next_chunk.upper,
         intent_snapshot = next_chunk.snapshot,
-        intent_incarnation = freshet.incarnation(),
-        intent_rows = rows_read,
-        rows_done = r.rows_done + rows_read
+        intent_incarnation = freshet.incarnation()
     where r.lease_id = next_chunk.lease;
     return true;
 end
 $$;
 
-revoke all on function freshet.next_chunk(bigint, bigint, integer, bigint, text, bigint, text[], text[], pg_snapshot) from public;
+revoke all on function freshet.next_chunk(bigint, bigint, integer, bigint, text, text[], bigint, text[], pg_snapshot) from public;
 
 -- The order columns of a sink as SQL terms: of its source's rows, or of the rows of its
 -- change table.
@@ -6068,9 +6065,9 @@ begin
         where l.sink_id = restart_ranges.sink and r.finished_at is null and not r.superseded
         group by r.run_id, l.target
     loop
-        -- An intent without bounds: all that was touched since is looked at again.
+        -- Without bounds: all that was touched since an open intent is looked at again.
         update freshet.backfill_range r
-        set superseded = true, lower = null, upper = null, position = null, intent_lower = null, intent_upper = null,
+        set superseded = true, lower = null, upper = null, position = null, intent_upper = null,
             steps = r.steps + 1
         where r.lease_id = any (v_range.leases);
         perform freshet.add_range(v_range.run_id, v_range.target, null, null);
@@ -6957,17 +6954,17 @@ $$;
 
 revoke all on function freshet.unpark(bigint[]) from public;
 
--- Closes the open intent of a backfill range: tuples within its bounds that were
+-- Closes the open intent of a backfill range: tuples of its chunk that were
 -- touched by transactions its snapshot did not see are touched again, so that the
 -- lane reads and writes them after the chunk did. What became of the chunk in the target:
 --
 --   none   it did not land, and is only forgotten
---   partly it landed in part: the range has not come further
---   all    the range has come to the intent's upper bound
+--   partly it landed in part, and nobody knows how far: the range has not come further
+--   all    it landed up to the tuple `done`, and the range has come as far; null if it had no rows
 --   clean  the same, and the worker has seen since that no tuple in it was touched
 --
 -- Nothing happens without an intent.
-create or replace function freshet.validate_intent(lease bigint, landed text)
+create or replace function freshet.validate_intent(lease bigint, landed text, done text[], rows_read bigint)
 returns void
 language plpgsql
 set search_path = ''
@@ -6982,6 +6979,8 @@ declare
     v_all        text;
     v_rendered   text;
     v_bounds     text;
+    v_lower      text[];
+    v_upper      text[];
     v_truncated  boolean;
 begin
     select * into strict v_range from freshet.backfill_range r where r.lease_id = validate_intent.lease;
@@ -6990,15 +6989,14 @@ begin
     end if;
     if landed = 'none' then
         update freshet.backfill_range r
-        set intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null,
-            rows_done = r.rows_done - r.intent_rows, intent_rows = 0
+        set intent_upper = null, intent_snapshot = null, intent_incarnation = null
         where r.lease_id = validate_intent.lease;
         return;
     end if;
     if landed = 'clean' and freshet.snapshot_covers(v_range.intent_snapshot, v_range.requested) then
         update freshet.backfill_range r
-        set position = coalesce(r.intent_upper, r.position),
-            intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
+        set position = coalesce(done, r.position), rows_done = r.rows_done + rows_read,
+            intent_upper = null, intent_snapshot = null, intent_incarnation = null
         where r.lease_id = validate_intent.lease;
         return;
     end if;
@@ -7006,13 +7004,16 @@ begin
     from freshet.lease l join freshet.sink s on s.id = l.sink_id
     where l.id = validate_intent.lease;
 
+    v_lower := coalesce(v_range.position, v_range.lower);
+    v_upper := coalesce(case when landed <> 'partly' then done end, v_range.intent_upper, v_range.upper);
+
     -- Distinct as rendered, byte for byte: 1.0 and 1.00 are equal and two keys.
     select pg_catalog.string_agg('d.k' || k.attnum, ', ' order by k.attnum),
            pg_catalog.string_agg(pg_catalog.format('t.k%1$s, t.k%1$s::pg_catalog.text collate pg_catalog."C" as r%1$s', k.attnum), ', ' order by k.attnum)
     into v_all, v_rendered
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = v_sink.source_id;
-    v_bounds := freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 't', true), v_range.intent_lower, v_range.intent_upper);
+    v_bounds := freshet.within(v_sink.id, freshet.order_terms(v_sink.id, 't', true), v_lower, v_upper);
 
     perform freshet.touch(v_sink.source_id, pg_catalog.format(
         'select %s from (select distinct %s '
@@ -7036,21 +7037,21 @@ begin
         or not freshet.snapshot_covers(v_range.intent_snapshot, (select s.floor from freshet.source s where s.id = v_sink.source_id))
     then
         v_truncated := true;
-        perform freshet.touch_rows(v_sink.id, v_range.intent_lower, v_range.intent_upper);
+        perform freshet.touch_rows(v_sink.id, v_lower, v_upper);
     end if;
     if v_truncated then
         perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
     end if;
 
     update freshet.backfill_range r
-    set position = case when landed <> 'partly' then coalesce(r.intent_upper, r.position) else r.position end,
-        rows_done = r.rows_done - case when landed <> 'partly' then 0 else r.intent_rows end,
-        intent_lower = null, intent_upper = null, intent_snapshot = null, intent_incarnation = null, intent_rows = 0
+    set position = case when landed <> 'partly' then coalesce(done, r.position) else r.position end,
+        rows_done = r.rows_done + case when landed <> 'partly' then rows_read else 0 end,
+        intent_upper = null, intent_snapshot = null, intent_incarnation = null
     where r.lease_id = validate_intent.lease;
 end
 $$;
 
-revoke all on function freshet.validate_intent(bigint, text) from public;
+revoke all on function freshet.validate_intent(bigint, text, text[], bigint) from public;
 
 -- The public views. Dropped and made again whole by every migration: a view's
 -- columns cannot be replaced in place.

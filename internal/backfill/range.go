@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/durable"
 	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/fence"
@@ -126,7 +127,7 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if turn == over {
 		return true, retire(ctx, writer, own, from.inRedis, from.position)
 	}
-	reader, err := source.NewPartReader(r.Bulk, sink, r.Transforms, from.filter)
+	reader, err := source.NewPartReader(r.Bulk, r.Read, sink, r.Transforms, from.filter)
 	if err != nil {
 		return false, err
 	}
@@ -184,9 +185,8 @@ type state struct {
 	lower, upper []string
 	// validated is the tuple up to which the range is, nil before the first chunk.
 	validated []string
-	// intent is the upper bound of the intent that is open, if one is.
-	intent []string
-	open   bool
+	// open: there is an intent.
+	open bool
 	// rate is how many rows a second the backfill may read, 0 without a limit.
 	rate int
 }
@@ -200,10 +200,10 @@ func (r *Range) known(ctx context.Context) (state, error) {
 			from freshet.backfill_range r
 			where r.lease_id = $1 and b.id = r.run_id and b.state = 'queued'
 		)
-		select coalesce(b.filter, ''), r.lower, r.upper, r.position, r.intent_upper, r.intent_snapshot is not null, r.steps, coalesce(b.rate, 0)
+		select coalesce(b.filter, ''), r.lower, r.upper, r.position, r.intent_snapshot is not null, r.steps, coalesce(b.rate, 0)
 		from freshet.backfill_range r join freshet.backfill_run b on b.id = r.run_id
 		where r.lease_id = $1`,
-		r.held.ID).Scan(&s.filter, &s.lower, &s.upper, &s.validated, &s.intent, &s.open, &r.steps, &s.rate)
+		r.held.ID).Scan(&s.filter, &s.lower, &s.upper, &s.validated, &s.open, &r.steps, &s.rate)
 	if err != nil {
 		return s, fmt.Errorf("read range: %w", err)
 	}
@@ -233,18 +233,22 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 		return beginning{}, err
 	}
 
-	// The key names the last chunk that landed. If that is neither the open intent, whole or
-	// in part, nor what was validated last, the target has lost what was written: begin again.
-	position := Position(known.validated)
-	landed := none
+	// The key says how far what landed came. If that is neither a part of the open intent nor
+	// what was validated last, the target has lost what was written: begin again.
+	position, at := Position(known.validated), parseReached(was.Cursor)
+	// Says so as well, until the intent is closed.
+	within := reached{position, r.steps, unknown}.String()
+	landed, done := none, known.validated
+	lost := false
 	switch {
-	case known.open && was.Exists && was.Cursor == Position(known.intent):
-		landed = all
-	case known.open && was.Exists && was.Cursor == partOf(position):
-		landed = partly
+	case known.open && was.Exists && at.step == r.steps:
+		tuple, sure := at.tuple()
+		if landed, done = all, tuple; !sure {
+			landed, done, was.Cursor = partly, known.validated, within
+		}
+	case r.held.Stamped:
+		lost = !was.Exists || at.position != position
 	}
-	lost := r.held.Stamped && landed == none &&
-		(!was.Exists || (was.Cursor != position && was.Cursor != partOf(position)))
 
 	// Fence first: after this, nobody else can let an open intent land.
 	if !r.held.Stamped {
@@ -262,13 +266,13 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 		if is.Evicted(r.held.Life, own.Incarnation) {
 			// What was validated last is there, or evicted as well. Whether the open chunk
 			// landed nobody knows: it is validated and written again.
-			lost, landed, was.Cursor = false, partly, position
+			lost, landed, was.Cursor = false, partly, within
 		}
 	}
 	if lost {
 		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
 		// What the open chunk wrote may be there all the same.
-		if err := r.step(ctx, all, nil, nil); err != nil {
+		if err := r.step(ctx, partly, written{}, nil); err != nil {
 			return beginning{}, err
 		}
 		if err := r.restart(ctx); err != nil {
@@ -283,12 +287,8 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 	if lost {
 		return from, nil
 	}
-	if err := r.step(ctx, landed, nil, nil); err != nil {
+	if err := r.step(ctx, landed, written{upper: done, rows: at.rows}, nil); err != nil {
 		return beginning{}, err
-	}
-	done := known.validated
-	if landed == all {
-		done = known.intent
 	}
 	if done != nil {
 		from.after, from.position = done, Position(done)
@@ -332,21 +332,34 @@ const (
 	clean  = "clean"
 )
 
+// intent is what a chunk may write: rows as this snapshot sees them or newer, up to the tuple
+// last, a text[], or the end of the range.
+type intent struct {
+	snapshot cursor.Snapshot
+	last     *string
+}
+
+// written is the chunk under an intent, as far as it was written.
+type written struct {
+	intent
+	// The rows are in (lower, upper]; upper is nil without rows.
+	lower, upper []string
+	rows         int
+}
+
 // step validates the chunk that was written, of which so much has landed, and makes the
 // intent of the next one durable, in one transaction. next is nil at the end.
-func (r *Range) step(ctx context.Context, landed string, lower []string, next *source.Chunk) error {
+func (r *Range) step(ctx context.Context, landed string, was written, next *intent) error {
 	var (
-		upper    []string
-		snapshot *string
-		rows     int
-		ours     bool
+		last, snapshot *string
+		ours           bool
 	)
 	if next != nil {
-		text := next.Snapshot.String()
-		upper, snapshot, rows = next.Upper, &text, next.Rows
+		text := next.snapshot.String()
+		last, snapshot = next.last, &text
 	}
-	err := r.Control.QueryRow(ctx, "select freshet.next_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9::text::pg_snapshot)",
-		r.held.ID, r.held.Epoch, r.definition, r.steps, landed, rows, lower, upper, snapshot).Scan(&ours)
+	err := r.Control.QueryRow(ctx, "select freshet.next_chunk($1, $2, $3, $4, $5, $6, $7, $8::text::text[], $9::text::pg_snapshot)",
+		r.held.ID, r.held.Epoch, r.definition, r.steps, landed, was.upper, was.rows, last, snapshot).Scan(&ours)
 	if err != nil {
 		return fmt.Errorf("record chunk: %w", err)
 	}

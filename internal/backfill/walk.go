@@ -2,7 +2,7 @@ package backfill
 
 import (
 	"context"
-	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,17 +17,24 @@ import (
 
 const (
 	// A chunk is what one statement reads and one intent covers: as many rows as it takes
-	// for its cost in Postgres not to count, and for what a crash has done twice not to
-	// matter.
+	// for its cost in Postgres not to count, and for that statement to be a short one.
 	firstChunk = 250
 	minChunk   = 10
 	maxChunk   = 16000
-	wantBytes  = 5 << 19
 	wantTime   = 250 * time.Millisecond
+	// Where a chunk is one piece, all of it is in memory.
+	wholeChunk = 4000
+	wholeBytes = 1 << 20
 
-	// What one EXEC writes: about two milliseconds of the server's time.
-	execRows  = 2000
-	execBytes = 1 << 20
+	// What one EXEC writes, a piece: about two milliseconds of the server's time. Parts of a
+	// chunk are of so many of them, or fewer large ones.
+	execRows   = 2000
+	execBytes  = 768 << 10
+	partPieces = 2
+	partBytes  = execBytes
+	// inMemory is how many pieces a range has in memory: a part that is written, one that waits
+	// and one that is read.
+	inMemory = 3 * partPieces
 
 	// While live changes are slow to get to their target everything is done in smaller pieces,
 	// and after each chunk nothing for as long as it took: whoever has one of the machine's
@@ -50,33 +57,35 @@ type walk struct {
 	count   *metrics.Work
 	// first is how many rows to read at first.
 	first int
-	// last is the chunk that was written last, nil at first.
-	last *chunk
+	// chunk is the one under the intent that is open, nil if there is none.
+	chunk *written
 }
 
-type chunk struct {
-	source.Chunk
-	lower   []string
-	entries *source.Entries
-}
+// spare are pieces of ranges that are over: they have the size that others need.
+var spare = sync.Pool{New: func() any { return new(source.Entries) }}
 
 func (w *walk) run(ctx context.Context, stop <-chan struct{}) (bool, error) {
 	var (
-		chunks = make(chan *chunk, 1)
-		free   = make(chan *source.Entries, 2)
-		done   bool
+		parts = make(chan *part, 1)
+		free  = make(chan *source.Entries, inMemory)
+		done  bool
 	)
 	for range cap(free) {
-		free <- new(source.Entries)
+		free <- spare.Get().(*source.Entries)
 	}
+	defer func() {
+		for range len(free) {
+			spare.Put(<-free)
+		}
+	}()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		defer close(chunks)
-		return w.read(ctx, stop, free, chunks)
+		defer close(parts)
+		return w.read(ctx, stop, &feed{walk: w, free: free, parts: parts})
 	})
 	group.Go(func() error {
 		var err error
-		done, err = w.write(ctx, free, chunks)
+		done, err = w.write(ctx, free, parts)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -85,22 +94,15 @@ func (w *walk) run(ctx context.Context, stop <-chan struct{}) (bool, error) {
 	return done, nil
 }
 
-func (w *walk) read(ctx context.Context, stop <-chan struct{}, free <-chan *source.Entries, out chan<- *chunk) error {
-	after := w.after
+func (w *walk) read(ctx context.Context, stop <-chan struct{}, to *feed) error {
 	way := w.r.Traffic.Enter()
 	defer way.Leave()
-	begin := time.Now()
+	to.after = w.after
+	var busy time.Duration
 	for limit := w.first; ; {
-		var entries *source.Entries
-		select {
-		case <-stop:
+		if task.Closed(stop) {
 			return nil
-		case entries = <-free:
-		case <-ctx.Done():
-			return ctx.Err()
 		}
-		entries.Reset()
-		busy := time.Since(begin)
 		if given, err := way.Give(ctx, stop); !given {
 			return err
 		}
@@ -114,68 +116,60 @@ func (w *walk) read(ctx context.Context, stop <-chan struct{}, free <-chan *sour
 				return err
 			}
 		}
-		begin = time.Now()
-		read, err := w.reader.Chunk(ctx, after, w.upper, limit, entries)
+		begin := time.Now()
+		to.first, to.chunkBytes = true, 0
+		read, err := w.reader.Stream(ctx, to.after, w.upper, limit, to)
 		if err != nil {
 			return err
 		}
-		if read.Incarnation != w.own.Incarnation {
-			return durable.ErrReincarnated
+		if err := to.flush(ctx, read.End); err != nil || read.End {
+			return err
 		}
-		c := &chunk{Chunk: read, lower: after, entries: entries}
-		select {
-		case out <- c:
-		case <-ctx.Done():
-			return ctx.Err()
+		busy = time.Since(begin)
+		limit = nextLimit(read.Rows, busy)
+		if w.reader.Ties() {
+			limit = max(min(limit, wholeChunk, int(int64(read.Rows)*wholeBytes/int64(max(to.chunkBytes, 1)))), minChunk)
 		}
-		if c.End {
-			return nil
-		}
-		after = slices.Clone(read.Upper)
-		limit = nextLimit(read.Rows, entries.Bytes(), time.Since(begin))
 		w.r.sizes.note(w.r.held.SinkID, w.own.Definition, limit)
 	}
 }
 
-// nextLimit is how many rows to read after a chunk of so many, of this size, that took so
-// long.
-func nextLimit(rows, bytes int, took time.Duration) int {
-	limit := 4 * rows
-	if bytes > 0 {
-		limit = min(limit, int(int64(rows)*wantBytes/int64(bytes)))
-	}
+// nextLimit is how many rows to read after a chunk of so many that took so long.
+func nextLimit(rows int, took time.Duration) int {
+	limit := 16 * rows
 	if took > 0 {
 		limit = min(limit, int(int64(rows)*int64(wantTime)/int64(took)))
 	}
 	return min(max(limit, minChunk), maxChunk)
 }
 
-func (w *walk) write(ctx context.Context, free chan<- *source.Entries, chunks <-chan *chunk) (bool, error) {
+func (w *walk) write(ctx context.Context, free chan<- *source.Entries, parts <-chan *part) (bool, error) {
 	end := false
-	for c := range chunks {
-		switch {
-		case c.Rows > 0:
-			if err := w.apply(ctx, c); err != nil {
+	for p := range parts {
+		// That nothing was read at all has to have been read late enough too.
+		if p.first && (p.rows() > 0 || w.chunk == nil) {
+			if err := w.intend(ctx, p); err != nil {
 				return false, err
 			}
-		case w.last == nil:
-			// Nothing was read at all: that too has to have been read late enough.
-			if err := w.r.step(ctx, none, c.lower, &c.Chunk); err != nil {
-				return false, err
-			}
-			w.last = c
 		}
-		end = c.End
-		free <- c.entries
+		if p.rows() > 0 {
+			if err := w.apply(ctx, p); err != nil {
+				return false, err
+			}
+		}
+		end = p.end
+		for _, piece := range p.pieces {
+			if piece.Entries.Bytes() > 2*execBytes {
+				// Room for one row like this is kept for no other.
+				piece.Entries = new(source.Entries)
+			}
+			free <- piece.Entries
+		}
 	}
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	landed, err := w.landed(ctx)
-	if err != nil {
-		return false, err
-	}
-	if err := w.r.step(ctx, landed, nil, nil); err != nil {
+	if err := w.validate(ctx, nil); err != nil {
 		return false, err
 	}
 	if !end {
@@ -184,79 +178,95 @@ func (w *walk) write(ctx context.Context, free chan<- *source.Entries, chunks <-
 	return true, retire(ctx, w.writer, w.own, w.inRedis, w.position)
 }
 
-// landed looks whether anybody touched what was written last since it was read. Only if so
-// does Postgres have to find out what: hardly ever, and it takes far longer.
-func (w *walk) landed(ctx context.Context) (string, error) {
-	if w.last == nil {
-		return none, nil
+// intend opens the intent of the chunk that p begins.
+func (w *walk) intend(ctx context.Context, p *part) error {
+	next := intent{p.chunk.Snapshot, p.chunk.Last}
+	if err := w.validate(ctx, &next); err != nil {
+		return err
 	}
-	untouched, err := w.reader.Untouched(ctx, w.own.Incarnation, w.last.Snapshot, w.last.lower, w.last.Upper)
-	if err != nil {
-		return "", err
-	}
-	if untouched {
-		return clean, nil
-	}
-	return all, nil
+	w.chunk = &written{intent: next, lower: p.lower}
+	return nil
 }
 
-func (w *walk) apply(ctx context.Context, c *chunk) error {
-	landed, err := w.landed(ctx)
-	if err != nil {
+// validate closes the intent that is open, and opens the next one if there is a next chunk.
+func (w *walk) validate(ctx context.Context, next *intent) error {
+	var (
+		landed = none
+		was    written
+	)
+	if w.chunk != nil {
+		was = *w.chunk
+		// Only if somebody touched what was written since it was read does Postgres have to find
+		// out what: hardly ever, and it takes far longer.
+		untouched, err := w.reader.Untouched(ctx, w.own.Incarnation, was.snapshot, was.lower, was.upper)
+		if err != nil {
+			return err
+		}
+		if landed = all; untouched {
+			landed = clean
+		}
+	}
+	if err := w.r.step(ctx, landed, was, next); err != nil {
 		return err
 	}
-	if err := w.r.step(ctx, landed, c.lower, &c.Chunk); err != nil {
-		return err
-	}
-	w.last = nil
-	if err := w.durable.Wait(ctx, c.Insert, c.Flushed); err != nil {
-		return err
+	w.chunk = nil
+	return nil
+}
+
+// apply writes a part under the open intent.
+func (w *walk) apply(ctx context.Context, p *part) error {
+	for _, piece := range p.pieces {
+		if err := w.durable.Wait(ctx, piece.Insert, piece.Flushed); err != nil {
+			return err
+		}
 	}
 	// Validation makes it right in any case; this keeps what changed meanwhile from
 	// being wrong until then.
-	touched, err := w.reader.Touched(ctx, c.Snapshot, c.lower, c.Upper)
+	touched, err := w.reader.Touched(ctx, p.chunk.Snapshot, p.lower, p.upper())
 	if err != nil {
 		return err
 	}
-	if len(touched) > 0 {
-		c.entries.Keep(func(i int) bool {
-			_, changed := touched[string(c.entries.Key(i))]
-			return !changed
-		})
-	}
-	// Consequences first: an entry is removed only once it is sure to be tried again.
-	if err := w.book.Note(ctx, c.Rows, c.At, c.entries); err != nil {
-		return err
-	}
-	if err := w.send(ctx, c); err != nil {
-		return w.r.target.Explain(err, w.reader.Sink().Template.Pattern())
-	}
-	w.count.Rows(c.Rows)
-	w.count.Failed(len(c.entries.Failures()))
-	w.last = c
-	return w.book.Strike(ctx, c.At, c.entries, false)
-}
-
-// send writes a chunk in transactions that hold the server for a few milliseconds at most.
-func (w *walk) send(ctx context.Context, c *chunk) error {
-	next := Position(c.Upper)
-	for from := 0; ; {
-		rows, bytes := execRows, execBytes
-		if w.r.Traffic.Crowded() {
-			rows, bytes = crowdedRows, crowdedBytes
+	for _, piece := range p.pieces {
+		if len(touched) > 0 {
+			piece.Entries.Keep(func(i int) bool {
+				_, changed := touched[string(piece.Entries.Key(i))]
+				return !changed
+			})
 		}
-		part := c.entries.Part(from, rows, bytes)
-		to := next
-		if from += part.Len(); from < c.entries.Len() {
-			to = partOf(w.position)
-		}
-		if err := w.writer.Write(ctx, w.own, w.inRedis, to, part); err != nil {
+		if err := w.send(ctx, piece); err != nil {
 			return err
 		}
-		w.inRedis = to
-		if to == next {
-			w.position = next
-			return nil
+	}
+	return nil
+}
+
+// send writes a piece, in one transaction unless it is all of a chunk.
+func (w *walk) send(ctx context.Context, p source.Piece) error {
+	if p.Rows == 0 {
+		return nil
+	}
+	// Consequences first: an entry is removed only once it is sure to be tried again.
+	if err := w.book.Note(ctx, p.Rows, p.At, p.Entries); err != nil {
+		return err
+	}
+	for from := 0; ; {
+		part := p.Entries.Part(from, execRows, execBytes)
+		from += part.Len()
+		to := reached{w.position, w.r.steps, unknown}
+		last := from == p.Entries.Len()
+		if last {
+			to = reached{Position(p.Upper), w.r.steps, w.chunk.rows + p.Rows}
+		}
+		if err := w.writer.Write(ctx, w.own, w.inRedis, to.String(), part); err != nil {
+			return w.r.target.Explain(err, w.reader.Sink().Template.Pattern())
+		}
+		if w.inRedis = to.String(); last {
+			w.position = to.position
+			break
 		}
 	}
+	w.chunk.upper, w.chunk.rows = p.Upper, w.chunk.rows+p.Rows
+	w.count.Rows(p.Rows)
+	w.count.Failed(len(p.Entries.Failures()))
+	return w.book.Strike(ctx, p.At, p.Entries, false)
 }

@@ -72,6 +72,7 @@ type Writer struct {
 	broken error
 	// deleted is how many entries the last batch had to be absent.
 	deleted int
+	args    arguments
 	target  *target.Target
 	// refused is called when another writer was found to have the fence.
 	refused func()
@@ -282,25 +283,27 @@ func (w *Writer) queueEntries(ctx context.Context, pipe redis.Pipeliner, e Entri
 		return nil
 	}
 	var cmds []*redis.Cmd
+	w.args.reset(e.Len())
 	flush := func(args []any) {
 		if len(args) > 1 {
 			cmds = append(cmds, pipe.Do(ctx, args...))
 		}
 	}
-	sets, dels := []any{"mset"}, []any{"del"}
+	sets, dels := w.args.command("mset", min(2*perCommand, 2*e.Len())), []any{"del"}
 	for i := range e.Len() {
 		value, present := e.Value(i)
+		key := w.args.of(e.Key(i))
 		if at := e.Expires(i); present && at > 0 {
-			cmds = append(cmds, pipe.Do(ctx, "set", e.Key(i), value, "pxat", at))
+			cmds = append(cmds, pipe.Do(ctx, "set", key, w.args.of(value), "pxat", at))
 		} else if present && w.entryTTL > 0 {
 			// MSET knows no expiry.
-			cmds = append(cmds, pipe.Do(ctx, "set", e.Key(i), value, "px", max(w.entryTTL.Milliseconds(), 1)))
+			cmds = append(cmds, pipe.Do(ctx, "set", key, w.args.of(value), "px", max(w.entryTTL.Milliseconds(), 1)))
 		} else if present {
-			if sets = append(sets, e.Key(i), value); len(sets) > 2*perCommand {
+			if sets = append(sets, key, w.args.of(value)); len(sets) > 2*perCommand {
 				flush(sets)
-				sets = []any{"mset"}
+				sets = w.args.command("mset", min(2*perCommand, 2*(e.Len()-i)))
 			}
-		} else if dels = append(dels, e.Key(i)); len(dels) > perCommand {
+		} else if dels = append(dels, key); len(dels) > perCommand {
 			w.deleted += len(dels) - 1
 			flush(dels)
 			dels = []any{"del"}

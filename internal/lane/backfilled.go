@@ -68,7 +68,7 @@ func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State,
 	}
 	for i, f := range unseen {
 		key := fence.Parsed(found[i].Val())
-		if key.Exists && key.Cursor == backfill.Position(f.position) {
+		if key.Exists && backfill.PositionOf(key.Cursor) == backfill.Position(f.position) {
 			continue
 		}
 		if !key.Exists && is.Evicted(f.life, own.Incarnation) {

@@ -19,17 +19,48 @@ func (r *Reader) name(texts []string) named {
 	return named{key: r.sink.Template.Of(texts), texts: texts}
 }
 
-// appendNamed appends the tuple of a row's key columns, if an entry can be written under
+// names collects tuples with the keys that they render to, many of them in little memory.
+type names struct {
+	arena []byte
+	// ends are where in the arena a key ends, and then each text of its tuple.
+	ends []int
+}
+
+// appendName appends the tuple of a row's key columns, if an entry can be written under
 // its key. The tuple's texts are left in tuple too.
-func (r *Reader) appendNamed(list *[]named, parts []keyPart, values, tuple [][]byte) error {
-	var rendered []byte
-	if err := r.appendKey(&rendered, parts, values, tuple); err != nil {
+func (r *Reader) appendName(n *names, parts []keyPart, values, tuple [][]byte) error {
+	begin := len(n.arena)
+	if err := r.appendKey(&n.arena, parts, values, tuple); err != nil {
 		return err
 	}
-	if key.Writable(rendered) {
-		*list = append(*list, named{key: string(rendered), texts: copied(tuple)})
+	if !key.Writable(n.arena[begin:]) {
+		n.arena = n.arena[:begin]
+		return nil
+	}
+	n.ends = append(n.ends, len(n.arena))
+	for _, text := range tuple {
+		n.arena = append(n.arena, text...)
+		n.ends = append(n.ends, len(n.arena))
 	}
 	return nil
+}
+
+// list returns all of them, given of how many columns a tuple is.
+func (n *names) list(width int) []named {
+	var (
+		arena = string(n.arena)
+		list  = make([]named, 0, len(n.ends)/(1+width))
+		texts = make([]string, 0, len(n.ends))
+		begin = 0
+	)
+	for _, end := range n.ends {
+		texts = append(texts, arena[begin:end])
+		begin = end
+	}
+	for i := 0; i < len(texts); i += 1 + width {
+		list = append(list, named{key: texts[i], texts: texts[i+1 : i+1+width : i+1+width]})
+	}
+	return list
 }
 
 // isolate looks up tuples of which at least one raises an error, and appends the others'

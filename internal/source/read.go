@@ -5,12 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/pg"
@@ -25,6 +22,9 @@ type Meta struct {
 	// it was then.
 	Insert, Flushed LSN
 	At              time.Time
+	// Last is the tuple of the order columns with which a chunk ends that has its limit of
+	// rows, as a text[]; nil if there are fewer rows, and for other reads.
+	Last *string
 }
 
 // LSN is a position in the WAL.
@@ -52,11 +52,19 @@ var ErrBelowFloor = errors.New("the change table no longer goes back to the curs
 // state of the tuples they touched into e. It has more by as much as one row of the change table
 // holds, which are at most some hundred.
 func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
-	claim := r.claimByKey
-	if !r.sink.Grouped && r.dense.try(limit) {
-		claim = r.claimDense
+	var (
+		b    Batch
+		err  error
+		next = r.dense.take(c)
+	)
+	if !r.dense.large.Load() {
+		limit = min(limit, denseFrom)
 	}
-	b, err := claim(ctx, c, limit, e)
+	if next != nil || (!r.sink.Grouped && r.dense.try(limit)) {
+		b, err = r.claimDense(ctx, c, limit, next, e)
+	} else {
+		b, err = r.claimByKey(ctx, c, limit, e)
+	}
 	r.dense.large.Store(b.Changes >= denseFrom)
 	return b, err
 }
@@ -74,17 +82,14 @@ func (r *Reader) claimByKey(ctx context.Context, c cursor.Cursor, limit int, e *
 		return b, err
 	}
 	e.rewind(begin)
-	var touched []named
-	b, err = r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte, _ time.Time) error {
-		return r.appendNamed(&touched, r.changeParts, values[1:], tuple)
-	})
-	if err == nil {
-		err = r.isolate(ctx, &b.Meta, touched, e)
+	got := r.claimTuples(ctx, c, limit)
+	if err = got.err; err == nil {
+		err = r.isolate(ctx, &got.batch.Meta, got.touched, e)
 	}
 	if err != nil {
 		return Batch{}, err
 	}
-	return b, nil
+	return got.batch, nil
 }
 
 func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, limit int, row func(values [][]byte, at time.Time) error) (Batch, error) {
@@ -148,176 +153,6 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, lim
 	return b, nil
 }
 
-// Chunk is the result of reading a piece of the source in key order.
-type Chunk struct {
-	Meta
-	// Rows read, whether the filter let them pass or not.
-	Rows int
-	// End: there are no more.
-	End bool
-	// Upper is the tuple of the order columns of the last row, nil without rows.
-	Upper []string
-
-	full bool
-}
-
-// enoughBytes of entries end a chunk before its limit: rows can be far larger than those
-// before them.
-const enoughBytes = 6 << 20
-
-// Chunk reads at most limit rows after the tuple `after` (nil: from the beginning), up to and
-// including the tuple `until` (nil: to the end), and renders those that pass the filter into e.
-func (r *Reader) Chunk(ctx context.Context, after, until []string, limit int, e *Entries) (Chunk, error) {
-	params := [][]byte{strconv.AppendInt(nil, int64(limit), 10)}
-	for _, bound := range [][]string{after, until} {
-		if bound != nil {
-			params = append(params, arrayLiteral(bound))
-		}
-	}
-	has := bounded{after: after != nil, until: until != nil}
-	c, err := r.rows(ctx, r.chunk[has], r.bareChunk[has], params, e)
-	c.End = err == nil && !c.full && c.Rows < limit
-	return c, err
-}
-
-// Sample reads about limit rows from all over the source and renders those that pass
-// the filter into e.
-func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, error) {
-	var rows int64
-	err := r.pool.QueryRow(ctx, "select freshet.estimate_rows($1::text::regclass)",
-		pgx.Identifier{r.sink.Schema, r.sink.Table}.Sanitize()).Scan(&rows)
-	if err != nil {
-		return Chunk{}, fmt.Errorf("estimate rows: %w", err)
-	}
-	// More than asked for by five standard deviations, so that the limit decides and not chance.
-	wanted := float64(limit) + 5*math.Sqrt(float64(limit)) + 5
-	percent := min(100, 100*wanted/float64(max(rows, 1)))
-	params := [][]byte{strconv.AppendFloat(nil, percent, 'f', 6, 64), strconv.AppendInt(nil, int64(limit), 10)}
-	return r.rows(ctx, r.sample, r.bareSample, params, e)
-}
-
-// First lists the tuples of the first rows of the source in key order, at most limit, whether
-// they have an entry or not.
-func (r *Reader) First(ctx context.Context, limit int) ([][]string, error) {
-	var read []named
-	_, err := r.rowsWith(ctx, r.bareChunk[bounded{}], [][]byte{strconv.AppendInt(nil, int64(limit), 10)}, func() bool { return false },
-		func(from row, tuple [][]byte) error { return r.appendNamed(&read, r.parts, from.keys, tuple) })
-	if err != nil {
-		return nil, err
-	}
-	tuples := make([][]string, min(limit, len(read)))
-	for i := range tuples {
-		tuples[i] = read[i].texts
-	}
-	return tuples, nil
-}
-
-// rows runs a statement that reads rows of the source, or its bare twin and looks the rows
-// up by their keys where one of them raises an error. Snapshot is then that of the former:
-// what was touched since may have been read newer, and nothing older.
-func (r *Reader) rows(ctx context.Context, full, bare listing, params [][]byte, e *Entries) (Chunk, error) {
-	begin := e.mark()
-	enough := len(e.arena) + enoughBytes
-	c, err := r.rowsWith(ctx, full, params, func() bool { return len(e.arena) > enough && !r.ties() }, func(from row, tuple [][]byte) error {
-		return r.appendRow(ctx, e, r.parts, from, tuple)
-	})
-	if pg.IsData(err) {
-		e.rewind(begin)
-		var read []named
-		c, err = r.rowsWith(ctx, bare, params, func() bool { return false }, func(from row, tuple [][]byte) error {
-			return r.appendNamed(&read, r.parts, from.keys, tuple)
-		})
-		if err == nil {
-			err = r.isolate(ctx, &c.Meta, read, e)
-		}
-	}
-	if err != nil {
-		return Chunk{}, err
-	}
-	// Which rows have no entry is the lanes' affair, unless it is for an error.
-	e.Keep(func(i int) bool { return e.items[i].present || e.items[i].failed > 0 })
-	return c, nil
-}
-
-// ties: several tuples can be equal by the order columns, and a chunk has to end behind all
-// of them.
-func (r *Reader) ties() bool {
-	if !r.sink.Grouped {
-		return false
-	}
-	for _, k := range r.sink.KeyColumns {
-		if !k.Exact {
-			return true
-		}
-	}
-	return false
-}
-
-// rowsWith calls each for each row until full says that there is room for no more.
-func (r *Reader) rowsWith(ctx context.Context, l listing, params [][]byte, full func() bool, each func(from row, tuple [][]byte) error) (Chunk, error) {
-	var (
-		c     Chunk
-		tuple = r.newTuple()
-		seen  bool
-		last  [][]byte
-		keys  = make([][]byte, len(r.parts))
-	)
-	err := pg.Read(ctx, r.pool, l.query, params, func(values [][]byte) error {
-		if values[0] != nil {
-			seen = true
-			var err error
-			c.Meta, err = parseMeta(string(values[0]))
-			return err
-		}
-		if c.full = c.full || full(); c.full {
-			return nil // the rest of the reply is let go
-		}
-		c.Rows++
-		for i, at := range l.keys {
-			keys[i] = values[at]
-		}
-		if last == nil {
-			last = r.newTuple()
-		}
-		if hasNull(keys) {
-			// Unique columns may be null; such a row has no entry. It still moves the chunk on,
-			// unless the null is in the order columns, where nothing comes after it by comparison.
-			return r.renderOrder(keys, last)
-		}
-		if err := each(row{isTrue(values[1]), keys, values[l.value:], c.At}, tuple); err != nil {
-			return err
-		}
-		for i := range tuple {
-			last[i] = append(last[i][:0], tuple[i]...)
-		}
-		return nil
-	})
-	if err == nil && !seen {
-		err = errors.New("no reply")
-	}
-	if err != nil {
-		return Chunk{}, fmt.Errorf("read rows: %w", err)
-	}
-	if c.Rows > 0 {
-		c.Upper = texts(last, r.sink.Order)
-	}
-	return c, nil
-}
-
-// renderOrder renders what is not null of a tuple.
-func (r *Reader) renderOrder(values, tuple [][]byte) error {
-	for i := range r.parts {
-		if values[i] == nil {
-			continue
-		}
-		var err error
-		if tuple[i], err = r.parts[i].Append(tuple[i][:0], values[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Touched lists the keys in (lower, upper] that were touched by transactions which
 // since does not see.
 func (r *Reader) Touched(ctx context.Context, since cursor.Snapshot, lower, upper []string) (map[string]struct{}, error) {
@@ -325,7 +160,7 @@ func (r *Reader) Touched(ctx context.Context, since cursor.Snapshot, lower, uppe
 	keys := make(map[string]struct{})
 	tuple := r.newTuple()
 	var buf []byte
-	err := pg.Read(ctx, r.pool, r.touched, params, func(values [][]byte) error {
+	err := pg.Read(ctx, r.checks, r.touched, params, func(values [][]byte) error {
 		buf = buf[:0]
 		if err := r.appendKey(&buf, r.changeParts, values, tuple); err != nil {
 			return err
@@ -345,7 +180,7 @@ func (r *Reader) Touched(ctx context.Context, since cursor.Snapshot, lower, uppe
 func (r *Reader) Untouched(ctx context.Context, incarnation string, since cursor.Snapshot, lower, upper []string) (bool, error) {
 	var clean, seen bool
 	params := [][]byte{[]byte(since.String()), arrayParam(lower), arrayParam(upper)}
-	err := pg.Read(ctx, r.pool, r.untouched, params, func(values [][]byte) error {
+	err := pg.Read(ctx, r.checks, r.untouched, params, func(values [][]byte) error {
 		seen = true
 		fields := strings.SplitN(string(values[0]), "|", 3)
 		if len(fields) != 3 {
@@ -439,7 +274,8 @@ func (r *Reader) Lookup(ctx context.Context, tuples [][]string, e *Entries) (Met
 		all[i] = r.name(t)
 	}
 	meta = Meta{}
-	return meta, r.isolate(ctx, &meta, all, e)
+	err = r.isolate(ctx, &meta, all, e)
+	return meta, err
 }
 
 // lookUp is one statement, and fails if one of the tuples does.
@@ -474,14 +310,17 @@ func (r *Reader) lookupParts() []keyPart {
 }
 
 func parseMeta(text string) (Meta, error) {
-	fields := strings.Split(text, "|")
-	if len(fields) != 5 {
+	fields := strings.SplitN(text, "|", 6)
+	if len(fields) < 5 {
 		return Meta{}, fmt.Errorf("read says %q of itself", text)
 	}
 	var (
 		m    Meta
 		errs [4]error
 	)
+	if len(fields) == 6 && fields[5] != "" {
+		m.Last = &fields[5]
+	}
 	m.Snapshot, errs[0] = cursor.ParseSnapshot(fields[0])
 	m.Incarnation = fields[1]
 	m.Insert, errs[1] = ParseLSN(fields[2])

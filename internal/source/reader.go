@@ -19,9 +19,11 @@ import (
 
 // Reader reads for one definition of one sink. It is safe for concurrent use.
 type Reader struct {
-	pool  *pgxpool.Pool
-	sink  *catalog.Sink
-	shard int
+	pool *pgxpool.Pool
+	// checks is for what is asked while a chunk is being streamed.
+	checks *pgxpool.Pool
+	sink   *catalog.Sink
+	shard  int
 	// only is a condition that chunks leave rows out by, empty for none.
 	only  string
 	shape shape
@@ -56,20 +58,22 @@ type listing struct {
 // NewReader prepares the statements for a sink. The source must exist, and among the functions
 // the one that the sink names.
 func NewReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry) (*Reader, error) {
-	return newReader(pool, sink, functions, 0, "")
+	return newReader(pool, pool, sink, functions, 0, "")
 }
 
 // NewShardReader is a reader whose claims leave out what other shards of the sink are for.
 func NewShardReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry, shard int) (*Reader, error) {
-	return newReader(pool, sink, functions, shard, "")
+	return newReader(pool, pool, sink, functions, shard, "")
 }
 
-// NewPartReader is a reader whose chunks have only the rows that a filter selects.
-func NewPartReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry, filter string) (*Reader, error) {
-	return newReader(pool, sink, functions, 0, filter)
+// NewPartReader is a reader whose chunks have only the rows that a filter selects. What is asked
+// while a chunk is being streamed goes over checks: who streams keeps a connection of pool, and
+// waits for who asks.
+func NewPartReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry, filter string) (*Reader, error) {
+	return newReader(pool, checks, sink, functions, 0, filter)
 }
 
-func newReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry, shard int, only string) (*Reader, error) {
+func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transform.Registry, shard int, only string) (*Reader, error) {
 	if sink.Table == "" {
 		return nil, fmt.Errorf("sink %s: its source is gone", sink.Name)
 	}
@@ -81,7 +85,7 @@ func newReader(pool *pgxpool.Pool, sink *catalog.Sink, functions *transform.Regi
 	if p, ok := shape.(*transform.Program); ok && p.Clocked() && !sink.Drifts {
 		return nil, fmt.Errorf("sink %s: transform: it uses now, which changes when no row does: give expires, for how long an entry may be as it was, or say accept_drift => true", sink.Name)
 	}
-	r := &Reader{pool: pool, sink: sink, shard: shard, only: only, shape: shape}
+	r := &Reader{pool: pool, checks: checks, sink: sink, shard: shard, only: only, shape: shape}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))
 		r.changeParts = append(r.changeParts, newKeyPart(inChangeTable(k), k.Change))
@@ -140,11 +144,17 @@ func isTrue(boolean []byte) bool { return boolean != nil && boolean[0] == 1 }
 
 // appendRow renders one row.
 func (r *Reader) appendRow(ctx context.Context, e *Entries, parts []keyPart, from row, tuple [][]byte) error {
-	it := item{key: len(e.arena)}
+	begin := len(e.arena)
 	if err := r.appendKey(&e.arena, parts, from.keys, tuple); err != nil {
 		return err
 	}
-	it.value = len(e.arena)
+	return r.appendEntry(ctx, e, begin, from, tuple)
+}
+
+// appendEntry renders the rest of a row whose key is in the arena, from begin on, and whose
+// texts are in tuple.
+func (r *Reader) appendEntry(ctx context.Context, e *Entries, begin int, from row, tuple [][]byte) error {
+	it := item{key: begin, value: len(e.arena)}
 	if !key.Writable(e.arena[it.key:it.value]) {
 		e.arena = e.arena[:it.key]
 		return nil

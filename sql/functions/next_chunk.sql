@@ -1,21 +1,23 @@
 -- Between two chunks of a backfill range, in one transaction: the chunk that has
 -- been written is validated, and the intent of the next one becomes durable before
--- a byte of it is. Without a snapshot it only validates. What has landed is as in
--- validate_intent. False if the lease is no longer held under `epoch`.
+-- a byte of it is. Without a snapshot it only validates. What has landed, and up to which
+-- tuple, is as in validate_intent; it had `rows_read` rows. The next one ends with the tuple
+-- `upper` or before; null is the end of the range. False if the lease is no longer held
+-- under `epoch`.
 --
 -- `steps` is how many there have been as far as the worker knows. When its connection was
 -- lost in a step it cannot tell whether that one is still to come: of the two only
 -- one is taken, and the other fails.
 --
--- `definition` is the sink's by which the chunk was read.
+-- `definition` is the sink's by which the next chunk is read.
 create or replace function freshet.next_chunk(
     lease      bigint,
     epoch      bigint,
     definition integer,
     steps      bigint,
     landed     text,
+    done       text[],
     rows_read  bigint,
-    lower      text[],
     upper      text[],
     snapshot   pg_snapshot)
 returns boolean
@@ -46,7 +48,7 @@ begin
     if not exists (select from freshet.backfill_range r where r.lease_id = next_chunk.lease and r.steps = next_chunk.steps) then
         raise exception 'this step was taken already' using errcode = 'serialization_failure';
     end if;
-    perform freshet.validate_intent(lease, landed);
+    perform freshet.validate_intent(lease, landed, done, rows_read);
     -- Whoever joins the backfill meanwhile waits, and then sees that this range has begun.
     select * into strict v_range from freshet.backfill_range r where r.lease_id = next_chunk.lease for update;
     if snapshot is not null and v_range.superseded then
@@ -68,15 +70,12 @@ begin
 
     update freshet.backfill_range r
     set steps = r.steps + 1,
-        intent_lower = next_chunk.lower,
         intent_upper = next_chunk.upper,
         intent_snapshot = next_chunk.snapshot,
-        intent_incarnation = freshet.incarnation(),
-        intent_rows = rows_read,
-        rows_done = r.rows_done + rows_read
+        intent_incarnation = freshet.incarnation()
     where r.lease_id = next_chunk.lease;
     return true;
 end
 $$;
 
-revoke all on function freshet.next_chunk(bigint, bigint, integer, bigint, text, bigint, text[], text[], pg_snapshot) from public;
+revoke all on function freshet.next_chunk(bigint, bigint, integer, bigint, text, text[], bigint, text[], pg_snapshot) from public;

@@ -15,9 +15,9 @@ begin
         where l.sink_id = restart_ranges.sink and r.finished_at is null and not r.superseded
         group by r.run_id, l.target
     loop
-        -- An intent without bounds: all that was touched since is looked at again.
+        -- Without bounds: all that was touched since an open intent is looked at again.
         update freshet.backfill_range r
-        set superseded = true, lower = null, upper = null, position = null, intent_lower = null, intent_upper = null,
+        set superseded = true, lower = null, upper = null, position = null, intent_upper = null,
             steps = r.steps + 1
         where r.lease_id = any (v_range.leases);
         perform freshet.add_range(v_range.run_id, v_range.target, null, null);

@@ -19,7 +19,7 @@ create table freshet.installation (
     -- where nobody rotates, capture stops at this size of a segment
     stop_bytes    bigint not null default 1 << 30,
     -- a backfill is split into ranges of about so many rows, which workers share
-    range_rows    integer not null default 100000
+    range_rows    integer not null default 250000
 );
 
 insert into freshet.installation (id)
@@ -219,8 +219,8 @@ create index backfill_run_sink_id_idx on freshet.backfill_run (sink_id);
 
 -- A key range of a backfill on one target: tuples of the order columns in
 -- (lower, upper], null for no bound. The intent is what may have been written to the
--- target and is not validated yet: key tuples in (intent_lower, intent_upper] that were
--- read in intent_snapshot, or later.
+-- target and is not validated yet: key tuples after the position, up to intent_upper or the
+-- end of the range, that were read in intent_snapshot, or later.
 create table freshet.backfill_range (
     lease_id            bigint primary key constraint backfill_range_lease_fkey references freshet.lease (id) on delete cascade,
     run_id              bigint not null constraint backfill_range_run_fkey references freshet.backfill_run (id) on delete cascade,
@@ -235,11 +235,9 @@ create table freshet.backfill_range (
     -- validated up to and including this tuple; null: nothing yet
     position            text[],
     rows_done           bigint not null default 0,
-    intent_lower        text[],
     intent_upper        text[],
     intent_snapshot     pg_snapshot,
     intent_incarnation  text,
-    intent_rows         bigint not null default 0,
     -- how often position and intent were changed
     steps               bigint not null default 0,
     finished_at         timestamptz,
