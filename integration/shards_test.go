@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
@@ -271,13 +272,17 @@ func (e *env) dump() map[string]string {
 	return dump
 }
 
-// restore puts keys back as they were; others stay.
+// restore puts keys back as they were, all at one moment, as a server does that starts from an old dump; others stay.
 func (e *env) restore(dump map[string]string) {
 	e.t.Helper()
-	for key, value := range dump {
-		if err := e.redis.RestoreReplace(e.t.Context(), key, 0, value).Err(); err != nil {
-			e.t.Fatal(err)
+	ctx := e.t.Context()
+	if _, err := e.redis.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		for key, value := range dump {
+			tx.RestoreReplace(ctx, key, 0, value)
 		}
+		return nil
+	}); err != nil {
+		e.t.Fatal(err)
 	}
 }
 
