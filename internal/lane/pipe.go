@@ -21,15 +21,15 @@ import (
 const (
 	// maxBatch is how many changes one claim walks at most; minBatch is where it ends
 	// up when values are large.
-	maxBatch   = 8000
+	maxBatch   = 32000
 	minBatch   = 10
 	firstBatch = 250
-	// wantBytes is the size of a batch above which the next one is smaller.
-	wantBytes = 2 << 20
+	// wantTime is how long a batch is to take.
+	wantTime = 100 * time.Millisecond
 	// What one EXEC writes: about two milliseconds of the server's time.
 	execRows  = 2000
 	execBytes = 1 << 20
-	// depth is how many batches are in memory: one being written, one being read.
+	// depth is how many parts of batches are in memory: one being written, one being read.
 	depth = 2
 
 	// A caught-up lane that cannot arm the bell looks again by itself, at first soon.
@@ -71,6 +71,7 @@ type pipe struct {
 	windowAt time.Time
 }
 
+// batch is one, or a part of one.
 type batch struct {
 	source.Batch
 	entries *source.Entries
@@ -169,10 +170,17 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			sleeper.Awake()
 			armed = false
 			look = minLook
-			limit = nextLimit(limit, entries.Bytes())
-			if err := p.pass(ctx, &batch{Batch: b, entries: entries, asOf: asOf, begun: begun}); err != nil {
+			part := &batch{Batch: b, entries: entries, asOf: asOf, begun: begun}
+			for part.More() {
+				if part, err = p.rest(ctx, part); err != nil {
+					return err
+				}
+			}
+			insert = part.Insert
+			if err := p.pass(ctx, part); err != nil {
 				return err
 			}
+			limit = nextLimit(limit, b.Changes/p.reader.Sink().Shards, time.Since(begun))
 			entries = nil
 			if b.CaughtUp {
 				// Most likely nothing more is pending: arm before the next look, so that one
@@ -217,6 +225,22 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		}
 		armed = false
 	}
+}
+
+// rest passes a part of a batch on and reads the next one.
+func (p *pipe) rest(ctx context.Context, part *batch) (*batch, error) {
+	if err := p.pass(ctx, part); err != nil {
+		return nil, err
+	}
+	next := &batch{Batch: part.Batch, asOf: part.asOf}
+	select {
+	case next.entries = <-p.free:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	next.entries.Reset()
+	next.begun = time.Now()
+	return next, p.reader.Rest(ctx, &next.Batch, next.entries)
 }
 
 // maxSleep only bounds how long a slice can overrun.
@@ -286,7 +310,7 @@ func (p *pipe) write(ctx context.Context) error {
 }
 
 func (p *pipe) apply(ctx context.Context, b *batch) error {
-	if b.Truncated {
+	if b.Truncated && !b.More() {
 		// Consequences first: which entries are without a row now only a sweep can tell.
 		_, err := p.lane.Control.Exec(ctx, "select freshet.request_sweep($1, $2::text::pg_snapshot)",
 			p.lane.held.SinkID, windowOf(b.Next).String())
@@ -295,7 +319,7 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 		}
 	}
 	// Likewise: an entry is removed only once it is sure to be tried again.
-	if err := p.book.Note(ctx, b.entries.Len(), b.At, b.entries); err != nil {
+	if err := p.book.Note(ctx, b.entries.Len(), b.Read, b.entries); err != nil {
 		return err
 	}
 	if err := p.durable.Wait(ctx, b.Insert, b.Flushed); err != nil {
@@ -303,7 +327,11 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	}
 	p.onDisk = max(p.onDisk, b.Insert)
 	p.noteReached()
+	// The cursor moves with the last of them: whoever goes on before that reads all anew.
 	to := b.Next.String()
+	if b.More() {
+		to = p.inRedis
+	}
 	deleted, err := p.send(ctx, b.entries, to)
 	if err != nil {
 		return p.lane.target.Explain(err, p.reader.Sink().Template.Pattern())
@@ -311,14 +339,16 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	p.lane.Traffic.Batch(time.Since(b.begun))
 	p.count.Batch(b.entries.Len(), deleted)
 	p.count.Failed(len(b.entries.Failures()))
-	p.inRedis, p.at, p.within = to, b.Next, b.Next.Window != nil
-	p.lane.held.Progress(p.own.Incarnation, to, b.Next.Done.String(), b.asOf)
+	if !b.More() {
+		p.inRedis, p.at, p.within = to, b.Next, b.Next.Window != nil
+		p.lane.held.Progress(p.own.Incarnation, to, b.Next.Done.String(), b.asOf)
+	}
 	// Whatever is tried again comes as a touch, and a backfill may have noted it.
-	return p.book.Strike(ctx, b.At, b.entries, b.Touched)
+	return p.book.Strike(ctx, b.Read, b.entries, b.Touched)
 }
 
-// send writes a batch in transactions that hold the server for a few milliseconds at most. The
-// cursor moves with the last of them: whoever goes on before that reads all of it anew. It
+// send writes entries in transactions that hold the server for a few milliseconds at most. The
+// cursor moves with the last of them. It
 // returns how many entries had to be absent.
 func (p *pipe) send(ctx context.Context, e *source.Entries, to string) (deleted int, err error) {
 	for from := 0; ; {
@@ -378,10 +408,11 @@ func windowOf(c cursor.Cursor) cursor.Snapshot {
 	return c.Done
 }
 
-// nextLimit keeps a batch near wantBytes.
-func nextLimit(limit, bytes int) int {
-	if bytes > wantBytes {
-		return max(limit/2, minBatch)
+// nextLimit is how many changes to ask for after so many of at most limit that took so long.
+func nextLimit(limit, changes int, took time.Duration) int {
+	if changes < limit && took < wantTime {
+		return limit // it was not the limit that they were few for
 	}
-	return min(limit*2, maxBatch)
+	want := int(int64(changes) * int64(wantTime) / int64(max(took, 1)))
+	return max(min(want, 8*limit, maxBatch), limit/2, minBatch)
 }

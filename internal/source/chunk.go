@@ -25,9 +25,15 @@ type Chunk struct {
 	full bool
 }
 
-// enoughBytes of entries end a chunk before its limit: rows can be far larger than those
+// enoughBytes of entries end a read before its limit: rows can be far larger than those
 // before them.
 const enoughBytes = 6 << 20
+
+// room returns what says that no more is to be appended.
+func (e *Entries) room() (full func() bool) {
+	enough := len(e.arena) + enoughBytes
+	return func() bool { return len(e.arena) > enough }
+}
 
 // Chunk reads at most limit rows after the tuple `after` (nil: from the beginning), up to and
 // including the tuple `until` (nil: to the end), and renders those that pass the filter into e.
@@ -68,18 +74,17 @@ func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, erro
 // First lists the tuples of the first rows of the source in key order, at most limit, whether
 // they have an entry or not.
 func (r *Reader) First(ctx context.Context, limit int) ([][]string, error) {
-	var read names
+	read := tuples{width: len(r.parts)}
 	_, err := r.rowsWith(ctx, r.bareChunk[bounded{}], chunkParams(limit, nil, nil), toEnd,
-		func(from row, tuple [][]byte) error { return r.appendName(&read, r.parts, from.keys, tuple) }, nil)
+		func(from row, tuple [][]byte) error { return r.appendTuple(&read, r.parts, from.keys, tuple) }, nil)
 	if err != nil {
 		return nil, err
 	}
-	list := read.list(len(r.parts))
-	tuples := make([][]string, min(limit, len(list)))
-	for i := range tuples {
-		tuples[i] = list[i].texts
+	list := make([][]string, min(limit, read.len()))
+	for i := range list {
+		list[i] = read.texts(i)
 	}
-	return tuples, nil
+	return list, nil
 }
 
 // rows runs a statement that reads rows of the source, or its bare twin and looks the rows
@@ -87,18 +92,21 @@ func (r *Reader) First(ctx context.Context, limit int) ([][]string, error) {
 // what was touched since may have been read newer, and nothing older.
 func (r *Reader) rows(ctx context.Context, full, bare listing, params [][]byte, e *Entries) (Chunk, error) {
 	begin := e.mark()
-	enough := len(e.arena) + enoughBytes
-	c, err := r.rowsWith(ctx, full, params, func() bool { return len(e.arena) > enough && !r.Ties() }, func(from row, tuple [][]byte) error {
+	enough := toEnd
+	if !r.Ties() {
+		enough = e.room()
+	}
+	c, err := r.rowsWith(ctx, full, params, enough, func(from row, tuple [][]byte) error {
 		return r.appendRow(ctx, e, r.parts, from, tuple)
 	}, nil)
 	if pg.IsData(err) {
 		e.rewind(begin)
-		var read names
+		read := tuples{width: len(r.parts)}
 		c, err = r.rowsWith(ctx, bare, params, toEnd, func(from row, tuple [][]byte) error {
-			return r.appendName(&read, r.parts, from.keys, tuple)
+			return r.appendTuple(&read, r.parts, from.keys, tuple)
 		}, nil)
 		if err == nil {
-			err = r.isolate(ctx, &c.Meta, read.list(len(r.parts)), e)
+			err = r.isolate(ctx, &c.Meta, read, e)
 		}
 	}
 	if err != nil {

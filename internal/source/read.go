@@ -30,129 +30,6 @@ type Meta struct {
 // LSN is a position in the WAL.
 type LSN uint64
 
-// Batch is the result of a claim.
-type Batch struct {
-	Meta
-	// Next is the cursor once the batch is applied.
-	Next cursor.Cursor
-	// Changes is how many touched tuples were walked, however often each.
-	Changes int
-	// CaughtUp: nothing is left of the window.
-	CaughtUp bool
-	// Truncated: the source was truncated in this batch.
-	Truncated bool
-	// Touched: some of the changes are touches of Freshet's own.
-	Touched bool
-}
-
-// ErrBelowFloor is returned when changes after the cursor are gone from the change table.
-var ErrBelowFloor = errors.New("the change table no longer goes back to the cursor")
-
-// Claim reads the next batch of about limit changes after c and renders the present
-// state of the tuples they touched into e. It has more by as much as one row of the change table
-// holds, which are at most some hundred.
-func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
-	var (
-		b    Batch
-		err  error
-		next = r.dense.take(c)
-	)
-	if !r.dense.large.Load() {
-		limit = min(limit, denseFrom)
-	}
-	if next != nil || (!r.sink.Grouped && r.dense.try(limit)) {
-		b, err = r.claimDense(ctx, c, limit, next, e)
-	} else {
-		b, err = r.claimByKey(ctx, c, limit, e)
-	}
-	r.dense.large.Store(b.Changes >= denseFrom)
-	return b, err
-}
-
-// claimByKey is Claim by one statement that looks each tuple up.
-func (r *Reader) claimByKey(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
-	var (
-		begin = e.mark()
-		tuple = r.newTuple()
-	)
-	b, err := r.claimWith(ctx, r.claim, c, limit, func(values [][]byte, at time.Time) error {
-		return r.appendRow(ctx, e, r.changeParts, r.rowOf(values, at), tuple)
-	})
-	if !pg.IsData(err) {
-		return b, err
-	}
-	e.rewind(begin)
-	got := r.claimTuples(ctx, c, limit)
-	if err = got.err; err == nil {
-		err = r.isolate(ctx, &got.batch.Meta, got.touched, e)
-	}
-	if err != nil {
-		return Batch{}, err
-	}
-	return got.batch, nil
-}
-
-func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, limit int, row func(values [][]byte, at time.Time) error) (Batch, error) {
-	var (
-		b    Batch
-		seen bool
-	)
-	rows := r.packing.rows(limit)
-	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(limit), 10), strconv.AppendInt(nil, int64(rows), 10)}
-	if c.Window != nil {
-		params[1] = []byte(c.Window.String())
-		params[2] = strconv.AppendUint(nil, c.Xid, 10)
-		params[3] = strconv.AppendInt(nil, c.ID, 10)
-	}
-	err := pg.Read(ctx, r.pool, q, params, func(values [][]byte) error {
-		if values[0] == nil {
-			return row(values[1:], b.At)
-		}
-		seen = true
-		fields := strings.SplitN(string(values[0]), "|", 11)
-		if len(fields) != 11 {
-			return fmt.Errorf("claim says %q", values[0])
-		}
-		window, err := cursor.ParseSnapshot(fields[0])
-		if err != nil {
-			return err
-		}
-		changes, err1 := strconv.Atoi(fields[1])
-		xid, err2 := strconv.ParseUint(fields[2], 10, 64)
-		id, err3 := strconv.ParseInt(fields[3], 10, 64)
-		fit, err4 := strconv.Atoi(fields[8])
-		if err := errors.Join(err1, err2, err3, err4); err != nil {
-			return fmt.Errorf("claim says %q: %w", values[0], err)
-		}
-		b.Changes, b.Truncated, b.Touched = changes, fields[4] != "0", fields[5] != "0"
-		b.CaughtUp = fields[9] == "true"
-		r.packing.was(changes, fit)
-		if b.CaughtUp {
-			b.Next = cursor.Finished(window)
-		} else {
-			b.Next = c.At(window, xid, id)
-		}
-		if b.Meta, err = parseMeta(fields[10]); err != nil {
-			return err
-		}
-		if b.Flushed, err = ParseLSN(fields[7]); err != nil {
-			return err
-		}
-		floor, err := cursor.ParseSnapshot(fields[6])
-		if err == nil && !c.Done.Covers(floor) {
-			err = fmt.Errorf("%w (cursor %s, floor %s)", ErrBelowFloor, c, floor)
-		}
-		return err
-	})
-	if err == nil && !seen {
-		err = errors.New("no reply")
-	}
-	if err != nil {
-		return Batch{}, fmt.Errorf("claim: %w", err)
-	}
-	return b, nil
-}
-
 // Touched lists the keys in (lower, upper] that were touched by transactions which
 // since does not see.
 func (r *Reader) Touched(ctx context.Context, since cursor.Snapshot, lower, upper []string) (map[string]struct{}, error) {
@@ -206,7 +83,8 @@ func (r *Reader) Absent(ctx context.Context, tuples [][]string) ([][]string, err
 	if !r.plain() {
 		return r.absentOf(ctx, tuples)
 	}
-	err := pg.Read(ctx, r.pool, r.absent, r.columns(tuples), func(values [][]byte) error {
+	given := r.tuplesOf(tuples)
+	err := pg.Read(ctx, r.pool, r.absent, given.columns(), func(values [][]byte) error {
 		n := int(binary.BigEndian.Uint64(values[0]))
 		gone = append(gone, tuples[n-1])
 		return nil
@@ -239,54 +117,35 @@ func (r *Reader) absentOf(ctx context.Context, tuples [][]string) ([][]string, e
 	}
 	var gone [][]string
 	for _, tuple := range tuples {
-		if !there[r.name(tuple).key] {
+		if !there[r.sink.Template.Of(tuple)] {
 			gone = append(gone, tuple)
 		}
 	}
 	return gone, nil
 }
 
-// columns are these tuples as parameters: a text[] for each key column.
-func (r *Reader) columns(tuples [][]string) [][]byte {
-	params := make([][]byte, len(r.parts))
-	column := make([]string, len(tuples))
-	for i := range r.parts {
-		for j, t := range tuples {
-			column[j] = t[i]
-		}
-		params[i] = arrayLiteral(column)
-	}
-	return params
-}
-
 // Lookup reads the present rows of these tuples, given in the order of the key
 // columns, and renders them into e: absent where there is no row that passes the
 // filter, or where making its entry raises an error. Entries come in no particular order.
 func (r *Reader) Lookup(ctx context.Context, tuples [][]string, e *Entries) (Meta, error) {
-	begin := e.mark()
-	meta, err := r.lookUp(ctx, tuples, e)
+	begin, given := e.mark(), r.tuplesOf(tuples)
+	meta, _, err := r.lookUp(ctx, given, e, toEnd)
 	if !pg.IsData(err) {
 		return meta, err
 	}
 	e.rewind(begin)
-	all := make([]named, len(tuples))
-	for i, t := range tuples {
-		all[i] = r.name(t)
-	}
 	meta = Meta{}
-	err = r.isolate(ctx, &meta, all, e)
+	err = r.isolate(ctx, &meta, given, e)
 	return meta, err
 }
 
-// lookUp is one statement, and fails if one of the tuples does.
-func (r *Reader) lookUp(ctx context.Context, tuples [][]string, e *Entries) (Meta, error) {
-	var (
-		meta  Meta
-		tuple = r.newTuple()
-	)
-	err := pg.Read(ctx, r.pool, r.lookup, r.columns(tuples), func(values [][]byte) error {
+// lookUp is one statement, and fails if one of the tuples does. It appends no more once full says
+// that there is no room.
+func (r *Reader) lookUp(ctx context.Context, some tuples, e *Entries, full func() bool) (meta Meta, cut bool, err error) {
+	tuple := r.newTuple()
+	err = pg.Read(ctx, r.pool, r.lookup, some.columns(), func(values [][]byte) error {
 		if values[0] == nil {
-			if hasNull(values[2 : 2+len(r.parts)]) {
+			if cut = cut || full(); cut || hasNull(values[2:2+len(r.parts)]) {
 				return nil
 			}
 			return r.appendRow(ctx, e, r.parts, r.rowOf(values[1:], meta.At), tuple)
@@ -296,9 +155,9 @@ func (r *Reader) lookUp(ctx context.Context, tuples [][]string, e *Entries) (Met
 		return err
 	})
 	if err != nil {
-		return Meta{}, fmt.Errorf("look up rows: %w", err)
+		return Meta{}, false, fmt.Errorf("look up rows: %w", err)
 	}
-	return meta, nil
+	return meta, cut, nil
 }
 
 func (r *Reader) lookupParts() []keyPart {

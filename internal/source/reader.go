@@ -1,11 +1,9 @@
 package source
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +39,8 @@ type Reader struct {
 	// span reads all rows from a tuple to another; see dense.
 	span       listing
 	dense      dense
+	ahead      ahead
+	pieces     pieces
 	packing    packing
 	bareChunk  map[bounded]listing
 	bareSample listing
@@ -249,21 +249,3 @@ func arrayParam(tuple []string) []byte {
 	}
 	return arrayLiteral(tuple)
 }
-
-// arrayLiteral is a Postgres text[] in text form.
-func arrayLiteral(elements []string) []byte {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, e := range elements {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte('"')
-		b.WriteString(arrayEscaper.Replace(e))
-		b.WriteByte('"')
-	}
-	b.WriteByte('}')
-	return b.Bytes()
-}
-
-var arrayEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)

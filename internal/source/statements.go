@@ -205,17 +205,17 @@ func (s statements) claim(bare bool) string {
     ) as c
     order by c.xid, c.id limit $6::bigint
   ) as c
-), freshet_k as materialized (
-  select distinct %[3]s from (%[14]s) as c where %[4]s%[11]s order by %[10]s
+), freshet_k as (
+  select distinct on (%[10]s) %[3]s from (%[14]s) as c where %[4]s%[11]s order by %[10]s
 )
-select freshet_w.win::text || '|' || freshet_a.n || '|' || coalesce(freshet_a.place[1] || '|' || freshet_a.place[2], '0|0')
+select freshet_w.win::text || '|' || freshet_a.n
+   || '|' || coalesce((select c.xid || '|' || c.id from freshet_b c where c.freshet_fits order by c.xid desc, c.id desc limit 1), '0|0')
    || '|' || freshet_a.truncates || '|' || freshet_a.touches
    || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || pg_catalog.pg_current_wal_flush_lsn()
    || '|' || freshet_a.fit || '|' || (freshet_a.read < $6::bigint and freshet_a.fit = freshet_a.read)::text
    || '|' || freshet_w.meta as meta, null::boolean%[6]s
 from freshet_w cross join (
   select count(*) as read, count(*) filter (where c.freshet_fits) as fit, coalesce(sum(coalesce(c.tuples, 1)) filter (where c.freshet_fits), 0) as n,
-    max(array[c.xid::text::bigint, c.id]) filter (where c.freshet_fits) as place,
     count(*) filter (where c.op = 't' and c.freshet_fits) as truncates, count(*) filter (where c.op = 'r' and c.freshet_fits) as touches
   from freshet_b c) as freshet_a
 union all
@@ -254,22 +254,25 @@ func (s statements) tuples(from, condition string) string {
 	if !s.listed() {
 		return one
 	}
-	return fmt.Sprintf("%s and c.tuples is null union all select freshet_u.* from %s cross join lateral rows from (%s) as freshet_u (%s) where c.tuples is not null and %s",
-		one, from,
-		s.each(", ", func(i int) string { return "pg_catalog.unnest(c." + s.r.sink.KeyColumns[i].List() + ")" }),
-		s.each(", ", s.changeColumn), condition)
+	return fmt.Sprintf("%s and c.tuples is null union all select %s from %s where c.tuples is not null and %s",
+		one, s.each(", ", func(i int) string { return "pg_catalog.unnest(c." + s.r.sink.KeyColumns[i].List() + ")" }), from, condition)
 }
 
-// ordered lists the places of the order columns among the key columns, and then the others:
+// ordered lists the places of the order columns among those of distinct, and then the others:
 // what is looked up next to each other is near each other.
 func (s statements) ordered() string {
 	var list []string
 	for _, p := range s.r.sink.Order {
 		list = append(list, strconv.Itoa(p+1))
 	}
-	for i := range s.r.sink.KeyColumns {
+	places := len(s.r.sink.KeyColumns)
+	for i, k := range s.r.sink.KeyColumns {
 		if !slices.Contains(s.r.sink.Order, i) {
 			list = append(list, strconv.Itoa(i+1))
+		}
+		if !k.Exact {
+			places++
+			list = append(list, strconv.Itoa(places))
 		}
 	}
 	return strings.Join(list, ", ")

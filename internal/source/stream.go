@@ -112,7 +112,7 @@ func (s *stream) apart(ctx context.Context, after, until []string, limit int) (C
 		limit = min(limit, 2*s.rows+apartRows)
 	}
 	s.piece.Reset()
-	var read names
+	read := tuples{width: len(s.r.parts)}
 	params := chunkParams(limit, after, until)
 	has := bounded{after: after != nil, until: until != nil}
 	// Rows that are gone meanwhile must not have it run past where the chunk was said to end.
@@ -121,7 +121,7 @@ func (s *stream) apart(ctx context.Context, after, until []string, limit int) (C
 		params, has.until = append(chunkParams(limit, after, nil), []byte(*last)), true
 	}
 	c, err := s.r.rowsWith(ctx, s.r.bareChunk[has], params, toEnd, func(from row, tuple [][]byte) error {
-		return s.r.appendName(&read, s.r.parts, from.keys, tuple)
+		return s.r.appendTuple(&read, s.r.parts, from.keys, tuple)
 	}, nil)
 	if err != nil {
 		return Chunk{}, err
@@ -138,6 +138,6 @@ func (s *stream) apart(ctx context.Context, after, until []string, limit int) (C
 		}
 		c.Rows += s.taken.Rows
 	}
-	err = s.r.isolate(ctx, &c.Meta, read.list(len(s.r.parts)), s.piece)
+	err = s.r.isolate(ctx, &c.Meta, read, s.piece)
 	return c, err
 }

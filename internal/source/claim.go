@@ -1,0 +1,293 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/pg"
+)
+
+const (
+	// manyChanges is from how many on a claim is made by itself, and its rows are read after it, while the next claim is
+	// made. The first claim of a backlog asks for no more: then it is known.
+	manyChanges = 1000
+	// A piece of a batch is what one statement reads: about so many bytes of entries.
+	pieceTuples = 4000
+	pieceBytes  = 2 << 20
+	leastTuples = 50
+)
+
+// Batch is the result of a claim.
+type Batch struct {
+	Meta
+	// Read is when the rows were read that the entries are of: not before the claim, of which At is.
+	Read time.Time
+	// Next is the cursor once the batch is applied.
+	Next cursor.Cursor
+	// Changes is how many touched tuples were walked, however often each.
+	Changes int
+	// CaughtUp: nothing is left of the window.
+	CaughtUp bool
+	// Truncated: the source was truncated in this batch.
+	Truncated bool
+	// Touched: some of the changes are touches of Freshet's own.
+	Touched bool
+
+	// left are the tuples whose rows are still to be read, in memory that can be used again then.
+	left tuples
+	in   *tuples
+}
+
+// More reports whether there are entries left for [Reader.Rest].
+func (b *Batch) More() bool { return b.left.len() > 0 }
+
+// ErrBelowFloor is returned when changes after the cursor are gone from the change table.
+var ErrBelowFloor = errors.New("the change table no longer goes back to the cursor")
+
+// ahead makes the claim that follows one of many changes while the rows of that are read.
+type ahead struct {
+	// many: the last claim found many changes.
+	many atomic.Bool
+	// next is the claim that comes next, if it was made already.
+	next atomic.Pointer[claiming]
+}
+
+// claiming is a claim from a cursor on.
+type claiming struct {
+	from cursor.Cursor
+	made chan claimed
+}
+
+// claimed are the tuples of a claim.
+type claimed struct {
+	Batch
+	err error
+}
+
+// Claim reads the next batch of about limit changes after c and renders the present
+// state of the tuples they touched into e, as far as there is room: the others are for Rest. It has
+// more changes by as much as one row of the change table holds, which are at most some hundred.
+func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
+	var (
+		b    Batch
+		err  error
+		next = r.ahead.take(c)
+	)
+	if next != nil || (limit > manyChanges && r.ahead.many.Load()) {
+		b, err = r.claimMany(ctx, c, limit, next, e)
+	} else {
+		b, err = r.claimByKey(ctx, c, min(limit, manyChanges), e)
+	}
+	r.ahead.many.Store(b.Changes >= manyChanges)
+	return b, err
+}
+
+// Rest reads of what is left of a batch as much as there is room for. What it reads is read later
+// than the batch was claimed, which is never too late.
+func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
+	var (
+		begin = e.mark()
+		n     = min(b.left.len(), r.pieces.tuples())
+		meta  Meta
+	)
+	left, err := r.readSome(ctx, &meta, b.left.part(0, n), e)
+	if pg.IsData(err) {
+		e.rewind(begin)
+		n, left, meta = min(n, apartRows), tuples{}, Meta{}
+		err = r.isolate(ctx, &meta, b.left.part(0, n), e)
+	}
+	if err != nil {
+		return err
+	}
+	r.pieces.were(n-left.len(), len(e.arena)-begin.arena)
+	if left.len() > 0 {
+		left.add(b.left, n, b.left.len())
+	} else {
+		left = b.left.part(n, b.left.len())
+	}
+	if b.left = left; !b.More() && b.in != nil {
+		spareTuples.Put(b.in)
+		b.in = nil
+	}
+	b.Read = meta.At
+	return b.extend(meta)
+}
+
+// readSome reads tuples, all rows between them where they lie close together, and returns those for which there was no
+// room.
+func (r *Reader) readSome(ctx context.Context, meta *Meta, some tuples, e *Entries) (left tuples, err error) {
+	if !r.sink.Grouped && r.dense.try(some.len()) {
+		return r.readSpan(ctx, meta, some, e)
+	}
+	return r.lookUpSome(ctx, meta, some, e, e.room())
+}
+
+// claimByKey is Claim by one statement that looks each tuple up.
+func (r *Reader) claimByKey(ctx context.Context, c cursor.Cursor, limit int, e *Entries) (Batch, error) {
+	var (
+		begin = e.mark()
+		full  = e.room()
+		left  = tuples{width: len(r.parts)}
+		tuple = r.newTuple()
+	)
+	b, err := r.claimWith(ctx, r.claim, c, limit, func(values [][]byte, at time.Time) error {
+		row := r.rowOf(values, at)
+		if len(left.ends) > 0 || full() {
+			return r.appendTuple(&left, r.changeParts, row.keys, tuple)
+		}
+		return r.appendRow(ctx, e, r.changeParts, row, tuple)
+	})
+	if pg.IsData(err) {
+		e.rewind(begin)
+		got := r.claimTuples(ctx, c, limit)
+		if got.err != nil {
+			return Batch{}, got.err
+		}
+		err = r.Rest(ctx, &got.Batch, e)
+		return got.Batch, err
+	}
+	b.left, b.Read = left, b.At
+	return b, err
+}
+
+// claimMany is Claim by two statements at least: one for the tuples, and others for their rows. next may have the tuples
+// already.
+func (r *Reader) claimMany(ctx context.Context, c cursor.Cursor, limit int, next *claiming, e *Entries) (Batch, error) {
+	var got claimed
+	if next != nil {
+		select {
+		case got = <-next.made:
+		case <-ctx.Done():
+			return Batch{}, ctx.Err()
+		}
+	}
+	// A batch without tuples says how far the server was when it was read: not before the last.
+	if next == nil || (got.err == nil && !got.More()) {
+		got = r.claimTuples(ctx, c, limit)
+	}
+	if got.err != nil {
+		return Batch{}, got.err
+	}
+	if got.Changes >= manyChanges && !got.CaughtUp {
+		r.claimAhead(ctx, got.Next, limit)
+	}
+	if !got.More() {
+		return got.Batch, nil
+	}
+	err := r.Rest(ctx, &got.Batch, e)
+	return got.Batch, err
+}
+
+// claimTuples is Claim without entries.
+func (r *Reader) claimTuples(ctx context.Context, c cursor.Cursor, limit int) claimed {
+	var (
+		touched = spareTuples.Get().(*tuples)
+		tuple   = r.newTuple()
+	)
+	touched.reset(len(r.parts))
+	b, err := r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte, _ time.Time) error {
+		return r.appendTuple(touched, r.changeParts, values[1:], tuple)
+	})
+	b.left, b.in, b.Read = *touched, touched, b.At
+	return claimed{b, err}
+}
+
+// claimAhead begins the claim that follows one of many changes.
+func (r *Reader) claimAhead(ctx context.Context, from cursor.Cursor, limit int) {
+	next := &claiming{from: from, made: make(chan claimed, 1)}
+	r.ahead.next.Store(next)
+	go func() { next.made <- r.claimTuples(ctx, next.from, limit) }()
+}
+
+// take returns the claim from c on if it was made ahead.
+func (a *ahead) take(c cursor.Cursor) *claiming {
+	if next := a.next.Swap(nil); next != nil && next.from.String() == c.String() {
+		return next
+	}
+	return nil
+}
+
+// pieces knows how large entries are, for a piece of a batch to ask for no more of them than there is room for.
+type pieces struct {
+	// size is that of the entries last read; 0 if there were none.
+	size atomic.Int64
+}
+
+// tuples is of how many tuples a piece is.
+func (p *pieces) tuples() int {
+	return min(max(pieceBytes/int(max(p.size.Load(), 1)), leastTuples), pieceTuples)
+}
+
+// were says how many there were, and of how many bytes.
+func (p *pieces) were(tuples, bytes int) {
+	if tuples > 0 {
+		p.size.Store(int64(bytes / tuples))
+	}
+}
+
+func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, limit int, row func(values [][]byte, at time.Time) error) (Batch, error) {
+	var (
+		b    Batch
+		seen bool
+	)
+	rows := r.packing.rows(limit)
+	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(limit), 10), strconv.AppendInt(nil, int64(rows), 10)}
+	if c.Window != nil {
+		params[1] = []byte(c.Window.String())
+		params[2] = strconv.AppendUint(nil, c.Xid, 10)
+		params[3] = strconv.AppendInt(nil, c.ID, 10)
+	}
+	err := pg.Read(ctx, r.pool, q, params, func(values [][]byte) error {
+		if values[0] == nil {
+			return row(values[1:], b.At)
+		}
+		seen = true
+		fields := strings.SplitN(string(values[0]), "|", 11)
+		if len(fields) != 11 {
+			return fmt.Errorf("claim says %q", values[0])
+		}
+		window, err := cursor.ParseSnapshot(fields[0])
+		if err != nil {
+			return err
+		}
+		changes, err1 := strconv.Atoi(fields[1])
+		xid, err2 := strconv.ParseUint(fields[2], 10, 64)
+		id, err3 := strconv.ParseInt(fields[3], 10, 64)
+		fit, err4 := strconv.Atoi(fields[8])
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
+			return fmt.Errorf("claim says %q: %w", values[0], err)
+		}
+		b.Changes, b.Truncated, b.Touched = changes, fields[4] != "0", fields[5] != "0"
+		b.CaughtUp = fields[9] == "true"
+		r.packing.was(changes, fit)
+		if b.CaughtUp {
+			b.Next = cursor.Finished(window)
+		} else {
+			b.Next = c.At(window, xid, id)
+		}
+		if b.Meta, err = parseMeta(fields[10]); err != nil {
+			return err
+		}
+		if b.Flushed, err = ParseLSN(fields[7]); err != nil {
+			return err
+		}
+		floor, err := cursor.ParseSnapshot(fields[6])
+		if err == nil && !c.Done.Covers(floor) {
+			err = fmt.Errorf("%w (cursor %s, floor %s)", ErrBelowFloor, c, floor)
+		}
+		return err
+	})
+	if err == nil && !seen {
+		err = errors.New("no reply")
+	}
+	if err != nil {
+		return Batch{}, fmt.Errorf("claim: %w", err)
+	}
+	return b, nil
+}
