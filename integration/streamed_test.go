@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/servers/serverstest"
@@ -15,10 +16,19 @@ import (
 type recorded struct {
 	rows, bytes int
 	pieces      []source.Piece
+	// most is how many pieces it has room for, 0 for any number.
+	most int
 }
 
-func (r *recorded) Empty(context.Context) (*source.Entries, error) { return new(source.Entries), nil }
-func (r *recorded) Full(rows, bytes int) bool                      { return rows >= r.rows || bytes >= r.bytes }
+func (r *recorded) Empty(_ context.Context, until time.Time) (*source.Entries, error) {
+	if r.most > 0 && len(r.pieces) == r.most {
+		time.Sleep(time.Until(until))
+		return nil, nil
+	}
+	return new(source.Entries), nil
+}
+
+func (r *recorded) Full(rows, bytes int) bool { return rows >= r.rows || bytes >= r.bytes }
 func (r *recorded) Take(_ context.Context, p source.Piece) error {
 	r.pieces = append(r.pieces, p)
 	return nil
@@ -86,6 +96,47 @@ func TestChunkIsTakenInPieces(t *testing.T) {
 				t.Errorf("end: %v, last %s; want %v, %s", read.End, last, c.end, c.last)
 			}
 		})
+	}
+}
+
+// Who has no room for more rows does not keep a statement open.
+func TestChunkEndsWhereThereIsNoRoomForMore(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table pages (id int primary key, kind int not null default 1); insert into pages (id) select generate_series(1, 1000)")
+	e.exec("select freshet.create_sink('pages', 'pages', filter => '1 / kind = 1')")
+	sink, err := catalog.LoadSinkNamed(t.Context(), e.db, "pages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := source.NewReader(e.db, sink, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, before string
+		after        []string
+		want         []string
+		end          bool
+	}{
+		{"in the middle", "", nil, []string{"300 300 [300]", "300 300 [600]"}, false},
+		{"at the end", "", []string{"400"}, []string{"300 300 [700]", "300 300 [1000]"}, true},
+		{"before a row that raises an error", "update pages set kind = 0 where id = 801", nil, []string{"300 300 [300]", "300 300 [600]"}, false},
+	} {
+		if c.before != "" {
+			e.exec(c.before)
+		}
+		to := &recorded{rows: 300, bytes: 100_000, most: 2}
+		begin := time.Now()
+		read, err := reader.Stream(t.Context(), c.after, nil, 1000, to)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got := to.said(); !slices.Equal(got, c.want) || read.End != c.end || read.Rows != 600 {
+			t.Errorf("%s: pieces %q, end: %v, %d rows; want %q, %v, 600", c.name, got, read.End, read.Rows, c.want, c.end)
+		}
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("%s: the statement was open for %v", c.name, took)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"context"
+	"time"
 
 	"github.com/freshet/freshet/internal/durable"
 	"github.com/freshet/freshet/internal/source"
@@ -56,14 +57,20 @@ type feed struct {
 }
 
 // Empty waits for a piece that has been written.
-func (f *feed) Empty(ctx context.Context) (*source.Entries, error) {
+func (f *feed) Empty(ctx context.Context, until time.Time) (*source.Entries, error) {
 	if f.rows, f.bytes = execRows, execBytes; f.r.Traffic.Crowded() {
 		f.rows, f.bytes = crowdedRows, crowdedBytes
+	}
+	var late <-chan time.Time
+	if !until.IsZero() {
+		late = time.After(time.Until(until))
 	}
 	select {
 	case e := <-f.free:
 		e.Reset()
 		return e, nil
+	case <-late:
+		return nil, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

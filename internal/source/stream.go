@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// enoughTime is how long a chunk is read at most that is taken in pieces.
+	// enoughTime is how long a chunk is read at most that is taken in pieces, and how long it may wait for room.
 	enoughTime = 750 * time.Millisecond
 	// apartRows is how many rows are looked at at least where one of them raises an error.
 	apartRows = 250
@@ -26,22 +26,22 @@ type Piece struct {
 
 // Pieces takes a chunk while it is being read.
 type Pieces interface {
-	// Empty returns what to fill next.
-	Empty(ctx context.Context) (*Entries, error)
+	// Empty returns what to fill next, nil if there is nothing until then. A zero time is never.
+	Empty(ctx context.Context, until time.Time) (*Entries, error)
 	// Full reports whether so many rows and bytes are enough for a piece.
 	Full(rows, bytes int) bool
 	// Take is given what Empty returned last. The last piece of a chunk may have no rows.
 	Take(ctx context.Context, p Piece) error
 }
 
-// Stream is [Reader.Chunk] in pieces. It ends before the limit where it takes long, and where a
-// row raises an error.
+// Stream is [Reader.Chunk] in pieces. It ends before the limit where it takes long, where there
+// is nothing to fill, so that no statement stays open for who is held up, and where a row raises an error.
 func (r *Reader) Stream(ctx context.Context, after, until []string, limit int, to Pieces) (Chunk, error) {
-	s := stream{r: r, to: to, begin: time.Now(), ties: r.Ties()}
-	var err error
-	if s.piece, err = to.Empty(ctx); err != nil {
+	first, err := to.Empty(ctx, time.Time{})
+	if err != nil {
 		return Chunk{}, err
 	}
+	s := stream{r: r, to: to, begin: time.Now(), ties: r.Ties(), piece: first}
 	has := bounded{after: after != nil, until: until != nil}
 	c, err := r.rowsWith(ctx, r.chunk[has], chunkParams(limit, after, until), s.enough, func(from row, tuple [][]byte) error {
 		return r.appendRow(ctx, s.piece, r.parts, from, tuple)
@@ -53,7 +53,12 @@ func (r *Reader) Stream(ctx context.Context, after, until []string, limit int, t
 		return s.next(ctx, c)
 	})
 	c.End = !c.full && c.Rows < limit
-	if pg.IsData(err) {
+	switch {
+	case s.piece == nil && (err == nil || pg.IsData(err)):
+		// A row that raises an error is the next chunk's.
+		s.taken.End = err == nil && c.End
+		return s.taken, nil
+	case pg.IsData(err):
 		c, err = s.apart(ctx, after, until, limit-s.taken.Rows)
 	}
 	if err != nil {
@@ -79,7 +84,7 @@ type stream struct {
 
 // enough reports whether it takes long, at the end of a piece.
 func (s *stream) enough() bool {
-	return s.rows == 0 && s.taken.Rows > 0 && time.Since(s.begin) > enoughTime
+	return s.piece == nil || (s.rows == 0 && s.taken.Rows > 0 && time.Since(s.begin) > enoughTime)
 }
 
 // take hands over the piece that ends where c does.
@@ -96,7 +101,7 @@ func (s *stream) take(ctx context.Context, c *Chunk) error {
 func (s *stream) next(ctx context.Context, c *Chunk) error {
 	err := s.take(ctx, c)
 	if err == nil {
-		s.piece, err = s.to.Empty(ctx)
+		s.piece, err = s.to.Empty(ctx, s.begin.Add(enoughTime))
 	}
 	return err
 }
