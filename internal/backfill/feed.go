@@ -58,7 +58,7 @@ type feed struct {
 
 // Empty waits for a piece that has been written.
 func (f *feed) Empty(ctx context.Context, until time.Time) (*source.Entries, error) {
-	if f.rows, f.bytes = execRows, execBytes; f.r.Traffic.Crowded() {
+	if f.rows, f.bytes = pieceRows, pieceBytes; f.r.Traffic.Crowded() {
 		f.rows, f.bytes = crowdedRows, crowdedBytes
 	}
 	var late <-chan time.Time

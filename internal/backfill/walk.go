@@ -26,12 +26,11 @@ const (
 	wholeChunk = 4000
 	wholeBytes = 1 << 20
 
-	// What one EXEC writes, a piece: about two milliseconds of the server's time. Parts of a
-	// chunk are of so many of them, or fewer large ones.
-	execRows   = 2000
-	execBytes  = 768 << 10
+	// A piece is what one EXEC writes. Parts of a chunk are of so many of them, or fewer large ones.
+	pieceRows  = 2000
+	pieceBytes = 768 << 10
 	partPieces = 2
-	partBytes  = execBytes
+	partBytes  = pieceBytes
 	// inMemory is how many pieces a range has in memory: a part that is written, one that waits
 	// and one that is read.
 	inMemory = 3 * partPieces
@@ -159,7 +158,7 @@ func (w *walk) write(ctx context.Context, free chan<- *source.Entries, parts <-c
 		}
 		end = p.end
 		for _, piece := range p.pieces {
-			if piece.Entries.Bytes() > 2*execBytes {
+			if piece.Entries.Bytes() > 2*pieceBytes {
 				// Room for one row like this is kept for no other.
 				piece.Entries = new(source.Entries)
 			}
@@ -240,7 +239,7 @@ func (w *walk) apply(ctx context.Context, p *part) error {
 	return nil
 }
 
-// send writes a piece, in one transaction unless it is all of a chunk.
+// send writes a piece, mostly in one transaction.
 func (w *walk) send(ctx context.Context, p source.Piece) error {
 	if p.Rows == 0 {
 		return nil
@@ -249,22 +248,11 @@ func (w *walk) send(ctx context.Context, p source.Piece) error {
 	if err := w.book.Note(ctx, p.Rows, p.At, p.Entries); err != nil {
 		return err
 	}
-	for from := 0; ; {
-		part := p.Entries.Part(from, execRows, execBytes)
-		from += part.Len()
-		to := reached{w.position, w.r.steps, unknown}
-		last := from == p.Entries.Len()
-		if last {
-			to = reached{Position(p.Upper), w.r.steps, w.chunk.rows + p.Rows}
-		}
-		if err := w.writer.Write(ctx, w.own, w.inRedis, to.String(), part); err != nil {
-			return w.r.target.Explain(err, w.reader.Sink().Template.Pattern())
-		}
-		if w.inRedis = to.String(); last {
-			w.position = to.position
-			break
-		}
+	within, to := reached{w.position, w.r.steps, unknown}, reached{Position(p.Upper), w.r.steps, w.chunk.rows + p.Rows}
+	if _, err := w.writer.WriteAll(ctx, w.own, w.inRedis, within.String(), to.String(), p.Entries); err != nil {
+		return w.r.target.Explain(err, w.reader.Sink().Template.Pattern())
 	}
+	w.inRedis, w.position = to.String(), to.position
 	w.chunk.upper, w.chunk.rows = p.Upper, w.chunk.rows+p.Rows
 	w.count.Rows(p.Rows)
 	w.count.Failed(len(p.Entries.Failures()))

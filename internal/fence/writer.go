@@ -47,6 +47,10 @@ const (
 	// perCommand bounds the keys of one MSET or DEL, so that one command never holds the
 	// server for much longer than a millisecond.
 	perCommand = 1000
+
+	// What one EXEC of WriteAll has at most: about two milliseconds of the server's time.
+	execEntries = 2000
+	execBytes   = 1 << 20
 )
 
 // Writer writes under one control key over one connection. It is not safe for
@@ -112,9 +116,6 @@ func (w *Writer) Key() string { return w.key }
 // ExpireEntries gives every entry that is written from now on a time to live; 0 is for ever.
 func (w *Writer) ExpireEntries(ttl time.Duration) { w.entryTTL = ttl }
 
-// Deleted is how many entries of the last batch had to be absent.
-func (w *Writer) Deleted() int { return w.deleted }
-
 // OnRefusal has f called once if a write is refused because another writer has the fence.
 func (w *Writer) OnRefusal(f func()) { w.refused = f }
 
@@ -153,6 +154,26 @@ func (w *Writer) Write(ctx context.Context, f Fence, from, to string, e Entries)
 		return w.refuse()
 	}
 	return w.exec(ctx, w.as(f, to), e, persist)
+}
+
+// WriteAll is Write in as many transactions as it takes for none to hold the server for more than
+// a few milliseconds. After each of them but the last the cursor is within. It returns how many
+// entries had to be absent.
+func (w *Writer) WriteAll(ctx context.Context, f Fence, from, within, to string, e Entries) (deleted int, err error) {
+	for p := (part{Entries: e}); ; {
+		p.next()
+		last, cursor := p.to == e.Len(), within
+		if last {
+			cursor = to
+		}
+		if err := w.Write(ctx, f, from, cursor, p); err != nil {
+			return deleted, err
+		}
+		if deleted += w.deleted; last {
+			return deleted, nil
+		}
+		from = cursor
+	}
 }
 
 // Retire lets the control key expire after ttl, as its last write under f.

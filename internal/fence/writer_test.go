@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -513,11 +514,12 @@ func TestRefusalIsToldOnceAndDeletionsAreCounted(t *testing.T) {
 	w := p.taken(f, "c0")
 	refused := 0
 	w.OnRefusal(func() { refused++ })
-	if err := w.Write(t.Context(), f, "c0", "c1", entries{{"a", "1"}, {"b", "-"}, {"c", "-"}}); err != nil {
+	deleted, err := w.WriteAll(t.Context(), f, "c0", "c0", "c1", entries{{"a", "1"}, {"b", "-"}, {"c", "-"}})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if w.Deleted() != 2 || refused != 0 || len(saw) != 0 {
-		t.Errorf("%d deleted, %d refused, saw %v; want 2, 0 and nothing", w.Deleted(), refused, saw)
+	if deleted != 2 || refused != 0 || len(saw) != 0 {
+		t.Errorf("%d deleted, %d refused, saw %v; want 2, 0 and nothing", deleted, refused, saw)
 	}
 	if err := p.redis.HSet(t.Context(), control, "fence", fenced(2).String()).Err(); err != nil {
 		t.Fatal(err)
@@ -574,4 +576,51 @@ func TestWriteIsRefusedWhenTheOwnerKeyGetsAnotherValue(t *testing.T) {
 	if err := other.Write(ctx, fence.Fence{Incarnation: "7.2.5.def", Definition: 1, Epoch: 1, Nonce: "m"}, "0", "1", nil); err != nil {
 		t.Errorf("its own next write ended with %v", err)
 	}
+}
+
+// watchedEntries calls look before an entry is asked for.
+type watchedEntries struct {
+	entries
+	look func(i int)
+}
+
+func (e watchedEntries) Value(i int) ([]byte, bool) {
+	e.look(i)
+	return e.entries.Value(i)
+}
+
+func TestManyEntriesAreWrittenInPartsAndTheCursorMovesLast(t *testing.T) {
+	p := sharedPlace(t)
+	large := strings.Repeat("x", 700_000)
+	var e watchedEntries
+	for i := range 4500 {
+		e.entries = append(e.entries, [2]string{fmt.Sprint("key", i), "1"})
+	}
+	for i := range 3 {
+		e.entries = append(e.entries, [2]string{fmt.Sprint("large", i), large})
+	}
+	e.entries = append(e.entries, [2]string{"gone", "-"})
+	// seen are the cursors that the control key has had, and how many entries were there then.
+	var seen []string
+	e.look = func(int) {
+		now := fmt.Sprint(p.redis.HGet(t.Context(), control, "cursor").Val(), " ", p.redis.DBSize(t.Context()).Val()-1)
+		if !slices.Contains(seen, now) {
+			seen = append(seen, now)
+		}
+	}
+	f := fenced(1)
+	w := p.taken(f, "c0")
+	deleted, err := w.WriteAll(t.Context(), f, "c0", "within", "c1", e)
+	if err != nil || deleted != 1 {
+		t.Fatalf("%d deleted, %v; want 1", deleted, err)
+	}
+	// The first 500 small ones share a transaction with the first large one.
+	if want := []string{"c0 0", "within 2000", "within 4000", "within 4501", "within 4502"}; !slices.Equal(seen, want) {
+		t.Errorf("meanwhile there were %q; want %q", seen, want)
+	}
+	p.holds(f.String(), "c1", "large2", large)
+	if _, err := w.WriteAll(t.Context(), f, "c1", "c1", "c2", entries{}); err != nil {
+		t.Fatal(err)
+	}
+	p.holds(f.String(), "c2", "key4499", "1")
 }

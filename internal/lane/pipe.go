@@ -16,6 +16,7 @@ import (
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/source"
+	"github.com/freshet/freshet/internal/task"
 )
 
 const (
@@ -26,9 +27,6 @@ const (
 	firstBatch = 250
 	// wantTime is how long a batch is to take.
 	wantTime = 100 * time.Millisecond
-	// What one EXEC writes: about two milliseconds of the server's time.
-	execRows  = 2000
-	execBytes = 1 << 20
 	// depth is how many parts of batches are in memory: one being written, one being read.
 	depth = 2
 
@@ -136,10 +134,8 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 				return ctx.Err()
 			}
 		}
-		select {
-		case <-stop:
+		if task.Closed(stop) {
 			return nil
-		default:
 		}
 		entries.Reset()
 		begun := time.Now()
@@ -332,7 +328,7 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	if b.More() {
 		to = p.inRedis
 	}
-	deleted, err := p.send(ctx, b.entries, to)
+	deleted, err := p.writer.WriteAll(ctx, p.own, p.inRedis, p.inRedis, to, b.entries)
 	if err != nil {
 		return p.lane.target.Explain(err, p.reader.Sink().Template.Pattern())
 	}
@@ -345,26 +341,6 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	}
 	// Whatever is tried again comes as a touch, and a backfill may have noted it.
 	return p.book.Strike(ctx, b.Read, b.entries, b.Touched)
-}
-
-// send writes entries in transactions that hold the server for a few milliseconds at most. The
-// cursor moves with the last of them. It
-// returns how many entries had to be absent.
-func (p *pipe) send(ctx context.Context, e *source.Entries, to string) (deleted int, err error) {
-	for from := 0; ; {
-		part := e.Part(from, execRows, execBytes)
-		from += part.Len()
-		last, cursor := from == e.Len(), p.inRedis
-		if last {
-			cursor = to
-		}
-		if err := p.writer.Write(ctx, p.own, p.inRedis, cursor, part); err != nil {
-			return deleted, err
-		}
-		if deleted += p.writer.Deleted(); last {
-			return deleted, nil
-		}
-	}
 }
 
 // confirm writes an idle lane's cursor down where it says more than that nothing was to do.

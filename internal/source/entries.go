@@ -67,33 +67,3 @@ func (a Absent) Value(int) ([]byte, bool) { return nil, false }
 
 // Expires is 0.
 func (a Absent) Expires(int) int64 { return 0 }
-
-// Part are entries of e in a row.
-type Part struct {
-	*Entries
-	from, to int
-}
-
-// Part is what follows the first `from` entries: at most so many of them, and more than so
-// many bytes only if one alone has them. It is valid until e changes.
-func (e *Entries) Part(from, entries, bytes int) Part {
-	to := from
-	for size := 0; to < len(e.items) && to-from < entries; to++ {
-		if size += e.items[to].end - e.items[to].key; size > bytes && to > from {
-			break
-		}
-	}
-	return Part{e, from, to}
-}
-
-// Len is the number of entries.
-func (p Part) Len() int { return p.to - p.from }
-
-// Key returns the key of entry i.
-func (p Part) Key(i int) []byte { return p.Entries.Key(p.from + i) }
-
-// Value returns the value of entry i, and false if the entry must be absent.
-func (p Part) Value(i int) ([]byte, bool) { return p.Entries.Value(p.from + i) }
-
-// Expires is when entry i expires.
-func (p Part) Expires(i int) int64 { return p.Entries.Expires(p.from + i) }
