@@ -246,9 +246,8 @@ func TestClaimsDoNotReadWhatIsConsumed(t *testing.T) {
 	// Vacuum reads all of it.
 	e.exec("alter table freshet.changes_1_1 set (autovacuum_enabled = off)")
 	stop := e.start()
-	for range 25 {
-		e.exec("update counters set version = version + 1")
-	}
+	// One by one, for each to have a row of the change table.
+	e.exec("do $$ begin for i in 1..40000 loop update counters set version = version + 1 where id = 1 + i % 5000; end loop; end $$")
 	e.settle()
 	stop()
 	at, err := cursor.Parse(e.controlCursor())
@@ -290,7 +289,7 @@ func TestClaimsDoNotReadWhatIsConsumed(t *testing.T) {
 		}
 	}
 	pool.Close()
-	if n := (read() - before) / claims; n > 50 {
+	if n := (read() - before) / claims; n > 30 {
 		t.Errorf("%d blocks of change tables were read for each change", n)
 	}
 }
