@@ -11,15 +11,75 @@ import (
 	"time"
 )
 
-// Tables with and without capture, of the same rows. No worker runs: it is the writer that is
-// measured.
+// Tables with and without capture, of the same rows, and one with the least that a trigger does who
+// keeps a log of changes by SQL: one insert of each row's key. No worker runs: it is the writer that
+// is measured.
 const (
+	bare     = "bare"
+	captured = "captured"
+	logged   = "logged"
+
 	overheadRows = 100_000
 	overheadTime = 5 * time.Second
+
+	logging = `drop table if exists changes_log;
+create table changes_log (id bigint generated always as identity (cache 100), xid xid8 not null default pg_current_xact_id(), op "char" not null, k bigint);
+create index on changes_log (xid, id);
+create or replace function log_change() returns trigger language plpgsql as $$ begin
+	if tg_op = 'DELETE' then
+		insert into changes_log (op, k) select 'd', o.id from o;
+	else
+		insert into changes_log (op, k) select 'u', n.id from n;
+	end if;
+	return null;
+end $$;
+create trigger logs_insert after insert on logged referencing new table as n for each statement execute function log_change();
+create trigger logs_update after update on logged referencing old table as o new table as n for each statement execute function log_change();
+create trigger logs_delete after delete on logged referencing old table as o for each statement execute function log_change()`
 )
 
+// overheads are what was measured of each table, kind by kind.
+type overheads []map[string]series
+
+// inTurn measures a round of one kind on all tables. They begin in another order each time, for
+// what comes later finds warmer pages.
+func (o overheads) inTurn(round, kind int, measure func(table string) (float64, error)) error {
+	tables := []string{bare, captured, logged}
+	for i := range tables {
+		table := tables[(i+round)%len(tables)]
+		v, err := measure(table)
+		if err != nil {
+			return err
+		}
+		if o[kind] == nil {
+			o[kind] = make(map[string]series)
+		}
+		o[kind][table] = append(o[kind][table], v)
+	}
+	return nil
+}
+
+// said is what a round of one kind came to.
+func (o overheads) said(round, kind int, unit string) string {
+	ours, without, least := o[kind][captured][round], o[kind][bare][round], o[kind][logged][round]
+	return fmt.Sprintf("%.0f%s; without capture %.0f%s (%.2f), with one insert alone %.0f%s (%.2f)",
+		ours, unit, without, unit, ours/without, least, unit, least/without)
+}
+
+// results are two for each kind: beside no capture, with a target, and what one insert alone comes
+// to beside no capture.
+func (o overheads) results(kind int, name, unit, target string, met func(ratio float64) bool) []result {
+	ours := o[kind][captured].beside(name, unit, "without capture", o[kind][bare], target, met)
+	least := o[kind][logged].beside(name+"_floor", unit, "one insert alone, without capture", o[kind][bare], "", func(float64) bool { return true })
+	if target == "" {
+		ours.Target, ours.OK = "none", true
+	}
+	least.Target = "none"
+	return []result{ours, least}
+}
+
 func (s *stage) makeOverhead(ctx context.Context, rows int) error {
-	for _, name := range []string{"bare", "captured"} {
+	for _, name := range []string{bare, captured, logged} {
 		if err := s.exec(ctx, fmt.Sprintf(`drop table if exists %[1]s;
 			create table %[1]s (id bigint primary key, branch integer not null, balance integer not null, filler char(84) not null default '') with (fillfactor = 80);
 			insert into %[1]s select g, g %% 100, 0 from generate_series(1, %[2]d) g`, name, rows)); err != nil {
@@ -28,6 +88,9 @@ func (s *stage) makeOverhead(ctx context.Context, rows int) error {
 		if err := s.exec(ctx, "vacuum (analyze, freeze) "+name); err != nil {
 			return err
 		}
+	}
+	if err := s.exec(ctx, logging); err != nil {
+		return err
 	}
 	return s.exec(ctx, "select freshet.create_sink('captured', 'captured', backfill => false)")
 }
@@ -68,35 +131,27 @@ func overheadSingle(ctx context.Context, s *stage) ([]result, error) {
 		{"update_sync", "on", "\\set id random(1, %[2]d)\nupdate %[1]s set balance = balance + 1 where id = :id;\n", 0.95},
 		{"insert_delete_async", "off", "\\set id random(1, 1000000000)\ninsert into %[1]s values (:id::bigint + %[2]d, 1, 1) on conflict do nothing;\ndelete from %[1]s where id = :id::bigint + %[2]d;\n", 0},
 	}
-	ours, bare := make([]series, len(kinds)), make([]series, len(kinds))
+	measured := make(overheads, len(kinds))
 	for round := range s.rounds {
 		for i, k := range kinds {
-			// In turn, for what comes second finds warmer pages.
-			tables := []string{"bare", "captured"}
-			if round%2 == 1 {
-				tables = []string{"captured", "bare"}
+			if err := measured.inTurn(round, i, func(table string) (float64, error) {
+				return s.transactions(ctx, fmt.Sprintf(k.script, table, rows), k.commit, overheadTime/time.Duration(s.scale))
+			}); err != nil {
+				return nil, err
 			}
-			for _, table := range tables {
-				v, err := s.transactions(ctx, fmt.Sprintf(k.script, table, rows), k.commit, overheadTime/time.Duration(s.scale))
-				if err != nil {
-					return nil, err
-				}
-				if table == "bare" {
-					bare[i] = append(bare[i], v)
-				} else {
-					ours[i] = append(ours[i], v)
-				}
-			}
-			s.say("  round %d, %s: %.0f/s; without capture %.0f/s (%.2f)", round+1, k.name, ours[i][round], bare[i][round], ours[i][round]/bare[i][round])
+			s.say("  round %d, %s: %s", round+1, k.name, measured.said(round, i, "/s"))
+		}
+		if err := s.exec(ctx, "truncate changes_log"); err != nil {
+			return nil, err
 		}
 	}
 	var list []result
 	for i, k := range kinds {
-		r := ours[i].beside("overhead_"+k.name, "tps", "without capture", bare[i], fmt.Sprintf("at least %.2f", k.least), func(r float64) bool { return r >= k.least })
-		if k.least == 0 {
-			r.Target = "none"
+		target := ""
+		if k.least > 0 {
+			target = fmt.Sprintf("at least %.2f", k.least)
 		}
-		list = append(list, r)
+		list = append(list, measured.results(i, "overhead_"+k.name, "tps", target, func(r float64) bool { return r >= k.least })...)
 	}
 	return list, nil
 }
@@ -116,28 +171,19 @@ func overheadBulk(ctx context.Context, s *stage) ([]result, error) {
 		{"delete", "delete from %[1]s where id > %[2]d", 0},
 		{"copy", "copy %[1]s (id, branch, balance) from program 'seq -f \"%%.0f\t1\t1\" %[3]d %[4]d'", 0},
 	}
-	ours, bare := make([]series, len(kinds)), make([]series, len(kinds))
+	measured := make(overheads, len(kinds))
 	for round := range s.rounds {
 		for i, k := range kinds {
-			tables := []string{"bare", "captured"}
-			if round%2 == 1 {
-				tables = []string{"captured", "bare"}
-			}
-			for _, table := range tables {
+			if err := measured.inTurn(round, i, func(table string) (float64, error) {
 				begin := time.Now()
-				if err := s.exec(ctx, fmt.Sprintf(k.sql, table, rows, 2*rows+1, 3*rows)); err != nil {
-					return nil, err
-				}
-				took := time.Since(begin).Seconds() * 1000
-				if table == "bare" {
-					bare[i] = append(bare[i], took)
-				} else {
-					ours[i] = append(ours[i], took)
-				}
+				err := s.exec(ctx, fmt.Sprintf(k.sql, table, rows, 2*rows+1, 3*rows))
+				return time.Since(begin).Seconds() * 1000, err
+			}); err != nil {
+				return nil, err
 			}
-			s.say("  round %d, %s: %.0f ms; without capture %.0f ms (%.2f)", round+1, k.name, ours[i][round], bare[i][round], ours[i][round]/bare[i][round])
+			s.say("  round %d, %s: %s", round+1, k.name, measured.said(round, i, " ms"))
 		}
-		for _, table := range []string{"bare", "captured"} {
+		for _, table := range []string{bare, captured, logged} {
 			if err := s.exec(ctx, fmt.Sprintf("delete from %s where id > %d", table, rows)); err != nil {
 				return nil, err
 			}
@@ -145,14 +191,17 @@ func overheadBulk(ctx context.Context, s *stage) ([]result, error) {
 				return nil, err
 			}
 		}
+		if err := s.exec(ctx, "truncate changes_log"); err != nil {
+			return nil, err
+		}
 	}
 	var list []result
 	for i, k := range kinds {
-		r := ours[i].beside("overhead_bulk_"+k.name, "ms", "without capture", bare[i], fmt.Sprintf("at most %.1f", k.most), func(r float64) bool { return r <= k.most })
-		if k.most == 0 {
-			r.Target, r.OK = "none", true
+		target := ""
+		if k.most > 0 {
+			target = fmt.Sprintf("at most %.1f", k.most)
 		}
-		list = append(list, r)
+		list = append(list, measured.results(i, "overhead_bulk_"+k.name, "ms", target, func(r float64) bool { return r <= k.most })...)
 	}
 	return list, nil
 }
