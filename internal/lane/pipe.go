@@ -333,9 +333,10 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 		return p.lane.target.Explain(err, p.reader.Sink().Template.Pattern())
 	}
 	p.lane.Traffic.Batch(time.Since(b.begun))
-	p.count.Batch(b.entries.Len(), deleted)
+	p.count.Written(b.entries.Len(), deleted)
 	p.count.Failed(len(b.entries.Failures()))
 	if !b.More() {
+		p.count.Batch()
 		p.inRedis, p.at, p.within = to, b.Next, b.Next.Window != nil
 		p.lane.held.Progress(p.own.Incarnation, to, b.Next.Done.String(), b.asOf)
 	}

@@ -84,14 +84,19 @@ func (m *Metrics) Lane(sink, target, shard string) *Lane {
 	}
 }
 
-// Batch counts a batch that was written, of so many entries, so many of them deletions.
-func (l *Lane) Batch(entries, deleted int) {
-	if l == nil {
-		return
+// Batch counts a batch that was written whole.
+func (l *Lane) Batch() {
+	if l != nil {
+		l.batches.Inc()
 	}
-	l.batches.Inc()
-	l.written.Add(float64(entries - deleted))
-	l.deleted.Add(float64(deleted))
+}
+
+// Written counts entries that were written, so many of them deletions.
+func (l *Lane) Written(entries, deleted int) {
+	if l != nil {
+		l.written.Add(float64(entries - deleted))
+		l.deleted.Add(float64(deleted))
+	}
 }
 
 // Failed counts entries that could not be rendered or written and were removed instead.

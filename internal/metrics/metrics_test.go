@@ -104,7 +104,7 @@ func TestErrorsHaveABoundedSetOfKinds(t *testing.T) {
 func TestNothingIsCountedOnNil(t *testing.T) {
 	t.Parallel()
 	var m *metrics.Metrics
-	m.Lane("users", "default", "0").Batch(3, 1)
+	m.Lane("users", "default", "0").Written(3, 1)
 	m.Lane("users", "default", "0").Failed(1)
 	m.Lane("users", "default", "0").Fenced()
 	m.Work("users", "default").Rows(1)
@@ -121,8 +121,10 @@ func TestEveryWorkerHasARegistryOfItsOwn(t *testing.T) {
 	t.Parallel()
 	one, other := metrics.New(), metrics.New()
 	lane := one.Lane("users", "default", "0")
-	lane.Batch(10, 4)
-	lane.Batch(5, 0)
+	lane.Written(10, 4)
+	lane.Written(5, 0)
+	lane.Batch()
+	lane.Batch()
 	lane.Failed(2)
 	for metric, value := range map[string]int{"entries_written": 11, "entries_deleted": 4, "entries_failed": 2, "batches": 2} {
 		name := "freshet_" + metric + "_total"
@@ -138,7 +140,7 @@ func TestEveryWorkerHasARegistryOfItsOwn(t *testing.T) {
 
 func TestBatchIsCountedWithoutAllocating(t *testing.T) {
 	lane := metrics.New().Lane("users", "default", "0")
-	if n := testing.AllocsPerRun(100, func() { lane.Batch(2000, 7) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { lane.Written(2000, 7); lane.Batch() }); n > 0 {
 		t.Errorf("%v allocations for a batch", n)
 	}
 }
@@ -147,6 +149,7 @@ func BenchmarkBatch(b *testing.B) {
 	lane := metrics.New().Lane("users", "default", "0")
 	b.ReportAllocs()
 	for b.Loop() {
-		lane.Batch(2000, 7)
+		lane.Written(2000, 7)
+		lane.Batch()
 	}
 }
