@@ -17,7 +17,9 @@ import (
 func (e *env) mended() {
 	e.t.Helper()
 	e.await("capture is mended", func() bool {
-		return one[bool](e, "select not bool_or(freshet.needs_mending(id)) from freshet.source where relid is not null")
+		// Not needs_mending, which is false in the pause after an attempt too.
+		return one[bool](e.admin(), `select not bool_or(freshet.is_altered(s.id) or exists (select from freshet.capture_gap g where g.source_id = s.id))
+			from freshet.source s where s.relid is not null`)
 	})
 	e.settle()
 }

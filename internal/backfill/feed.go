@@ -56,6 +56,16 @@ type feed struct {
 	rows, bytes int
 }
 
+// queues are for pieces that can be filled, all of them to begin with, and for parts that are to be written. Whoever reads
+// waits for the former alone: where there is none its chunk ends, and so parts never have to wait for room.
+func queues() (free chan *source.Entries, parts chan *part) {
+	free, parts = make(chan *source.Entries, inMemory), make(chan *part, inMemory+1)
+	for range cap(free) {
+		free <- spare.Get().(*source.Entries)
+	}
+	return free, parts
+}
+
 // Empty waits for a piece that has been written.
 func (f *feed) Empty(ctx context.Context, until time.Time) (*source.Entries, error) {
 	if f.rows, f.bytes = pieceRows, pieceBytes; f.r.Traffic.Crowded() {

@@ -65,13 +65,9 @@ var spare = sync.Pool{New: func() any { return new(source.Entries) }}
 
 func (w *walk) run(ctx context.Context, stop <-chan struct{}) (bool, error) {
 	var (
-		parts = make(chan *part, 1)
-		free  = make(chan *source.Entries, inMemory)
-		done  bool
+		free, parts = queues()
+		done        bool
 	)
-	for range cap(free) {
-		free <- spare.Get().(*source.Entries)
-	}
 	defer func() {
 		for range len(free) {
 			spare.Put(<-free)

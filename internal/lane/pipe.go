@@ -27,6 +27,8 @@ const (
 	firstBatch = 250
 	// wantTime is how long a batch is to take.
 	wantTime = 100 * time.Millisecond
+	// longTime is after which a batch is left at the end of a slice.
+	longTime = 2 * time.Second
 	// depth is how many parts of batches are in memory: one being written, one being read.
 	depth = 2
 
@@ -98,8 +100,8 @@ func newPipe(l *Lane, r *source.Reader, w *fence.Writer, book *failing.Book, own
 	return p
 }
 
-// run works until stop is closed or something fails. When it returns nil, everything
-// that was claimed is written, and the control key holds the newest cursor.
+// run works until stop is closed or something fails. When it returns nil, the control key holds
+// the newest cursor, and everything up to it is written; of a batch that takes long there may be more.
 func (p *pipe) run(ctx context.Context, stop <-chan struct{}) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -168,6 +170,9 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			look = minLook
 			part := &batch{Batch: b, entries: entries, asOf: asOf, begun: begun}
 			for part.More() {
+				if task.Closed(stop) && time.Since(begun) > longTime {
+					return nil
+				}
 				if part, err = p.rest(ctx, part); err != nil {
 					return err
 				}

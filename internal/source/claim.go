@@ -20,7 +20,7 @@ const (
 	// A piece of a batch is what one statement reads: about so many bytes of entries.
 	pieceTuples = 4000
 	pieceBytes  = 2 << 20
-	leastTuples = 50
+	leastTuples = 2
 )
 
 // Batch is the result of a claim.
@@ -96,8 +96,13 @@ func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 		n     = min(b.left.len(), r.pieces.tuples())
 		meta  Meta
 	)
-	left, err := r.readSome(ctx, &meta, b.left.part(0, n), e)
+	span := !r.sink.Grouped && r.dense.try(n)
+	left, err := r.readSome(ctx, &meta, b.left.part(0, n), span, e)
 	if pg.IsData(err) {
+		if span {
+			// It can be the error of a row that nobody touched.
+			r.dense.were(false)
+		}
 		e.rewind(begin)
 		n, left, meta = min(n, apartRows), tuples{}, Meta{}
 		err = r.isolate(ctx, &meta, b.left.part(0, n), e)
@@ -119,10 +124,9 @@ func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 	return b.extend(meta)
 }
 
-// readSome reads tuples, all rows between them where they lie close together, and returns those for which there was no
-// room.
-func (r *Reader) readSome(ctx context.Context, meta *Meta, some tuples, e *Entries) (left tuples, err error) {
-	if !r.sink.Grouped && r.dense.try(some.len()) {
+// readSome reads tuples, with span all rows between them, and returns those that it did not come to.
+func (r *Reader) readSome(ctx context.Context, meta *Meta, some tuples, span bool, e *Entries) (left tuples, err error) {
+	if span {
 		return r.readSpan(ctx, meta, some, e)
 	}
 	return r.lookUpSome(ctx, meta, some, e, e.room())
@@ -153,6 +157,7 @@ func (r *Reader) claimByKey(ctx context.Context, c cursor.Cursor, limit int, e *
 		return got.Batch, err
 	}
 	b.left, b.Read = left, b.At
+	r.pieces.were(len(e.items)-begin.items, len(e.arena)-begin.arena)
 	return b, err
 }
 

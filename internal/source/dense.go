@@ -75,11 +75,11 @@ func (s *span) place(touched *tuples, upTo int, key []byte) (int, bool) {
 		}
 	}
 	i, is := s.places[maphash.Bytes(seed, key)]
-	if is && i >= 0 {
-		return i, bytes.Equal(touched.key(i), key)
+	if !is || i >= 0 {
+		return i, is && bytes.Equal(touched.key(i), key)
 	}
 	for i := range touched.len() {
-		if is && bytes.Equal(touched.key(i), key) {
+		if bytes.Equal(touched.key(i), key) {
 			return i, true
 		}
 	}

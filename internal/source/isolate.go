@@ -65,7 +65,7 @@ func (r *Reader) lookUpSome(ctx context.Context, meta *Meta, some tuples, e *Ent
 	if err := meta.extend(read); err != nil {
 		return left, err
 	}
-	if len(e.items)-begin.items == some.len() {
+	if !cut && len(e.items)-begin.items == some.len() {
 		return left, nil
 	}
 	// A tuple whose text is not what its type prints is no row's, and was not answered.
@@ -94,6 +94,9 @@ func (m *Meta) extend(later Meta) error {
 	if m.Incarnation != later.Incarnation {
 		return fmt.Errorf("Postgres crashed or was replaced between two reads of one batch (%s, %s)", m.Incarnation, later.Incarnation)
 	}
-	m.Insert, m.Flushed = max(m.Insert, later.Insert), max(m.Flushed, later.Flushed)
+	if later.Insert < m.Insert {
+		return fmt.Errorf("Postgres went back from %s to %s between two reads of one batch", m.Insert, later.Insert)
+	}
+	m.Insert, m.Flushed = later.Insert, max(m.Flushed, later.Flushed)
 	return nil
 }
