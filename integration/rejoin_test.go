@@ -5,7 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/worker"
 )
@@ -138,14 +137,7 @@ func TestChunkEndsBeforeItsLimitWhereRowsAreLarge(t *testing.T) {
 	e.exec("insert into pages select g, 'x' from generate_series(1, 12000) g")
 	e.exec("insert into pages select g, repeat('large ', 20000) from generate_series(12001, 12300) g")
 	e.exec("select freshet.create_sink('pages', 'pages')")
-	sink, err := catalog.LoadSinkNamed(t.Context(), e.db, "pages")
-	if err != nil {
-		t.Fatal(err)
-	}
-	reader, err := source.NewReader(e.db, sink, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	reader := e.reader(e.db, "pages")
 	var entries source.Entries
 	read, err := reader.Chunk(t.Context(), []string{"11000"}, nil, 8000, &entries)
 	if err != nil {

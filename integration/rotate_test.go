@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/source"
 )
@@ -254,15 +253,8 @@ func TestClaimsDoNotReadWhatIsConsumed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sink, err := catalog.LoadSinkNamed(t.Context(), e.db, "counters")
-	if err != nil {
-		t.Fatal(err)
-	}
 	pool := newPool(t, e.workerURL)
-	reader, err := source.NewReader(pool, sink, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	reader := e.reader(pool, "counters")
 	// Backends tell what they have read within a second or two, and when they end.
 	read := func() int {
 		was := -1

@@ -7,10 +7,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/servers/serverstest"
 	"github.com/freshet/freshet/internal/source"
 )
+
+// reader reads over a pool for a sink.
+func (e *env) reader(pool *pgxpool.Pool, sink string) *source.Reader {
+	e.t.Helper()
+	loaded, err := catalog.LoadSinkNamed(e.t.Context(), pool, sink)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	reader, err := source.NewReader(pool, loaded, nil)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return reader
+}
 
 // recorded takes a chunk and keeps all of it.
 type recorded struct {
@@ -20,9 +36,8 @@ type recorded struct {
 	most int
 }
 
-func (r *recorded) Empty(_ context.Context, until time.Time) (*source.Entries, error) {
+func (r *recorded) Empty(context.Context, time.Time) (*source.Entries, error) {
 	if r.most > 0 && len(r.pieces) == r.most {
-		time.Sleep(time.Until(until))
 		return nil, nil
 	}
 	return new(source.Entries), nil
@@ -72,14 +87,7 @@ func TestChunkIsTakenInPieces(t *testing.T) {
 		{"ties", "lines", nil, nil, 400, []string{"400 400 [400.0]"}, "{400.0}", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			sink, err := catalog.LoadSinkNamed(t.Context(), e.db, c.sink)
-			if err != nil {
-				t.Fatal(err)
-			}
-			reader, err := source.NewReader(e.db, sink, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			reader := e.reader(e.db, c.sink)
 			to := &recorded{rows: 300, bytes: 100_000}
 			read, err := reader.Stream(t.Context(), c.after, c.until, c.limit, to)
 			if err != nil {
@@ -104,14 +112,7 @@ func TestChunkEndsWhereThereIsNoRoomForMore(t *testing.T) {
 	e := newEnv(t)
 	e.exec("create table pages (id int primary key, kind int not null default 1); insert into pages (id) select generate_series(1, 1000)")
 	e.exec("select freshet.create_sink('pages', 'pages', filter => '1 / kind = 1')")
-	sink, err := catalog.LoadSinkNamed(t.Context(), e.db, "pages")
-	if err != nil {
-		t.Fatal(err)
-	}
-	reader, err := source.NewReader(e.db, sink, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	reader := e.reader(e.db, "pages")
 	for _, c := range []struct {
 		name, before string
 		after        []string

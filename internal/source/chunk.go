@@ -74,9 +74,7 @@ func (r *Reader) Sample(ctx context.Context, limit int, e *Entries) (Chunk, erro
 // First lists the tuples of the first rows of the source in key order, at most limit, whether
 // they have an entry or not.
 func (r *Reader) First(ctx context.Context, limit int) ([][]string, error) {
-	read := tuples{width: len(r.parts)}
-	_, err := r.rowsWith(ctx, r.bareChunk[bounded{}], chunkParams(limit, nil, nil), toEnd,
-		func(from row, tuple [][]byte) error { return r.appendTuple(&read, r.parts, from.keys, tuple) }, nil)
+	_, read, err := r.bare(ctx, r.bareChunk[bounded{}], chunkParams(limit, nil, nil))
 	if err != nil {
 		return nil, err
 	}
@@ -101,11 +99,8 @@ func (r *Reader) rows(ctx context.Context, full, bare listing, params [][]byte, 
 	}, nil)
 	if pg.IsData(err) {
 		e.rewind(begin)
-		read := tuples{width: len(r.parts)}
-		c, err = r.rowsWith(ctx, bare, params, toEnd, func(from row, tuple [][]byte) error {
-			return r.appendTuple(&read, r.parts, from.keys, tuple)
-		}, nil)
-		if err == nil {
+		var read tuples
+		if c, read, err = r.bare(ctx, bare, params); err == nil {
 			err = r.isolate(ctx, &c.Meta, read, e)
 		}
 	}
@@ -114,6 +109,15 @@ func (r *Reader) rows(ctx context.Context, full, bare listing, params [][]byte, 
 	}
 	e.keepPresent()
 	return c, nil
+}
+
+// bare runs a statement that lists tuples alone.
+func (r *Reader) bare(ctx context.Context, l listing, params [][]byte) (Chunk, tuples, error) {
+	read := tuples{width: len(r.parts)}
+	c, err := r.rowsWith(ctx, l, params, toEnd, func(from row, tuple [][]byte) error {
+		return r.appendTuple(&read, r.parts, from.keys, tuple)
+	}, nil)
+	return c, read, err
 }
 
 // keepPresent drops the entries that must be absent: which rows have none is the lanes' affair,

@@ -117,7 +117,6 @@ func (s *stream) apart(ctx context.Context, after, until []string, limit int) (C
 		limit = min(limit, 2*s.rows+apartRows)
 	}
 	s.piece.Reset()
-	read := tuples{width: len(s.r.parts)}
 	params := chunkParams(limit, after, until)
 	has := bounded{after: after != nil, until: until != nil}
 	// Rows that are gone meanwhile must not have it run past where the chunk was said to end.
@@ -125,9 +124,7 @@ func (s *stream) apart(ctx context.Context, after, until []string, limit int) (C
 	if last != nil {
 		params, has.until = append(chunkParams(limit, after, nil), []byte(*last)), true
 	}
-	c, err := s.r.rowsWith(ctx, s.r.bareChunk[has], params, toEnd, func(from row, tuple [][]byte) error {
-		return s.r.appendTuple(&read, s.r.parts, from.keys, tuple)
-	}, nil)
+	c, read, err := s.r.bare(ctx, s.r.bareChunk[has], params)
 	if err != nil {
 		return Chunk{}, err
 	}
