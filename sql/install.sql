@@ -3914,20 +3914,25 @@ begin
     elsif v_unique then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new%5$s;
-            get diagnostics v_rows = row_count;%6$s
+            get diagnostics v_rows = row_count;
             if v_rows = 1 then
-                v_moved := pg_catalog.record_image_ne((select row(%3$s) from freshet_new), (select row(%4$s) from freshet_old));
-            %8$s then
-                v_moved := exists (select %9$s from freshet_old except select %10$s from freshet_new);
-            end if;
-            if v_moved then
-                insert into %1$s (op, %2$s) select 'u', %4$s from freshet_old%5$s;%7$s
+                if pg_catalog.record_image_ne((select row(%3$s) from freshet_new), (select row(%4$s) from freshet_old)) then
+                    insert into %1$s (op, %2$s) select 'u', %4$s from freshet_old;
+                end if;
+            else%6$s%8$s
+                    v_moved := exists (select %9$s from freshet_old except select %10$s from freshet_new);
+                end if;
+                if v_moved then
+                    insert into %1$s (op, %2$s) select 'u', %4$s from freshet_old%5$s;%7$s
+                end if;
             end if;$sql$, v_segment, v_names, v_after, v_before, v_first, v_packed[2], v_packed[3],
-            case when v_first = '' or pg_catalog.array_position(v_lengths, null) is not null then 'elsif v_rows > 1'
-                else pg_catalog.format($sql$elsif v_rows < 17 or not v_moved then
-                v_moved := pg_catalog.record_image_ne(
-                    (select row(%1$s) from (select %2$s from freshet_new%4$s) as freshet_new), (select row(%1$s) from (select %3$s from freshet_old%4$s) as freshet_new));
-            elsif v_moved is null$sql$, pg_catalog.substr(v_lists, 3), v_after, v_before, v_first) end,
+            case when v_first = '' or pg_catalog.array_position(v_lengths, null) is not null then $sql$
+                if v_rows > 1 then$sql$
+                else pg_catalog.format($sql$
+                if v_rows < 17 or not v_moved then
+                    v_moved := pg_catalog.record_image_ne(
+                        (select row(%1$s) from (select %2$s from freshet_new%4$s) as freshet_new), (select row(%1$s) from (select %3$s from freshet_old%4$s) as freshet_new));
+                elsif v_moved is null then$sql$, pg_catalog.substr(v_lists, 3), v_after, v_before, v_first) end,
             case when v_exact then v_before else pg_catalog.substr(v_before_text, 3) end,
             case when v_exact then v_after else pg_catalog.substr(v_after_text, 3) end);
     elsif v_exact then
@@ -4003,6 +4008,9 @@ $sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_
     -- transactions have only one. So in the first half millisecond of a transaction none is
     -- remembered, and each has its block: there is no time for many of them.
     --
+    -- Expressions are made ready anew in each transaction, with every function they name:
+    -- a single row passes few of them, and what is rarely so is asked apart.
+    --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
     -- before this transaction has ended. With the notification queue half full the
@@ -4030,70 +4038,70 @@ declare
     v_young    boolean := pg_catalog.clock_timestamp() < pg_catalog.now() + interval '0.5 milliseconds';
     v_columns  text;
     v_same     text;
-    v_guarded  boolean := false;
+    v_guarded  boolean;
     v_rows     bigint;
     v_packed   bigint;
     v_moved    boolean;
 begin
-    if tg_op <> 'TRUNCATE' and tg_relid <> %7$s and (
-        pg_catalog.pg_partition_root(tg_relid) is null
-        or pg_catalog.pg_partition_root(tg_relid) is distinct from pg_catalog.pg_partition_root(%7$s))
-    then
-        if pg_catalog.current_setting('freshet.missed_%1$s', true) = pg_catalog.pg_current_xact_id_if_assigned()::text then
+    if tg_relid <> %7$s then
+        if tg_op <> 'TRUNCATE' and (
+            pg_catalog.pg_partition_root(tg_relid) is null
+            or pg_catalog.pg_partition_root(tg_relid) is distinct from pg_catalog.pg_partition_root(%7$s))
+        then
+            if pg_catalog.current_setting('freshet.missed_%1$s', true) = pg_catalog.pg_current_xact_id_if_assigned()::text then
+                return null;
+            end if;
+            begin
+                perform freshet.record_gap(%1$s, tg_op, '42809',
+                    pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
+            exception when others then
+                raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
+            end;
             return null;
         end if;
-        begin
-            perform freshet.record_gap(%1$s, tg_op, '42809',
-                pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
-        exception when others then
-            raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
-        end;
-        return null;
     end if;
     if not v_young then
         v_columns := case when pg_catalog.has_schema_privilege(%9$s::oid, 'usage') then '%4$s'%3$s end;
         v_same := v_columns || ' ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text;
         v_guarded := coalesce(pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same, false);%10$s
-    end if;
-    if v_guarded then
+        if v_guarded then
 %2$s
-    elsif not v_young and pg_catalog.current_setting('freshet.missed_%1$s', true) = pg_catalog.pg_current_xact_id_if_assigned()::text then
-        return null;
-    else
-        begin
-            -- With no worker to empty it, it must not fill the disk either. The numbers of its
-            -- rows say, at a tenth of the cost, that it cannot be that large yet.
-            if pg_catalog.pg_sequence_last_value('freshet.changes_%1$s_id') > %8$s
-                and pg_catalog.pg_relation_size('%5$s') > %6$s
-            then
+            return null;
+        end if;
+        if pg_catalog.current_setting('freshet.missed_%1$s', true) = pg_catalog.pg_current_xact_id_if_assigned()::text then
+            return null;
+        end if;
+    end if;
+    begin
+        -- With no worker to empty it, it must not fill the disk either. The numbers of its
+        -- rows say, at a tenth of the cost, that it cannot be that large yet.
+        if pg_catalog.pg_sequence_last_value('freshet.changes_%1$s_id') > %8$s then
+            if pg_catalog.pg_relation_size('%5$s') > %6$s then
                 perform freshet.record_gap(%1$s, tg_op, 'lapsed', 'the change table is full, for no worker runs');
                 return null;
             end if;
+        end if;
 %2$s
-            if v_rows > 0 then
-                if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %1$s)
-                    and pg_catalog.current_setting('max_prepared_transactions') = '0'
-                    and pg_catalog.pg_notification_queue_usage() < 0.5
-                then
-                    perform pg_catalog.pg_notify('freshet_bell', '%1$s');
-                end if;
-                if not v_young then
-                    perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true)%11$s;
-                end if;
+        if v_rows > 0 and not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %1$s) then
+            if pg_catalog.current_setting('max_prepared_transactions') = '0' and pg_catalog.pg_notification_queue_usage() < 0.5 then
+                perform pg_catalog.pg_notify('freshet_bell', '%1$s');
             end if;
+        end if;
+        if not v_young and v_rows > 0 then
+            perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true)%11$s;
+        end if;
+    exception when others then
+        begin
+            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
         exception when others then
-            begin
-                perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
-            exception when others then
-                -- The owner may not even use the schema any more, of which workers take note by
-                -- themselves. What he may not do he may not do for the next row either.
-                raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
-                if sqlstate in ('42501', '3F000', '42883') then
-                    perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
-                end if;
-            end;
+            -- The owner may not even use the schema any more, of which workers take note by
+            -- themselves. What he may not do he may not do for the next row either.
+            raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
+            if sqlstate in ('42501', '3F000', '42883') then
+                perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
+            end if;
         end;
-    end if;
+    end;
     return null;
 end
 $sql$, source, v_insert, v_same, v_source.segment, v_segment,
