@@ -185,6 +185,8 @@ create table freshet.lease (
     nonce          text not null default substr(md5(gen_random_uuid()::text), 1, 16),
     job_id         bigint,
     holder         text,
+    -- whose its job is while nobody has taken it; null: whoever comes first
+    offered_to     text,
     heartbeat_at   timestamptz not null default clock_timestamp(),
     -- true from just before the control key is first written: if the key is missing
     -- afterwards, the target has lost it
@@ -2492,7 +2494,7 @@ begin
     update freshet.lease l
     set job_id = freshet.enqueue(
         case when v_lease.kind in ('sync', 'backfill') then v_lease.kind else 'maintain' end,
-        freshet.queue_for(v_lease.kind, v_lease.target, v_function),
+        coalesce(freshet.queue_of(v_lease.offered_to), freshet.queue_for(v_lease.kind, v_lease.target, v_function)),
         pg_catalog.jsonb_build_object('lease', v_lease.id, 'epoch', v_lease.epoch))
     where l.id = v_lease.id;
 end
@@ -3133,6 +3135,27 @@ $$;
 
 revoke all on function freshet.grant_using(oid) from public;
 
+-- Ends a slice of a lease: releases it, and offers a lane to a worker that has fewer. Left to
+-- whoever comes first, it would mostly come back: the worker that gives it is the first to
+-- hear of it.
+create or replace function freshet.hand_over(lease bigint, epoch bigint, silence interval)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+    -- One at a time, for each to see what was offered before; another slice will come.
+    if pg_catalog.pg_try_advisory_xact_lock(1181905015) then
+        update freshet.lease l
+        set offered_to = freshet.lighter_worker(l.id, l.holder, silence)
+        where l.id = hand_over.lease and l.epoch = hand_over.epoch and l.kind = 'sync';
+    end if;
+    return freshet.release_lease(lease, epoch);
+end
+$$;
+
+revoke all on function freshet.hand_over(bigint, bigint, interval) from public;
+
 -- Whether the change table of a source has anything that `passed` does not see.
 -- Stable, so that it looks with the snapshot of the statement that calls it.
 create or replace function freshet.has_changes(source integer, passed pg_snapshot)
@@ -3385,29 +3408,6 @@ $$;
 
 revoke all on function freshet.is_settled(oid) from public;
 
--- Whether a lane may stay with the worker that holds it for longer than a slice: no other
--- worker that could serve it has two lanes less.
-create or replace function freshet.is_shared(lease bigint, worker text, silence interval)
-returns boolean
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-    return not exists (
-        select from freshet.lease l
-        join freshet.sink s on s.id = l.sink_id
-        cross join freshet.function_for(s, l) as n (function)
-        join freshet.worker w on w.id <> is_shared.worker and w.heartbeat_at > pg_catalog.clock_timestamp() - silence
-            and l.target = any (w.targets) and (n.function is null or n.function = any (w.transforms))
-        where l.id = is_shared.lease
-          and (select count(*) from freshet.lease o where o.holder = w.id and o.kind = 'sync') + 2
-            <= (select count(*) from freshet.lease o where o.holder = is_shared.worker and o.kind = 'sync'));
-end
-$$;
-
-revoke all on function freshet.is_shared(bigint, text, interval) from public;
-
 -- Has the backfill of everything that a sink is in the middle of write again what it had
 -- written before this moment. Null if there is none; one that is paused is joined by users
 -- only, for what Freshet asks for itself must not wait. Who calls it holds the sink locked.
@@ -3644,6 +3644,29 @@ $$;
 
 revoke all on function freshet.keys_overlap(jsonb, jsonb) from public;
 
+-- Says that a worker is gone. What was offered to it goes to others.
+create or replace function freshet.leave(worker text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lease record;
+begin
+    delete from freshet.worker w where w.id = leave.worker;
+    for v_lease in
+        select l.id, l.epoch from freshet.lease l
+        where l.offered_to = leave.worker and l.holder is null and l.finished_at is null
+        order by l.id
+        for update skip locked
+    loop
+        perform freshet.release_lease(v_lease.id, v_lease.epoch, '0');
+    end loop;
+end
+$$;
+
+revoke all on function freshet.leave(text) from public;
+
 -- Whether a call of a function within a parsed expression leaves arguments to their defaults.
 -- Those are put in place when the call is planned, and not in the tree before.
 create or replace function freshet.leaves_out(tree text, function oid)
@@ -3685,6 +3708,38 @@ end
 $$;
 
 revoke all on function freshet.leaves_out(text, oid) from public;
+
+-- The worker that a lane had better go to: of those that are alive and could serve it, and have
+-- at least two lanes less than `worker`, which holds it, the one with the fewest. Lanes count
+-- for whom they are held by or on their way to.
+create or replace function freshet.lighter_worker(lease bigint, worker text, silence interval)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return (
+        with load as (
+            select coalesce(o.holder, o.offered_to) as worker, count(*) as lanes
+            from freshet.lease o
+            where o.kind = 'sync' and o.finished_at is null
+            group by 1)
+        select w.id
+        from freshet.lease l
+        join freshet.sink s on s.id = l.sink_id
+        cross join freshet.function_for(s, l) as n (function)
+        join freshet.worker w on w.id <> lighter_worker.worker and w.heartbeat_at > pg_catalog.clock_timestamp() - silence
+            and l.target = any (w.targets) and (n.function is null or n.function = any (w.transforms))
+        left join load a on a.worker = w.id
+        where l.id = lighter_worker.lease and l.kind = 'sync'
+          and coalesce(a.lanes, 0) + 2 <= (select b.lanes from load b where b.worker = lighter_worker.worker)
+        order by a.lanes nulls first, w.id
+        limit 1);
+end
+$$;
+
+revoke all on function freshet.lighter_worker(bigint, text, interval) from public;
 
 -- The type of a list of values of a key column, as a row of the change table may have it for
 -- many tuples; null where one makes none: of values that are lists or rows themselves.
@@ -5384,6 +5439,18 @@ $$;
 
 revoke all on function freshet.queue_for(text, text, text) from public;
 
+-- The River queue of what is offered to a worker.
+create or replace function freshet.queue_of(worker text)
+returns text
+language sql
+immutable strict
+set search_path = ''
+as $$
+    select 'worker_' || pg_catalog.md5(worker)
+$$;
+
+revoke all on function freshet.queue_of(text) from public;
+
 -- Makes another table the source: the one that has its name now. Columns are found again
 -- by name, as `known` has them from before ({attnum: [name, …]}).
 create or replace function freshet.rebase(source integer, relation oid, known jsonb)
@@ -5802,6 +5869,8 @@ begin
     set epoch = l.epoch + 1,
         nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),
         holder = null,
+        -- An offer that was not taken is over.
+        offered_to = case when l.holder is not null then l.offered_to end,
         heartbeat_at = pg_catalog.clock_timestamp()
     where l.id = release_lease.lease
       and l.epoch = release_lease.epoch

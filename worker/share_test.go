@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/install"
+	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/servers/serverstest"
 )
 
@@ -114,18 +115,101 @@ func (s *shared) awaitLanes(what string, want func(lanes map[string]int) bool) {
 	}
 }
 
+// A slice that ends takes the lane to a worker that has two less, and not back to where it was.
 func TestWorkersShareTheLanes(t *testing.T) {
-	s := newShared(t, 6)
-	const slice = time.Second
-	first := s.start(slice)
-	s.awaitLanes("the first worker has all", func(lanes map[string]int) bool { return lanes[first] == 6 })
-	second := s.start(slice)
-	s.awaitLanes("both have some", func(lanes map[string]int) bool {
-		return lanes[first] > 0 && lanes[second] > 0 && lanes[first]+lanes[second] == 6
-	})
-	// And a third that comes later gets its part too.
-	third := s.start(slice)
-	s.awaitLanes("the third has some", func(lanes map[string]int) bool { return lanes[third] > 0 })
+	for _, c := range []struct {
+		sinks int
+		slice time.Duration
+	}{{2, 500 * time.Millisecond}, {3, 500 * time.Millisecond}, {6, time.Second}} {
+		t.Run(fmt.Sprintf("%d lanes", c.sinks), func(t *testing.T) {
+			s := newShared(t, c.sinks)
+			workers := []string{s.start(c.slice)}
+			s.awaitLanes("the first worker has all", func(lanes map[string]int) bool { return lanes[workers[0]] == c.sinks })
+			for len(workers) < min(c.sinks, 3) {
+				before := s.handOvers()
+				workers = append(workers, s.start(c.slice))
+				s.awaitLanes("they have as many as each other", func(lanes map[string]int) bool {
+					total := 0
+					for _, w := range workers {
+						total += lanes[w]
+						if lanes[w] < c.sinks/len(workers) {
+							return false
+						}
+					}
+					return total == c.sinks
+				})
+				// Each to where it is to be, and what ended before the new one was known.
+				if n := s.handOvers() - before; n > 2*c.sinks {
+					t.Errorf("it took %d slices of %d lanes", n, c.sinks)
+				}
+			}
+		})
+	}
+}
+
+// handOvers is how often lanes were handed over.
+func (s *shared) handOvers() (n int) {
+	s.t.Helper()
+	if err := s.db.QueryRow(s.t.Context(), "select sum(epoch) from freshet.lease where kind = 'sync'").Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// What is offered to a worker that is gone, or does not come for it, is served by others.
+func TestLaneThatIsOfferedIsServed(t *testing.T) {
+	s := newShared(t, 1)
+	offer := func() {
+		t.Helper()
+		s.exec("insert into freshet.worker (id, role, targets) values ('other', current_user, '{default}') on conflict (id) do update set heartbeat_at = clock_timestamp()")
+		s.exec("update freshet.lease set offered_to = 'other', holder = 'somebody' where kind = 'sync'")
+		s.exec("select freshet.release_lease(id, epoch) from freshet.lease where kind = 'sync'")
+		var queue string
+		if err := s.db.QueryRow(t.Context(), "select queue from freshet.river_job j join freshet.lease l on l.job_id = j.id where l.kind = 'sync'").Scan(&queue); err != nil || queue != jobs.QueueOf("other") {
+			t.Fatalf("the lane is in queue %q, %v", queue, err)
+		}
+	}
+	offer()
+	s.exec("select freshet.leave('other')")
+	first := s.start(time.Minute)
+	s.awaitLanes("left by the other", func(lanes map[string]int) bool { return lanes[first] == 1 })
+
+	offer()
+	s.awaitLanes("the other does not come", func(lanes map[string]int) bool { return lanes[first] == 0 })
+	s.awaitLanes("the other did not come", func(lanes map[string]int) bool { return lanes[first] == 1 })
+}
+
+// Nothing is offered to a worker that cannot serve it, or has as many, or is about to end.
+func TestLaneIsOfferedToWhoCanServeIt(t *testing.T) {
+	s := newShared(t, 3)
+	s.exec("update freshet.lease set holder = 'busy' where kind = 'sync'")
+	s.exec("insert into freshet.worker (id, role, targets, heartbeat_at) values ('busy', current_user, '{default}', now())")
+	for _, c := range []struct{ name, targets, last, want string }{
+		{"idle", "{default}", "0 s", "idle"},
+		{"silent", "{default}", "10 s", ""},
+		{"ending", "{}", "0 s", ""},
+		{"of others", "{other}", "0 s", ""},
+	} {
+		s.exec("delete from freshet.worker where id <> 'busy'")
+		s.exec("insert into freshet.worker (id, role, targets, heartbeat_at) values ($1, current_user, $2::text::text[], clock_timestamp() - $3::text::interval)", c.name, c.targets, c.last)
+		var got string
+		if err := s.db.QueryRow(t.Context(), "select coalesce(freshet.lighter_worker(min(id), 'busy', '5 s'), '') from freshet.lease where kind = 'sync'").Scan(&got); err != nil || got != c.want {
+			t.Errorf("%s: offered to %q, %v; want %q", c.name, got, err, c.want)
+		}
+	}
+	// What is on its way to a worker counts for it.
+	s.exec("delete from freshet.worker where id <> 'busy'")
+	s.exec("insert into freshet.worker (id, role, targets) values ('idle', current_user, '{default}')")
+	for _, want := range []string{"idle", "", ""} {
+		var got string
+		if err := s.db.QueryRow(t.Context(), `with one as (select min(id) as id from freshet.lease where kind = 'sync' and holder = 'busy'), handed as (
+			select l.id, freshet.hand_over(l.id, l.epoch, '5 s') from one join freshet.lease l using (id)) select id::text from handed`).Scan(&got); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.db.QueryRow(t.Context(), "select coalesce(offered_to, '') from freshet.lease where id = $1::text::bigint", got).Scan(&got); err != nil || got != want {
+			t.Errorf("offered to %q, %v; want %q", got, err, want)
+		}
+	}
 }
 
 // A lane that sleeps when its slice is over goes on, and writes its cursor down all the same:

@@ -41,6 +41,9 @@ const (
 	fetchCooldown = 5 * time.Millisecond
 	fetchPoll     = time.Second
 	fetchPollOnly = 50 * time.Millisecond
+	// Lanes are offered to a worker once in a while only.
+	fetchOffers         = 5 * time.Second
+	fetchOffersPollOnly = 250 * time.Millisecond
 
 	// Slices end by themselves, and a sweep takes as long as it takes. What a dead worker
 	// left running is taken over by its lease, not by River's rescue.
@@ -255,6 +258,9 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 
 	// Jobs hand over as soon as stop is closed. Until River has stopped fetching, one of
 	// them may come back to us; it then hands over once more.
+	if err := keeper.Leaving(context.WithoutCancel(ctx)); err != nil {
+		log.Debug("say that it is leaving", "err", err)
+	}
 	close(stop)
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer cancel()
@@ -281,10 +287,11 @@ func (w *Worker) riverConfig(workers *river.Workers, pollOnly bool) *river.Confi
 			queues[ranges] = river.QueueConfig{MaxWorkers: w.config.ranges()}
 		}
 	}
-	poll := fetchPoll
+	poll, offers := fetchPoll, fetchOffers
 	if pollOnly {
-		poll = fetchPollOnly
+		poll, offers = fetchPollOnly, fetchOffersPollOnly
 	}
+	queues[jobs.QueueOf(w.id)] = river.QueueConfig{MaxWorkers: maxJobs, FetchPollInterval: offers}
 	return &river.Config{
 		ID:                          w.id,
 		Schema:                      install.Schema,

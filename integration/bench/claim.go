@@ -127,13 +127,17 @@ func (s *stage) claimCost(ctx context.Context, sink *catalog.Sink, from cursor.C
 	if err != nil {
 		return 0, err
 	}
+	// What was piled is vacuumed some time, and with a transaction open again and again.
+	if err := s.await(ctx, "select not exists (select from pg_stat_activity where backend_type = 'autovacuum worker')"); err != nil {
+		return 0, err
+	}
 	var (
 		took series
 		e    source.Entries
 	)
 	// The first one plans and warms.
 	at := from
-	for i := range 6 {
+	for i := range 16 {
 		e.Reset()
 		begin := time.Now()
 		b, err := reader.Claim(ctx, at, claimBatch, &e)

@@ -58,7 +58,7 @@ func TakeLease(ctx context.Context, db Querier, id, epoch int64, worker string) 
 	l := Lease{ID: id}
 	err := db.QueryRow(ctx, `
 		update freshet.lease l
-		set holder = $3, heartbeat_at = clock_timestamp()
+		set holder = $3, offered_to = null, heartbeat_at = clock_timestamp()
 		from freshet.sink s
 		where l.id = $1 and l.epoch = $2 and l.holder is null and l.finished_at is null and s.id = l.sink_id
 		returning s.id, s.name, l.kind, l.target, l.part, l.epoch, l.nonce, l.stamped, l.cursor, l.as_of, l.recut, l.closing, l.life, l.rival is not null`,

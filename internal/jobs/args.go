@@ -45,6 +45,9 @@ func Queues(target, function string) (work, ranges string) {
 	return "target_" + name, "backfill_" + name
 }
 
+// QueueOf is River's queue of the lanes that are offered to a worker; in SQL freshet.queue_of.
+func QueueOf(worker string) string { return "worker_" + digest(worker) }
+
 func digest(s string) string {
 	sum := md5.Sum([]byte(s))
 	return hex.EncodeToString(sum[:])

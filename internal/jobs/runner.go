@@ -94,13 +94,13 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 	if err := r.Keeper.BeatOne(ctx, held); err != nil {
 		r.Log.Debug("last heartbeat of a slice", "err", err)
 	}
-	end := "select freshet.release_lease($1, $2)"
+	end, of := "select freshet.hand_over($1, $2, $3)", []any{held.ID, held.Epoch, lease.Silence}
 	if parked {
-		end = "select freshet.release_lease($1, $2, parked => true)"
+		end, of = "select freshet.release_lease($1, $2, parked => true)", []any{held.ID, held.Epoch}
 	} else if done || errors.Is(err, task.ErrGone) {
-		end = "select freshet.finish_lease($1, $2)"
+		end, of = "select freshet.finish_lease($1, $2)", []any{held.ID, held.Epoch}
 	}
-	if err := handOver(ctx, r, job, held, end); err != nil {
+	if err := handOver(ctx, r, job, end, of); err != nil {
 		r.Log.Debug("hand over", "lease", held.ID, "err", err)
 	}
 	return nil
@@ -109,7 +109,7 @@ func work[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], ar
 // handOver completes the job, and in the same transaction runs the statement that ends the
 // lease or gives it to its successor. Completion comes first: a unique successor would
 // collide with it.
-func handOver[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], held *lease.Held, end string) error {
+func handOver[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A], end string, of []any) error {
 	return pgx.BeginFunc(ctx, r.Control, func(tx pgx.Tx) error {
 		// A worker that is stopped right here must not keep the lease locked.
 		if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = '3s'"); err != nil {
@@ -119,7 +119,7 @@ func handOver[A river.JobArgs](ctx context.Context, r *Runner, job *river.Job[A]
 			return fmt.Errorf("complete job: %w", err)
 		}
 		var ours bool
-		if err := tx.QueryRow(ctx, end, held.ID, held.Epoch).Scan(&ours); err != nil {
+		if err := tx.QueryRow(ctx, end, of...).Scan(&ours); err != nil {
 			return err
 		}
 		return nil

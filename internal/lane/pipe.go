@@ -130,16 +130,14 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 	)
 	for {
 		if entries == nil {
-			select {
-			case entries = <-p.free:
-			case <-ctx.Done():
-				return ctx.Err()
+			var err error
+			if entries, err = p.room(ctx); err != nil {
+				return err
 			}
 		}
 		if task.Closed(stop) {
 			return nil
 		}
-		entries.Reset()
 		begun := time.Now()
 		b, err := p.reader.Claim(ctx, at, limit*p.reader.Sink().Shards, entries)
 		if err != nil {
@@ -233,15 +231,23 @@ func (p *pipe) rest(ctx context.Context, part *batch) (*batch, error) {
 	if err := p.pass(ctx, part); err != nil {
 		return nil, err
 	}
-	next := &batch{Batch: part.Batch, asOf: part.asOf}
+	entries, err := p.room(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next := &batch{Batch: part.Batch, entries: entries, asOf: part.asOf, begun: time.Now()}
+	return next, p.reader.Rest(ctx, &next.Batch, entries)
+}
+
+// room waits for memory of a part that was written.
+func (p *pipe) room(ctx context.Context) (*source.Entries, error) {
 	select {
-	case next.entries = <-p.free:
+	case entries := <-p.free:
+		entries.Reset()
+		return entries, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	next.entries.Reset()
-	next.begun = time.Now()
-	return next, p.reader.Rest(ctx, &next.Batch, next.entries)
 }
 
 // maxSleep only bounds how long a slice can overrun.

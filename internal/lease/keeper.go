@@ -22,12 +22,13 @@ import (
 var ErrLost = errors.New("the lease was lost to another worker")
 
 const (
-	interval = time.Second
-	// silence is after how long without a heartbeat a lease is taken from its holder.
+	// Silence is after how long without a heartbeat a lease is taken from its holder.
 	// With the check each second and the job's way through the queue, a lane of a
 	// killed worker is served again within about seven seconds.
-	silence = 5 * time.Second
-	timeout = 5 * time.Second
+	Silence = 5 * time.Second
+
+	interval = time.Second
+	timeout  = 5 * time.Second
 )
 
 // Keeper keeps the leases of one worker.
@@ -44,6 +45,8 @@ type Keeper struct {
 	Turns health.Pulse
 	// beats is beaten by each heartbeat that succeeds.
 	beats health.Pulse
+	// leaving: it takes nothing any more.
+	leaving atomic.Bool
 	// ahead is how far Postgres' clock is ahead of ours.
 	ahead atomic.Int64
 
@@ -166,7 +169,7 @@ func (k *Keeper) Renew(ctx context.Context, h *Held) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var shared bool
-	if err := k.pool.QueryRow(ctx, "select freshet.is_shared($1, $2, $3)", h.ID, k.worker, silence).Scan(&shared); err != nil || !shared {
+	if err := k.pool.QueryRow(ctx, "select freshet.lighter_worker($1, $2, $3) is null", h.ID, k.worker, Silence).Scan(&shared); err != nil || !shared {
 		return false
 	}
 	select {
@@ -204,11 +207,17 @@ func (k *Keeper) Run(ctx context.Context) {
 	})
 }
 
+// Leaving says that the worker is about to end: nothing is offered to it from now on.
+func (k *Keeper) Leaving(ctx context.Context) error {
+	k.leaving.Store(true)
+	return k.beat(ctx, nil)
+}
+
 // Leave says that the worker is gone, once it holds nothing any more.
 func (k *Keeper) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if _, err := k.pool.Exec(ctx, "delete from freshet.worker where id = $1", k.worker); err != nil {
+	if _, err := k.pool.Exec(ctx, "select freshet.leave($1)", k.worker); err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
 	return nil
@@ -253,13 +262,17 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 	// One round trip, so that Postgres commits by itself: a worker that is stopped, or cut
 	// off, in the middle would keep the leases locked and nobody could take them over.
 	var batch pgx.Batch
+	targets := k.targets
+	if k.leaving.Load() {
+		targets = []string{}
+	}
 	// A heartbeat that a crash forgets is only a heartbeat late.
 	var clock time.Time
 	batch.Queue("select clock_timestamp() from set_config('synchronous_commit', 'off', true)").QueryRow(func(row pgx.Row) error {
 		return row.Scan(&clock)
 	})
 	batch.Queue("select lease, revision, written from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-		k.worker, k.targets, k.transforms, ids, epochs, lives, cursors, passed, asOf, errs).Query(func(rows pgx.Rows) error {
+		k.worker, targets, k.transforms, ids, epochs, lives, cursors, passed, asOf, errs).Query(func(rows pgx.Rows) error {
 		var (
 			id int64
 			k  kept
@@ -307,10 +320,13 @@ func (h *Held) heard(revision int32) {
 }
 
 func (k *Keeper) takeOver(ctx context.Context) error {
+	if k.leaving.Load() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var taken int
-	if err := k.pool.QueryRow(ctx, "select freshet.take_over($1, $2, $3)", k.targets, k.transforms, silence).Scan(&taken); err != nil {
+	if err := k.pool.QueryRow(ctx, "select freshet.take_over($1, $2, $3)", k.targets, k.transforms, Silence).Scan(&taken); err != nil {
 		return fmt.Errorf("look for silent leases: %w", err)
 	}
 	if taken > 0 {

@@ -37,7 +37,7 @@ func (k *Keeper) Beaten() (time.Duration, bool) { return k.beats.Age() }
 // Recent is nil while heartbeats arrive so often that nobody takes the leases away.
 func (k *Keeper) Recent(context.Context) error {
 	age, begun := k.beats.Age()
-	if begun && age < silence {
+	if begun && age < Silence {
 		return nil
 	}
 	k.mu.Lock()

@@ -14,7 +14,7 @@ begin
     update freshet.lease l
     set job_id = freshet.enqueue(
         case when v_lease.kind in ('sync', 'backfill') then v_lease.kind else 'maintain' end,
-        freshet.queue_for(v_lease.kind, v_lease.target, v_function),
+        coalesce(freshet.queue_of(v_lease.offered_to), freshet.queue_for(v_lease.kind, v_lease.target, v_function)),
         pg_catalog.jsonb_build_object('lease', v_lease.id, 'epoch', v_lease.epoch))
     where l.id = v_lease.id;
 end

@@ -26,6 +26,8 @@ begin
     set epoch = l.epoch + 1,
         nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),
         holder = null,
+        -- An offer that was not taken is over.
+        offered_to = case when l.holder is not null then l.offered_to end,
         heartbeat_at = pg_catalog.clock_timestamp()
     where l.id = release_lease.lease
       and l.epoch = release_lease.epoch

@@ -139,6 +139,8 @@ create table freshet.lease (
     nonce          text not null default substr(md5(gen_random_uuid()::text), 1, 16),
     job_id         bigint,
     holder         text,
+    -- whose its job is while nobody has taken it; null: whoever comes first
+    offered_to     text,
     heartbeat_at   timestamptz not null default clock_timestamp(),
     -- true from just before the control key is first written: if the key is missing
     -- afterwards, the target has lost it
