@@ -243,8 +243,8 @@ func TestUpdateTouchesOldAndNewTuple(t *testing.T) {
 		e.exec(fmt.Sprintf("select freshet.create_sink('%[1]s', '%[1]s')", c.name))
 		e.exec(fmt.Sprintf("update %s set v = 1", c.name))
 		e.exec(fmt.Sprintf("update %s set k = %s", c.name, c.new))
-		changes := one[string](e, "select 'freshet.changes_' || id from freshet.source where table_name = $1", c.name)
-		got := one[[]string](e, fmt.Sprintf("select array_agg(op::text || k1::text order by id) from %s", changes))
+		got := one[[]string](e.admin(), fmt.Sprintf("select array_agg(c.op::text || t.k1::text order by c.id) from %s",
+			e.tuples(one[int](e.admin(), "select id from freshet.source where table_name = $1", c.name))))
 		slices.Sort(got[1:])
 		render := func(v string) string { return one[string](e, fmt.Sprintf("select 'u' || (%s::%s)::text", v, c.column)) }
 		want := []string{render(c.old), render(c.old), render(c.new)}
@@ -255,47 +255,59 @@ func TestUpdateTouchesOldAndNewTuple(t *testing.T) {
 	}
 }
 
+// shape is a table with keys of one kind.
+type shape struct {
+	name, table, rows string
+	// shared: tuples share rows.
+	shared bool
+	// moves changes the keys of some rows, and turns those of all.
+	moves, turns string
+}
+
+var shapes = []shape{
+	{"numbers", "id bigint primary key deferrable", "g", true, "id = case when id % 1000 = 507 then id + 100000 else id end", "id = -id"},
+	{"small", "id smallint primary key", "g", true, "id = case when id % 1000 = 507 then id + 20000 else id end", "id = -id"},
+	{"uuids", "id uuid primary key", "md5(g::text)::uuid", true, "id = case when id::text like '%ab%' then md5(id::text)::uuid else id end", "id = md5(id::text)::uuid"},
+	{"words", "id text primary key", "'word ' || repeat('x', g % 400) || g", true, "id = case when id like '%7' then id || 'y' else id end", "id = id || 'z'"},
+	{"two", "tenant int, id text, primary key (tenant, id)", "g % 3, 'w' || g", true, "tenant = case when id like '%77' then 9 else tenant end", "tenant = tenant + 10"},
+	{"decimals", "id numeric primary key", "g + 0.5", true, "id = case when id < 50 then id::numeric(20, 4) else id end", "id = -id"},
+	{"lists", "id int[] primary key", "array[g, g]", false, "id = case when id[1] % 1000 = 7 then id || 1 else id end", "id = id || 2"},
+	{"moods", "id mood, n int, primary key (id, n)", "case g % 2 when 0 then 'good' else 'bad' end::mood, g", true, "id = case when n % 100 = 1 then 'good' else id end", "n = -n"},
+	{"maybe", "id int unique, other int not null primary key", "nullif(g, 100), g", true, "id = case when other not between 300 and 330 then id end", "id = -id"},
+	{"many", "n int not null, id int primary key", "g % 1000, g", true, "n = case when id % 100 = 1 then 5000 else n end", "n = -n - 1"},
+}
+
+// make makes the table x with a sink, in a new environment, and returns what its key columns are
+// called there and, with t before them, in the change table.
+func (c shape) make(t *testing.T) (e *env, key, names string) {
+	e = newEnv(t)
+	e.exec("create type mood as enum ('good', 'bad')")
+	e.exec(fmt.Sprintf("create table x (%s, v int default 0)", c.table))
+	switch c.name {
+	case "maybe":
+		e.exec("select freshet.create_sink('x', 'x', key => 'x:${id}', backfill => false)")
+	case "many":
+		e.exec("create index on x (n)")
+		e.exec("select freshet.create_sink('x', 'x', key => 'x:${n}', value => 'count(*)', backfill => false)")
+	case "numbers":
+		// A primary key that is deferrable says nothing of the rows of one statement.
+		e.exec("create unique index on x (id)")
+		fallthrough
+	default:
+		e.exec("select freshet.create_sink('x', 'x', backfill => false)")
+	}
+	key = one[string](e.admin(), `select string_agg(quote_ident(a.attname), ', ' order by a.attnum) from freshet.source s, unnest(s.key_attnums) k
+		join pg_attribute a on a.attnum = k and a.attrelid = 'x'::regclass where s.relid = 'x'::regclass`)
+	names = one[string](e.admin(), "select string_agg('t.k' || k, ', ' order by k) from freshet.source s, unnest(s.key_attnums) k")
+	return e, key, names
+}
+
 // The rows of a bulk statement share rows of the change table, many to each. Whatever the key
 // columns are like, each tuple is captured that rows have had or have now.
 func TestBulkStatementsTouchEveryTuple(t *testing.T) {
-	for _, c := range []struct {
-		name, table, rows string
-		// shared: tuples share rows.
-		shared bool
-		// moves changes the keys of some rows, and turns those of all.
-		moves, turns string
-	}{
-		{"numbers", "id bigint primary key deferrable", "g", true, "id = case when id % 1000 = 507 then id + 100000 else id end", "id = -id"},
-		{"small", "id smallint primary key", "g", true, "id = case when id % 1000 = 507 then id + 20000 else id end", "id = -id"},
-		{"uuids", "id uuid primary key", "md5(g::text)::uuid", true, "id = case when id::text like '%ab%' then md5(id::text)::uuid else id end", "id = md5(id::text)::uuid"},
-		{"words", "id text primary key", "'word ' || repeat('x', g % 400) || g", true, "id = case when id like '%7' then id || 'y' else id end", "id = id || 'z'"},
-		{"two", "tenant int, id text, primary key (tenant, id)", "g % 3, 'w' || g", true, "tenant = case when id like '%77' then 9 else tenant end", "tenant = tenant + 10"},
-		{"decimals", "id numeric primary key", "g + 0.5", true, "id = case when id < 50 then id::numeric(20, 4) else id end", "id = -id"},
-		{"lists", "id int[] primary key", "array[g, g]", false, "id = case when id[1] % 1000 = 7 then id || 1 else id end", "id = id || 2"},
-		{"moods", "id mood, n int, primary key (id, n)", "case g % 2 when 0 then 'good' else 'bad' end::mood, g", true, "id = case when n % 100 = 1 then 'good' else id end", "n = -n"},
-		{"maybe", "id int unique, other int not null primary key", "nullif(g, 100), g", true, "id = case when other not between 300 and 330 then id end", "id = -id"},
-		{"many", "n int not null, id int primary key", "g % 1000, g", true, "n = case when id % 100 = 1 then 5000 else n end", "n = -n - 1"},
-	} {
+	for _, c := range shapes {
 		t.Run(c.name, func(t *testing.T) {
-			e := newEnv(t)
-			e.exec("create type mood as enum ('good', 'bad')")
-			e.exec(fmt.Sprintf("create table x (%s, v int default 0)", c.table))
-			switch c.name {
-			case "maybe":
-				e.exec("select freshet.create_sink('x', 'x', key => 'x:${id}', backfill => false)")
-			case "many":
-				e.exec("create index on x (n)")
-				e.exec("select freshet.create_sink('x', 'x', key => 'x:${n}', value => 'count(*)', backfill => false)")
-			case "numbers":
-				// A primary key that is deferrable says nothing of the rows of one statement.
-				e.exec("create unique index on x (id)")
-				fallthrough
-			default:
-				e.exec("select freshet.create_sink('x', 'x', backfill => false)")
-			}
-			key := one[string](e.admin(), `select string_agg(quote_ident(a.attname), ', ' order by a.attnum) from freshet.source s, unnest(s.key_attnums) k
-				join pg_attribute a on a.attnum = k and a.attrelid = 'x'::regclass where s.relid = 'x'::regclass`)
-			names := one[string](e.admin(), "select string_agg('t.k' || k, ', ' order by k) from freshet.source s, unnest(s.key_attnums) k")
+			e, key, names := c.make(t)
 			state := func() []string {
 				return one[[]string](e, fmt.Sprintf("select coalesce(array_agg(distinct row(%s)::text), '{}') from x", key))
 			}
@@ -328,6 +340,131 @@ func TestBulkStatementsTouchEveryTuple(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A statement that updates one row has both tuples in one row of the change table, whatever the key
+// columns are like. Only the first moments of a transaction are for that: what a session has
+// not done before takes longer.
+func TestUpdateOfOneRowTouchesBothOfItsTuples(t *testing.T) {
+	for _, c := range shapes {
+		t.Run(c.name, func(t *testing.T) {
+			e, key, names := c.make(t)
+			e.exec(fmt.Sprintf("insert into x select %s from generate_series(1, 50) g", c.rows))
+			conn, err := e.db.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Release()
+			var olds []string
+			for _, name := range strings.Split(names, ", ") {
+				olds = append(olds, strings.Replace(name, "t.k", "c.o", 1)+" is not null")
+			}
+			update := func(change string) {
+				t.Helper()
+				// Tuples with a null have no entry.
+				rendered := fmt.Sprintf("case when row(%s) is not null then row(%[1]s)::text end", key)
+				var old, now *string
+				err := conn.QueryRow(t.Context(), fmt.Sprintf("select %s from x where ctid = (select min(ctid) from x)", rendered)).Scan(&old)
+				if err == nil {
+					err = conn.QueryRow(t.Context(), fmt.Sprintf("update x set %s where ctid = (select min(ctid) from x) returning %s", change, rendered)).Scan(&now)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				var want []string
+				for _, tuple := range []*string{old, now} {
+					if tuple != nil && !slices.Contains(want, *tuple) {
+						want = append(want, *tuple)
+					}
+				}
+				got := one[[]string](e.admin(), fmt.Sprintf(`select coalesce(array_agg(row(%[1]s)::text), '{}') from %[2]s
+					where row(%[1]s) is not null and c.xid = (select max(xid) from freshet.changes_1)`, names, e.tuples(1)))
+				slices.Sort(got)
+				slices.Sort(want)
+				if !slices.Equal(got, want) {
+					t.Fatalf("%s: touched %q, want %q", change, got, want)
+				}
+			}
+			e.await("the old tuple beside the new one", func() bool {
+				update("v = v + 1")
+				update(c.turns)
+				return one[bool](e.admin(), "select exists (select from freshet.changes_1 c where "+strings.Join(olds, " and ")+")")
+			})
+			if got := e.gaps(); len(got) > 0 {
+				t.Errorf("gaps: %q", got)
+			}
+		})
+	}
+}
+
+// The entry under the old key goes, wherever the old tuple is in the change table.
+func TestKeyChangeOfOneRowRemovesTheOldEntry(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'one of many' from generate_series(1, 20) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	conn, err := e.db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	e.await("the old tuple beside the new one", func() bool {
+		for id := range 20 {
+			if _, err := conn.Exec(t.Context(), fmt.Sprintf("update users set id = -id where abs(id) = %d", id+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.settle()
+		e.inStep("users:*", usersPromise)
+		return one[bool](e.admin(), "select exists (select from freshet.changes_1 c where c.o1 is not null)")
+	})
+}
+
+// Also where a session has captured updates of single rows all the time.
+func TestErrorWhileCapturingOneRowIsAGapAndNoError(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) values (1, 'one')")
+	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	conn, err := e.db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	update := func() {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), "update users set id = -id"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short := func(gap string) {
+		t.Helper()
+		n := len(e.gaps())
+		e.await("an update of one row like most of them", func() bool {
+			update()
+			return one[bool](e.admin(), "select exists (select from freshet.changes_1 c where c.o1 is not null)")
+		})
+		if got := e.gaps(); len(got) != n {
+			t.Fatalf("gaps: %q", got)
+		}
+		e.admin().exec(gap)
+		for i := range 20 {
+			update()
+			if got := e.gaps(); len(got) != n+i+1 {
+				t.Fatalf("%s: %d updates noted %d gaps", gap, i+1, len(got)-n)
+			}
+		}
+	}
+	e.admin().exec("create function fail() returns trigger language plpgsql as $$ begin raise exception 'planted' using errcode = 'P0999'; end $$")
+	short("create trigger fail before insert on freshet.changes_1_1 for each row execute function fail()")
+	// It is the error by which the function itself knows that there are several rows.
+	e.admin().exec("drop trigger fail on freshet.changes_1_1; truncate freshet.changes_1")
+	e.admin().exec("create or replace function fail() returns trigger language plpgsql as $$ begin raise exception 'planted' using errcode = '21000'; end $$")
+	short("create trigger fail before insert on freshet.changes_1_1 for each row execute function fail()")
+	e.admin().exec("drop trigger fail on freshet.changes_1_1; truncate freshet.changes_1")
+	short("drop table freshet.changes_1 cascade")
 }
 
 // More rows than one list is made of at once.

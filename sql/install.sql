@@ -3893,6 +3893,10 @@ declare
     v_first     text := '';   -- a limit to the rows that have one tuple each
     v_packed    text[] := '{"", "", "", ""}';   -- and what writes the others, by an insert, an update (new and old tuples) and a delete
     v_update    text;
+    v_olds      text := '';   -- o1, o2: where the change table has an old tuple beside the new one
+    v_differ    text;         -- the tuples of a statement that updates one row do
+    v_single    text := '';   -- what captures a statement that updates one row
+    v_failed    text;         -- what follows when anything was wrong
     v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
     v_widest    bigint := 60;  -- of a row of the change table, in bytes
@@ -3913,6 +3917,7 @@ begin
         order by a.attnum
     loop
         v_names := v_names || ', ' || v_column.name;
+        v_olds := v_olds || ', o' || pg_catalog.substr(v_column.name, 2);
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
         v_lists := v_lists || pg_catalog.format(', pg_catalog.array_agg(freshet_new.%s)', v_column.source_name);
@@ -3951,6 +3956,7 @@ begin
     v_names := pg_catalog.substr(v_names, 3);
     v_after := pg_catalog.substr(v_after, 3);
     v_before := pg_catalog.substr(v_before, 3);
+    v_olds := pg_catalog.substr(v_olds, 3);
 
     -- An update touches the new tuples, and the old ones too where they render
     -- differently. UNION and EXCEPT and not an anti-join: a plan made for one row is kept
@@ -3960,10 +3966,29 @@ begin
     -- has changed. Both transition tables have the rows in one order, so that this is told by
     -- comparing lists, in an eighth of the time, where these cannot get too large. Columns that are equal in
     -- SQL and differ as text are told apart by their text.
+    --
+    -- Most statements update one row. One insert has both of its tuples then, the old one beside the
+    -- new one, and asks for them in a way that fails where there are more rows.
     v_unique := exists (
         select from pg_catalog.pg_index i
         where i.indrelid = v_source.relid and i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null
           and (i.indkey::smallint[])[0 : i.indnkeyatts - 1] <@ v_source.key_attnums);
+    if v_names = '' or freshet.needs_row_triggers(v_source.relid) then
+        v_single := '';
+    elsif v_exact and pg_catalog.cardinality(v_change) = 1 then
+        v_differ := pg_catalog.format('(select %s from freshet_new) is distinct from (select %s from freshet_old)', v_after, v_before);
+        v_single := pg_catalog.format($sql$
+                insert into %1$s (op, %2$s, %3$s)
+                select 'u', %4$s, nullif((select %5$s from freshet_old), %4$s) from freshet_new;$sql$,
+            v_segment, v_names, v_olds, v_after, v_before);
+    else
+        v_differ := pg_catalog.format('pg_catalog.record_image_ne((select row(%s) from freshet_new), (select row(%s) from freshet_old))', v_after, v_before);
+        v_single := pg_catalog.format($sql$
+                insert into %1$s (op, %2$s, %3$s)
+                select (select 'u'::"char" from freshet_old), %4$s, %5$s
+                from freshet_new left join freshet_old on pg_catalog.record_image_ne(row(%5$s), row(%4$s));$sql$,
+            v_segment, v_names, v_olds, v_after, v_before);
+    end if;
     if v_names = '' then
         v_update := '';
     elsif v_unique then
@@ -3971,7 +3996,7 @@ begin
             insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new%5$s;
             get diagnostics v_rows = row_count;
             if v_rows = 1 then
-                if pg_catalog.record_image_ne((select row(%3$s) from freshet_new), (select row(%4$s) from freshet_old)) then
+                if %11$s then
                     insert into %1$s (op, %2$s) select 'u', %4$s from freshet_old;
                 end if;
             else%6$s%8$s
@@ -3989,7 +4014,8 @@ begin
                         (select row(%1$s) from (select %2$s from freshet_new%4$s) as freshet_new), (select row(%1$s) from (select %3$s from freshet_old%4$s) as freshet_new));
                 elsif v_moved is null then$sql$, pg_catalog.substr(v_lists, 3), v_after, v_before, v_first) end,
             case when v_exact then v_before else pg_catalog.substr(v_before_text, 3) end,
-            case when v_exact then v_after else pg_catalog.substr(v_after_text, 3) end);
+            case when v_exact then v_after else pg_catalog.substr(v_after_text, 3) end,
+            v_differ);
     elsif v_exact then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', both_tuples.* from (select %3$s from freshet_new union select %4$s from freshet_old) as both_tuples;
@@ -4063,8 +4089,9 @@ $sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_
     -- transactions have only one. So in the first half millisecond of a transaction none is
     -- remembered, and each has its block: there is no time for many of them.
     --
-    -- Expressions are made ready anew in each transaction, with every function they name:
-    -- a single row passes few of them, and what is rarely so is asked apart.
+    -- Expressions are made ready anew in each transaction, with every function they name. So
+    -- the update of a single row, which is most of what databases do, comes first and passes few
+    -- of them: if nothing else is to be done than to insert one row, that is all that is done.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
@@ -4085,19 +4112,47 @@ $sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_
         end if;
 $sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.key_attnums));
     end if;
+    v_failed := pg_catalog.format($sql$
+        begin
+            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
+        exception when others then
+            -- The owner may not even use the schema any more, of which workers take note by
+            -- themselves. What he may not do he may not do for the next row either.
+            raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
+            if sqlstate in ('42501', '3F000', '42883') then
+                perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
+            end if;
+        end;$sql$, source);
+    if v_single <> '' then
+        v_single := pg_catalog.format($sql$
+    if tg_relid = %1$s and tg_op = 'UPDATE' and pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds' then
+        begin
+            if pg_catalog.pg_sequence_last_value('freshet.changes_%2$s_id') <= %3$s and pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s) then%4$s
+                return null;
+            end if;
+        exception
+            when cardinality_violation then
+                null; -- of several rows: below
+            when others then%5$s
+                return null;
+        end;
+    end if;
+$sql$, v_source.relid, source, v_room, v_single, pg_catalog.replace(v_failed, E'\n', E'\n        '));
+    end if;
     execute pg_catalog.format(
         'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
         'capture_' || source,
         pg_catalog.format($sql$
 declare
-    v_young    boolean := pg_catalog.clock_timestamp() < pg_catalog.now() + interval '0.5 milliseconds';
+    v_young    boolean;
     v_columns  text;
     v_same     text;
     v_guarded  boolean;
     v_rows     bigint;
     v_packed   bigint;
     v_moved    boolean;
-begin
+begin%12$s
+    v_young := pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds';
     if tg_relid <> %7$s then
         if tg_op <> 'TRUNCATE' and (
             pg_catalog.pg_partition_root(tg_relid) is null
@@ -4145,24 +4200,15 @@ begin
         if not v_young and v_rows > 0 then
             perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true)%11$s;
         end if;
-    exception when others then
-        begin
-            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
-        exception when others then
-            -- The owner may not even use the schema any more, of which workers take note by
-            -- themselves. What he may not do he may not do for the next row either.
-            raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
-            if sqlstate in ('42501', '3F000', '42883') then
-                perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
-            end if;
-        end;
+    exception when others then%13$s
     end;
     return null;
 end
 $sql$, source, v_insert, v_same, v_source.segment, v_segment,
         (select i.stop_bytes from freshet.installation i), v_source.relid, v_room,
         'freshet'::pg_catalog.regnamespace::oid, v_leaves,
-        case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end));
+        case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end,
+        v_single, v_failed));
 
     if not exists (
         select from pg_catalog.pg_proc p
@@ -4177,7 +4223,8 @@ $$;
 revoke all on function freshet.make_capture_function(integer) from public;
 
 -- Makes what is missing of a source's change table: the parent, which is what is read; a
--- column for each key column of its sinks, and one for lists of its values, in which one row
+-- column for each key column of its sinks, one for the value it had before where a row is of an
+-- update that changed the tuple, and one for lists of its values, in which one row
 -- has the tuples of many rows of a statement; and the segments, of which triggers write to
 -- one while consumed ones are emptied whole.
 create or replace function freshet.make_change_table(source integer)
@@ -4205,7 +4252,7 @@ begin
             'create table %s ('
             'id bigint not null default pg_catalog.nextval(%L), '
             'xid xid8 not null default pg_catalog.pg_current_xact_id(), '
-            'at timestamptz not null default pg_catalog.now(), '
+            'at timestamptz not null default current_timestamp, '
             'op "char" not null, '
             'tuples smallint)',
             v_changes, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'));
@@ -4216,7 +4263,7 @@ begin
     end if;
 
     for v_column in
-        select 'k' || a.attnum as name,
+        select 'k' || a.attnum as name, 'o' || a.attnum as old_name,
                freshet.change_type(a.atttypid) as type, freshet.list_type(a.atttypid) as list,
                case when a.attcollation = 0 then ''
                    else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
@@ -4227,6 +4274,7 @@ begin
         order by a.attnum
     loop
         execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.name, v_column.type, v_column.collation);
+        execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.old_name, v_column.type, v_column.collation);
         if v_column.list is not null then
             execute pg_catalog.format('alter table %s add column if not exists %I %s%s',
                 v_changes, v_column.name || 's', v_column.list, v_column.collation);
@@ -6960,7 +7008,8 @@ $$;
 revoke all on function freshet.touch_rows(integer, text[], text[]) from public;
 
 -- A lateral query, as text, for the tuples that the row c of a source's change table has: under
--- the names of its columns, one by one, whether they have a row each or share it. A truncation
+-- the names of its columns, one by one, whether they have a row each, or share it, or one is what
+-- the other was before. A truncation
 -- has one without values.
 create or replace function freshet.tuples_of(source integer)
 returns text
@@ -6970,11 +7019,15 @@ set search_path = ''
 as $$
 declare
     v_one    text;
+    v_old    text;
+    v_moved  text;
     v_lists  text;
 begin
     select pg_catalog.string_agg('c.k' || k.attnum, ', ' order by k.attnum),
+           pg_catalog.string_agg('c.o' || k.attnum, ', ' order by k.attnum),
+           pg_catalog.string_agg(pg_catalog.format('c.o%s is not null', k.attnum), ' or ' order by k.attnum),
            pg_catalog.string_agg(pg_catalog.format('pg_catalog.unnest(c.k%ss)', k.attnum), ', ' order by k.attnum)
-    into v_one, v_lists
+    into v_one, v_old, v_moved, v_lists
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = tuples_of.source;
     if exists (
@@ -6983,10 +7036,11 @@ begin
             select from pg_catalog.pg_attribute a
             where a.attrelid = pg_catalog.to_regclass('freshet.changes_' || s.id) and a.attname = 'k' || k.attnum || 's' and not a.attisdropped))
     then
-        return pg_catalog.format('(select %s)', v_one);
+        return pg_catalog.format('(select %s union all select %s where %s)', v_one, v_old, v_moved);
     end if;
     return pg_catalog.format(
-        '(select %s where c.tuples is null union all select u.* from rows from (%s) as u where c.tuples is not null)', v_one, v_lists);
+        '(select %s where c.tuples is null union all select %s where %s union all select u.* from rows from (%s) as u where c.tuples is not null)',
+        v_one, v_old, v_moved, v_lists);
 end
 $$;
 

@@ -102,6 +102,10 @@ type KeyColumn struct {
 // List is the name in the change table of the column with several values in a row.
 func (k KeyColumn) List() string { return k.Change + "s" }
 
+// Old is the name in the change table of the column with the value of before, in the row of an
+// update that changed the tuple.
+func (k KeyColumn) Old() string { return "o" + k.Change[1:] }
+
 // Leaves reports whether the sink's entries are being removed from a target while its source
 // is written to.
 func (s *Sink) Leaves(target string) bool {

@@ -189,7 +189,7 @@ func (s statements) claim(bare bool) string {
 	if bare {
 		width, present, looked = 0, "null", ""
 	}
-	columns := s.each(", ", func(i int) string { return "c." + s.changeColumn(i) }) + s.lists("c")
+	columns := s.changed("c")
 	return fmt.Sprintf(`with freshet_w as materialized (
   select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %[5]s as meta
 ), freshet_b as materialized (
@@ -238,24 +238,31 @@ func (s statements) listed() bool {
 	return true
 }
 
-// lists are the columns of lists of an alias of the change table.
-func (s statements) lists(alias string) string {
-	if !s.listed() {
-		return ""
+// changed are the columns of an alias of the change table that have tuples: of a row, what it was
+// before, and lists of many.
+func (s statements) changed(alias string) string {
+	column := func(name string) string { return alias + "." + name }
+	columns := s.each(", ", func(i int) string { return column(s.changeColumn(i)) + ", " + column(s.r.sink.KeyColumns[i].Old()) })
+	if s.listed() {
+		columns += s.each("", func(i int) string { return ", " + column(s.r.sink.KeyColumns[i].List()) })
 	}
-	return s.each("", func(i int) string { return ", " + alias + "." + s.r.sink.KeyColumns[i].List() })
+	return columns
 }
 
 // tuples is a query for the tuples of those rows of `from`, whose alias is c, that fulfil a
-// condition: under the names of the change table, one by one, whether they have a row each or share it.
+// condition: under the names of the change table, one by one, whether they have a row each, or share
+// it, or one is what the other was before.
 func (s statements) tuples(from, condition string) string {
 	one := fmt.Sprintf("select %s from %s where c.op <> 't' and %s",
 		s.each(", ", func(i int) string { return "c." + s.changeColumn(i) }), from, condition)
+	old := func(i int) string { return "c." + s.r.sink.KeyColumns[i].Old() }
+	before := fmt.Sprintf(" union all select %s from %s where %s and %s",
+		s.each(", ", old), from, s.each(" and ", func(i int) string { return old(i) + " is not null" }), condition)
 	if !s.listed() {
-		return one
+		return one + before
 	}
-	return fmt.Sprintf("%s and c.tuples is null union all select %s from %s where c.tuples is not null and %s",
-		one, s.each(", ", func(i int) string { return "pg_catalog.unnest(c." + s.r.sink.KeyColumns[i].List() + ")" }), from, condition)
+	return fmt.Sprintf("%s and c.tuples is null%s union all select %s from %s where c.tuples is not null and %s",
+		one, before, s.each(", ", func(i int) string { return "pg_catalog.unnest(c." + s.r.sink.KeyColumns[i].List() + ")" }), from, condition)
 }
 
 // ordered lists the places of the order columns among those of distinct, and then the others:
@@ -356,9 +363,9 @@ where %s and ($2::text[] is null or (%s) > (%s)) and ($3::text[] is null or (%s)
 
 // after are the rows of the change table from transactions that snapshot $1 does not see.
 func (s statements) after() string {
-	return fmt.Sprintf("select c.op, c.tuples, %s%s from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r "+
+	return fmt.Sprintf("select c.op, c.tuples, %s from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r "+
 		"cross join lateral (select * from %s c where c.xid >= r.lo and c.xid <= r.hi offset 0) as c",
-		s.each(", ", func(i int) string { return "c." + s.changeColumn(i) }), s.lists("c"), s.changes)
+		s.changed("c"), s.changes)
 }
 
 // touched lists the tuples in ($2, $3] that transactions touched which snapshot $1

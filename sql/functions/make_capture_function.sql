@@ -36,6 +36,10 @@ declare
     v_first     text := '';   -- a limit to the rows that have one tuple each
     v_packed    text[] := '{"", "", "", ""}';   -- and what writes the others, by an insert, an update (new and old tuples) and a delete
     v_update    text;
+    v_olds      text := '';   -- o1, o2: where the change table has an old tuple beside the new one
+    v_differ    text;         -- the tuples of a statement that updates one row do
+    v_single    text := '';   -- what captures a statement that updates one row
+    v_failed    text;         -- what follows when anything was wrong
     v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
     v_widest    bigint := 60;  -- of a row of the change table, in bytes
@@ -56,6 +60,7 @@ begin
         order by a.attnum
     loop
         v_names := v_names || ', ' || v_column.name;
+        v_olds := v_olds || ', o' || pg_catalog.substr(v_column.name, 2);
         v_after := v_after || ', freshet_new.' || v_column.source_name;
         v_before := v_before || ', freshet_old.' || v_column.source_name;
         v_lists := v_lists || pg_catalog.format(', pg_catalog.array_agg(freshet_new.%s)', v_column.source_name);
@@ -94,6 +99,7 @@ begin
     v_names := pg_catalog.substr(v_names, 3);
     v_after := pg_catalog.substr(v_after, 3);
     v_before := pg_catalog.substr(v_before, 3);
+    v_olds := pg_catalog.substr(v_olds, 3);
 
     -- An update touches the new tuples, and the old ones too where they render
     -- differently. UNION and EXCEPT and not an anti-join: a plan made for one row is kept
@@ -103,10 +109,29 @@ begin
     -- has changed. Both transition tables have the rows in one order, so that this is told by
     -- comparing lists, in an eighth of the time, where these cannot get too large. Columns that are equal in
     -- SQL and differ as text are told apart by their text.
+    --
+    -- Most statements update one row. One insert has both of its tuples then, the old one beside the
+    -- new one, and asks for them in a way that fails where there are more rows.
     v_unique := exists (
         select from pg_catalog.pg_index i
         where i.indrelid = v_source.relid and i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null
           and (i.indkey::smallint[])[0 : i.indnkeyatts - 1] <@ v_source.key_attnums);
+    if v_names = '' or freshet.needs_row_triggers(v_source.relid) then
+        v_single := '';
+    elsif v_exact and pg_catalog.cardinality(v_change) = 1 then
+        v_differ := pg_catalog.format('(select %s from freshet_new) is distinct from (select %s from freshet_old)', v_after, v_before);
+        v_single := pg_catalog.format($sql$
+                insert into %1$s (op, %2$s, %3$s)
+                select 'u', %4$s, nullif((select %5$s from freshet_old), %4$s) from freshet_new;$sql$,
+            v_segment, v_names, v_olds, v_after, v_before);
+    else
+        v_differ := pg_catalog.format('pg_catalog.record_image_ne((select row(%s) from freshet_new), (select row(%s) from freshet_old))', v_after, v_before);
+        v_single := pg_catalog.format($sql$
+                insert into %1$s (op, %2$s, %3$s)
+                select (select 'u'::"char" from freshet_old), %4$s, %5$s
+                from freshet_new left join freshet_old on pg_catalog.record_image_ne(row(%5$s), row(%4$s));$sql$,
+            v_segment, v_names, v_olds, v_after, v_before);
+    end if;
     if v_names = '' then
         v_update := '';
     elsif v_unique then
@@ -114,7 +139,7 @@ begin
             insert into %1$s (op, %2$s) select 'u', %3$s from freshet_new%5$s;
             get diagnostics v_rows = row_count;
             if v_rows = 1 then
-                if pg_catalog.record_image_ne((select row(%3$s) from freshet_new), (select row(%4$s) from freshet_old)) then
+                if %11$s then
                     insert into %1$s (op, %2$s) select 'u', %4$s from freshet_old;
                 end if;
             else%6$s%8$s
@@ -132,7 +157,8 @@ begin
                         (select row(%1$s) from (select %2$s from freshet_new%4$s) as freshet_new), (select row(%1$s) from (select %3$s from freshet_old%4$s) as freshet_new));
                 elsif v_moved is null then$sql$, pg_catalog.substr(v_lists, 3), v_after, v_before, v_first) end,
             case when v_exact then v_before else pg_catalog.substr(v_before_text, 3) end,
-            case when v_exact then v_after else pg_catalog.substr(v_after_text, 3) end);
+            case when v_exact then v_after else pg_catalog.substr(v_after_text, 3) end,
+            v_differ);
     elsif v_exact then
         v_update := pg_catalog.format($sql$
             insert into %1$s (op, %2$s) select 'u', both_tuples.* from (select %3$s from freshet_new union select %4$s from freshet_old) as both_tuples;
@@ -206,8 +232,9 @@ $sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_
     -- transactions have only one. So in the first half millisecond of a transaction none is
     -- remembered, and each has its block: there is no time for many of them.
     --
-    -- Expressions are made ready anew in each transaction, with every function they name:
-    -- a single row passes few of them, and what is rarely so is asked apart.
+    -- Expressions are made ready anew in each transaction, with every function they name. So
+    -- the update of a single row, which is most of what databases do, comes first and passes few
+    -- of them: if nothing else is to be done than to insert one row, that is all that is done.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
@@ -228,19 +255,47 @@ $sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_
         end if;
 $sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.key_attnums));
     end if;
+    v_failed := pg_catalog.format($sql$
+        begin
+            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
+        exception when others then
+            -- The owner may not even use the schema any more, of which workers take note by
+            -- themselves. What he may not do he may not do for the next row either.
+            raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
+            if sqlstate in ('42501', '3F000', '42883') then
+                perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
+            end if;
+        end;$sql$, source);
+    if v_single <> '' then
+        v_single := pg_catalog.format($sql$
+    if tg_relid = %1$s and tg_op = 'UPDATE' and pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds' then
+        begin
+            if pg_catalog.pg_sequence_last_value('freshet.changes_%2$s_id') <= %3$s and pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s) then%4$s
+                return null;
+            end if;
+        exception
+            when cardinality_violation then
+                null; -- of several rows: below
+            when others then%5$s
+                return null;
+        end;
+    end if;
+$sql$, v_source.relid, source, v_room, v_single, pg_catalog.replace(v_failed, E'\n', E'\n        '));
+    end if;
     execute pg_catalog.format(
         'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
         'capture_' || source,
         pg_catalog.format($sql$
 declare
-    v_young    boolean := pg_catalog.clock_timestamp() < pg_catalog.now() + interval '0.5 milliseconds';
+    v_young    boolean;
     v_columns  text;
     v_same     text;
     v_guarded  boolean;
     v_rows     bigint;
     v_packed   bigint;
     v_moved    boolean;
-begin
+begin%12$s
+    v_young := pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds';
     if tg_relid <> %7$s then
         if tg_op <> 'TRUNCATE' and (
             pg_catalog.pg_partition_root(tg_relid) is null
@@ -288,24 +343,15 @@ begin
         if not v_young and v_rows > 0 then
             perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true)%11$s;
         end if;
-    exception when others then
-        begin
-            perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
-        exception when others then
-            -- The owner may not even use the schema any more, of which workers take note by
-            -- themselves. What he may not do he may not do for the next row either.
-            raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
-            if sqlstate in ('42501', '3F000', '42883') then
-                perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
-            end if;
-        end;
+    exception when others then%13$s
     end;
     return null;
 end
 $sql$, source, v_insert, v_same, v_source.segment, v_segment,
         (select i.stop_bytes from freshet.installation i), v_source.relid, v_room,
         'freshet'::pg_catalog.regnamespace::oid, v_leaves,
-        case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end));
+        case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end,
+        v_single, v_failed));
 
     if not exists (
         select from pg_catalog.pg_proc p

@@ -1,5 +1,6 @@
 -- Makes what is missing of a source's change table: the parent, which is what is read; a
--- column for each key column of its sinks, and one for lists of its values, in which one row
+-- column for each key column of its sinks, one for the value it had before where a row is of an
+-- update that changed the tuple, and one for lists of its values, in which one row
 -- has the tuples of many rows of a statement; and the segments, of which triggers write to
 -- one while consumed ones are emptied whole.
 create or replace function freshet.make_change_table(source integer)
@@ -27,7 +28,7 @@ begin
             'create table %s ('
             'id bigint not null default pg_catalog.nextval(%L), '
             'xid xid8 not null default pg_catalog.pg_current_xact_id(), '
-            'at timestamptz not null default pg_catalog.now(), '
+            'at timestamptz not null default current_timestamp, '
             'op "char" not null, '
             'tuples smallint)',
             v_changes, pg_catalog.format('freshet.%I', 'changes_' || source || '_id'));
@@ -38,7 +39,7 @@ begin
     end if;
 
     for v_column in
-        select 'k' || a.attnum as name,
+        select 'k' || a.attnum as name, 'o' || a.attnum as old_name,
                freshet.change_type(a.atttypid) as type, freshet.list_type(a.atttypid) as list,
                case when a.attcollation = 0 then ''
                    else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
@@ -49,6 +50,7 @@ begin
         order by a.attnum
     loop
         execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.name, v_column.type, v_column.collation);
+        execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.old_name, v_column.type, v_column.collation);
         if v_column.list is not null then
             execute pg_catalog.format('alter table %s add column if not exists %I %s%s',
                 v_changes, v_column.name || 's', v_column.list, v_column.collation);

@@ -1,5 +1,6 @@
 -- A lateral query, as text, for the tuples that the row c of a source's change table has: under
--- the names of its columns, one by one, whether they have a row each or share it. A truncation
+-- the names of its columns, one by one, whether they have a row each, or share it, or one is what
+-- the other was before. A truncation
 -- has one without values.
 create or replace function freshet.tuples_of(source integer)
 returns text
@@ -9,11 +10,15 @@ set search_path = ''
 as $$
 declare
     v_one    text;
+    v_old    text;
+    v_moved  text;
     v_lists  text;
 begin
     select pg_catalog.string_agg('c.k' || k.attnum, ', ' order by k.attnum),
+           pg_catalog.string_agg('c.o' || k.attnum, ', ' order by k.attnum),
+           pg_catalog.string_agg(pg_catalog.format('c.o%s is not null', k.attnum), ' or ' order by k.attnum),
            pg_catalog.string_agg(pg_catalog.format('pg_catalog.unnest(c.k%ss)', k.attnum), ', ' order by k.attnum)
-    into v_one, v_lists
+    into v_one, v_old, v_moved, v_lists
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
     where s.id = tuples_of.source;
     if exists (
@@ -22,10 +27,11 @@ begin
             select from pg_catalog.pg_attribute a
             where a.attrelid = pg_catalog.to_regclass('freshet.changes_' || s.id) and a.attname = 'k' || k.attnum || 's' and not a.attisdropped))
     then
-        return pg_catalog.format('(select %s)', v_one);
+        return pg_catalog.format('(select %s union all select %s where %s)', v_one, v_old, v_moved);
     end if;
     return pg_catalog.format(
-        '(select %s where c.tuples is null union all select u.* from rows from (%s) as u where c.tuples is not null)', v_one, v_lists);
+        '(select %s where c.tuples is null union all select %s where %s union all select u.* from rows from (%s) as u where c.tuples is not null)',
+        v_one, v_old, v_moved, v_lists);
 end
 $$;
 
