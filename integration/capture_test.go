@@ -274,6 +274,10 @@ var shapes = []shape{
 	{"lists", "id int[] primary key", "array[g, g]", false, "id = case when id[1] % 1000 = 7 then id || 1 else id end", "id = id || 2"},
 	{"moods", "id mood, n int, primary key (id, n)", "case g % 2 when 0 then 'good' else 'bad' end::mood, g", true, "id = case when n % 100 = 1 then 'good' else id end", "n = -n"},
 	{"maybe", "id int unique, other int not null primary key", "nullif(g, 100), g", true, "id = case when other not between 300 and 330 then id end", "id = -id"},
+	{"domains", "id did primary key", "g", true, "id = case when id % 1000 = 507 then id + 100000 else id end", "id = -id"},
+	{"padded", "id char(12) primary key", "g", true, "id = case when id like '%507 %' then 'a' || id else id end", "id = 'z' || id"},
+	{"feelings", "id dmood, n int, primary key (id, n)", "case g % 2 when 0 then 'good' else 'bad' end::dmood, g", true, "id = case when n % 100 = 1 then 'good' else id end", "n = -n"},
+	{"many feelings", "n dmood not null, id int primary key", "case g % 2 when 0 then 'good' else 'bad' end::dmood, g", true, "n = case when id % 100 = 1 then 'good' else n end", "n = case n::mood when 'good' then 'bad' else 'good' end::dmood"},
 	{"many", "n int not null, id int primary key", "g % 1000, g", true, "n = case when id % 100 = 1 then 5000 else n end", "n = -n - 1"},
 }
 
@@ -281,12 +285,12 @@ var shapes = []shape{
 // called there and, with t before them, in the change table.
 func (c shape) make(t *testing.T) (e *env, key, names string) {
 	e = newEnv(t)
-	e.exec("create type mood as enum ('good', 'bad')")
+	e.exec("create type mood as enum ('good', 'bad'); create domain dmood as mood; create domain did as bigint")
 	e.exec(fmt.Sprintf("create table x (%s, v int default 0)", c.table))
 	switch c.name {
 	case "maybe":
 		e.exec("select freshet.create_sink('x', 'x', key => 'x:${id}', backfill => false)")
-	case "many":
+	case "many", "many feelings":
 		e.exec("create index on x (n)")
 		e.exec("select freshet.create_sink('x', 'x', key => 'x:${n}', value => 'count(*)', backfill => false)")
 	case "numbers":
@@ -323,7 +327,7 @@ func TestBulkStatementsTouchEveryTuple(t *testing.T) {
 					t.Errorf("%s: %d tuples touched, want %d\n%.300s\n%.300s", sql, len(got), len(want), got, want)
 				}
 				rows, tuples := one[int](e.admin(), "select count(*) from freshet.changes_1"), e.admin().changes()
-				if (rows < tuples/3) != c.shared && !(c.name == "many" && strings.HasPrefix(sql, "update")) {
+				if (rows < tuples/3) != c.shared && !(strings.HasPrefix(c.name, "many") && strings.HasPrefix(sql, "update")) {
 					t.Errorf("%s: %d rows for %d tuples", sql, rows, tuples)
 				}
 				if sum := one[int](e.admin(), "select count(*) from "+e.tuples(1)); sum != tuples {
@@ -394,6 +398,143 @@ func TestUpdateOfOneRowTouchesBothOfItsTuples(t *testing.T) {
 				t.Errorf("gaps: %q", got)
 			}
 		})
+	}
+}
+
+// Whatever it is told to do after errors, a session goes on after those that capture handles by itself.
+func TestCaptureEndsNoSession(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) values (1, 'one'), (2, 'two')")
+	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	conn, err := e.db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	updates := func() {
+		t.Helper()
+		for range 30 {
+			if _, err := conn.Exec(t.Context(), "update users set name = name || 'x' where id in (1, 2)"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := conn.Exec(t.Context(), "set exit_on_error = on"); err != nil {
+		t.Fatal(err)
+	}
+	updates()
+	e.exec("drop table freshet.changes_1 cascade")
+	updates()
+}
+
+// hostile makes a role with the rights that an application has, and returns a session of its own
+// in that role, and what counts how often something that it made ran as somebody else.
+func (e *env) hostile(grants string) (run func(sql string), ran func() int) {
+	e.t.Helper()
+	admin := e.admin()
+	role := "hostile_to_" + one[string](e, "select current_database()")
+	admin.exec("create role " + role)
+	e.t.Cleanup(func() {
+		if _, err := admin.db.Exec(context.Background(), "drop owned by "+role+" cascade; drop role "+role); err != nil {
+			e.t.Error(err)
+		}
+	})
+	admin.exec("create sequence ran; grant usage on sequence ran to public")
+	admin.exec(fmt.Sprintf(grants, role))
+	conn, err := admin.db.Acquire(e.t.Context())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() {
+		_ = conn.Conn().Close(context.Background()) // what is temporary goes with it
+		conn.Release()
+	})
+	run = func(sql string) {
+		e.t.Helper()
+		if _, err := conn.Exec(e.t.Context(), sql); err != nil {
+			e.t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run("set role " + role)
+	run(fmt.Sprintf(`create function pg_temp.evil() returns boolean language plpgsql as $$
+		begin
+			if current_user <> '%s' then
+				perform pg_catalog.nextval('public.ran');
+			end if;
+			return true;
+		end $$`, role))
+	return run, func() int { return one[int](admin, "select coalesce(pg_sequence_last_value('ran'), 0)") }
+}
+
+// Triggers run with the rights of the source's owner, and what notes their gaps with those of who
+// installed Freshet. Names of types are looked for among those of the session first, if nothing
+// is said of that, and a domain runs what its owner likes.
+func TestTypesOfTheSessionRunWithNobodysRights(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table pairs (a bigint, b text, v int, primary key (a, b))")
+	e.exec("create table parts (id int primary key, v int) partition by range (id); create table parts_all partition of parts default")
+	e.exec("select freshet.create_sink('pairs', 'pairs', backfill => false), freshet.create_sink('parts', 'parts', backfill => false)")
+	run, ran := e.hostile("grant select, insert, update, delete, truncate on pairs, parts to %s")
+	run(`do $$
+		declare
+			v_name name;
+		begin
+			for v_name in
+				select t.typname from pg_type t
+				where t.typnamespace = 'pg_catalog'::regnamespace and t.typtype in ('b', 'r', 'm') and t.typelem = 0 and t.typname !~ '^pg_(mcv|dependencies|ndistinct|node|ddl|brin)'
+			loop
+				execute format('create domain pg_temp.%1$I as pg_catalog.%1$I check (pg_temp.evil())', v_name);
+			end loop;
+		end $$`)
+	write := func() {
+		run("insert into pairs select g, 'b' || g, 0 from generate_series(1, 100) g")
+		run("insert into parts select g, 0 from generate_series(1, 100) g")
+		for range 20 {
+			run("update pairs set v = v + 1 where a = 1")
+			run("update pairs set a = -a where a in (2, -2)")
+			run("update parts set id = -id where id in (2, -2)")
+		}
+		run("update pairs set v = v + 1")
+		run("update pairs set a = a + 1000")
+		run("insert into pairs values (1, 'one')")
+		run("delete from pairs where a = 1")
+		run("begin; select pg_sleep(0.001); update pairs set v = 0 where a = 1005; update pairs set v = 1 where a = 1005; update parts set v = 0; commit")
+		run("truncate pairs, parts")
+	}
+	write()
+	e.exec("drop table freshet.changes_1 cascade; drop table freshet.changes_2 cascade")
+	write()
+	if n := ran(); n > 0 {
+		t.Errorf("types of a session ran %d times with the rights of somebody else", n)
+	}
+}
+
+// Who may make triggers on a source may make some of its trigger function, without transition
+// tables, in whose place are temporary ones then.
+func TestTriggersThatAreNotFreshetsReadNothing(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) values (1, 'one'), (2, 'two')")
+	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	run, ran := e.hostile("grant select, insert, update, trigger on users to %[1]s; grant usage on schema freshet to %[1]s")
+	for _, name := range []string{"freshet_new", "freshet_old"} {
+		run("create temporary view " + name + " as select 1::bigint as id where pg_temp.evil()")
+	}
+	run("grant select on freshet_new, freshet_old to public")
+	for _, level := range []string{"row", "statement"} {
+		run(fmt.Sprintf("create trigger another_%[1]s after insert or update on users for each %[1]s execute function freshet.capture_1()", level))
+	}
+	for range 20 {
+		run("update users set name = 'x' where id = 1")
+	}
+	run("update users set name = 'y'")
+	run("insert into users (id, name) values (3, 'three')")
+	if n := ran(); n > 0 {
+		t.Errorf("a temporary view was read %d times with the rights of somebody else", n)
+	}
+	if got := e.gaps(); !slices.Contains(got, "UPDATE 55000") || !slices.Contains(got, "INSERT 55000") {
+		t.Errorf("gaps: %q", got)
 	}
 }
 

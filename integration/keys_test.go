@@ -239,3 +239,32 @@ func TestConcurrentDefinitionsDoNotMissEachOther(t *testing.T) {
 		t.Errorf("the table has %d triggers, with sinks on it", n)
 	}
 }
+
+// Such a domain has no equality of its own.
+func TestKeyOfADomainOverAnEnum(t *testing.T) {
+	e := newEnv(t)
+	e.exec(`create type mood as enum ('good', 'bad', 'so so'); create domain felt as mood;
+		create table days (felt felt, n int, note text default '', primary key (felt, n))`)
+	e.exec("insert into days select case g % 2 when 0 then 'good' else 'bad' end::felt, g from generate_series(1, 3000) g")
+	e.exec("select freshet.create_sink('days', 'days', key => 'days:${felt}:${n}')")
+	e.exec("create index on days (felt); select freshet.create_sink('felt', 'days', key => 'felt:${felt}', value => 'count(*)')")
+	e.start()
+	promise := func() {
+		t.Helper()
+		e.settle()
+		e.inStep("days:*", "select 'days:' || felt || ':' || n, to_jsonb(d)::text from days d")
+		e.inStep("felt:*", "select 'felt:' || felt, count(*)::text from days group by felt")
+		if got := e.gaps(); len(got) > 0 {
+			t.Fatalf("gaps: %q", got)
+		}
+	}
+	promise()
+	for n := range 30 {
+		e.exec("update days set felt = 'so so', note = 'changed' where n = $1", n+1)
+	}
+	e.exec("update days set felt = 'bad' where n between 100 and 120")
+	promise()
+	e.exec("delete from days where n > 1500")
+	e.exec("select freshet.backfill('days')")
+	promise()
+}

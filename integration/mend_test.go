@@ -501,3 +501,22 @@ func TestSilentTargetDelaysNoLookAtAnother(t *testing.T) {
 		t.Errorf("it took %v at best", fastest)
 	}
 }
+
+// What an earlier version made of capture is made anew by whatever worker is of this one.
+func TestCaptureOfAnEarlierVersionIsMadeAnew(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'before' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	// It knew no old tuples beside new ones, nor that its form had a number.
+	e.admin().exec("alter table freshet.changes_1 drop column o1; update freshet.source set fingerprint = freshet.fingerprint(id) - 'form'")
+	e.exec("update users set name = 'meanwhile' where id = 1")
+	e.start()
+	e.mended()
+	e.exec("update users set id = id + 1000 where id < 10")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	if n := one[int](e.admin(), "select count(*) from pg_attribute where attrelid = 'freshet.changes_1'::regclass and attname = 'o1'"); n != 1 {
+		t.Error("the change table has no column for old tuples")
+	}
+}

@@ -831,7 +831,7 @@ set local check_function_bodies = off;
 create or replace function freshet.add_range(run bigint, target text, lower text[], upper text[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  bigint;
@@ -858,7 +858,7 @@ revoke all on function freshet.add_range(bigint, text, text[], text[]) from publ
 create or replace function freshet.admit_owner(owner oid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_schema  oid := 'freshet'::pg_catalog.regnamespace;
@@ -929,7 +929,7 @@ create or replace function freshet.alter_sink(
     reset             text[] default null)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- What says which entries there are, and of what.
@@ -1119,7 +1119,7 @@ revoke all on function freshet.alter_sink(text, regclass, text, text[], text, te
 create or replace function freshet.backfill(sink text, filter text default null, rate integer default null)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink   freshet.sink;
@@ -1155,7 +1155,7 @@ create or replace function freshet.backfill_turn(lease bigint)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case
         when b.state = 'cancelled' or r.superseded then 'end'
@@ -1180,7 +1180,7 @@ create or replace function freshet.base_type(type oid)
 returns oid
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with recursive down (oid, typbasetype) as (
         select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = base_type.type
@@ -1196,7 +1196,7 @@ revoke all on function freshet.base_type(oid) from public;
 create or replace function freshet.beat_rival(lease bigint, epoch bigint)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update freshet.lease l
     set rival = null,
@@ -1213,7 +1213,7 @@ create or replace function freshet.bound(sink integer, tuple text[])
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.string_agg(
         pg_catalog.format('%L::%s', tuple[o.n],
@@ -1233,7 +1233,7 @@ create or replace function freshet.called(tree text)
 returns setof oid
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select m[1]::oid from pg_catalog.regexp_matches(tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([1-9]\d*)', 'g') as m
     union
@@ -1248,7 +1248,7 @@ revoke all on function freshet.called(text) from public;
 create or replace function freshet.cancel_backfill(id bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  freshet.backfill_run := freshet.find_backfill(id);
@@ -1275,7 +1275,7 @@ create or replace function freshet.canonical(value text, type text)
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set datestyle = 'ISO, YMD'
 set intervalstyle = 'postgres'
@@ -1304,7 +1304,7 @@ create or replace function freshet.change_type(type oid)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case
         when base in (21, 23) then 'bigint'
@@ -1321,7 +1321,7 @@ create or replace function freshet.changes_of(source integer, newest integer)
 returns table (xid xid8, id bigint, at timestamptz, op "char", key jsonb)
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -1363,7 +1363,7 @@ create or replace function freshet.check_definition(
     self          integer)
 returns freshet.sink
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink     freshet.sink;
@@ -1532,7 +1532,7 @@ revoke all on function freshet.check_definition(oid, text, text[], text, text, t
 create or replace function freshet.check_expression(source oid, argument text, expression text, what text)
 returns oid
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_class   record;
@@ -1608,7 +1608,7 @@ create or replace function freshet.check_key(parts jsonb)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_count   integer := pg_catalog.jsonb_array_length(parts);
@@ -1660,7 +1660,7 @@ create or replace function freshet.check_limits(max_lag interval, max_pending bi
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if max_lag is null or max_lag < interval '1 minute' then
@@ -1681,7 +1681,7 @@ revoke all on function freshet.check_limits(interval, bigint) from public;
 create or replace function freshet.check_moment(source oid, expires_at text, what text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_type  oid := freshet.check_expression(source, 'expires_at', expires_at, what);
@@ -1704,7 +1704,7 @@ create or replace function freshet.check_overlap(parts jsonb, targets text[], se
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_other  record;
@@ -1731,7 +1731,7 @@ create or replace function freshet.check_owner(sink integer)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_owner  oid;
@@ -1763,7 +1763,7 @@ revoke all on function freshet.check_owner(integer) from public;
 create or replace function freshet.check_purity(source oid, argument text, expression text, what text, drifts boolean)
 returns oid[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_probe   record;
@@ -1837,7 +1837,7 @@ create or replace function freshet.check_rate(argument text, rate integer)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if rate < 1 then
@@ -1855,7 +1855,7 @@ create or replace function freshet.check_schema_change(on_schema_change text)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if on_schema_change is null or on_schema_change not in ('rewarm', 'notice') then
@@ -1873,7 +1873,7 @@ create or replace function freshet.check_shards(shards integer)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if shards is null or shards not between 1 and 64 then
@@ -1891,7 +1891,7 @@ create or replace function freshet.check_source(source oid)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_class   pg_catalog.pg_class;
@@ -1974,7 +1974,7 @@ create or replace function freshet.check_targets(targets text[])
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_target  text;
@@ -2005,7 +2005,7 @@ create or replace function freshet.check_visible(source oid, role oid default nu
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_role  oid := coalesce(role, pg_catalog.to_regrole(pg_catalog.quote_ident(current_user)));
@@ -2037,7 +2037,7 @@ revoke all on function freshet.check_visible(oid, oid) from public;
 create or replace function freshet.close_target(sink integer, target text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  record;
@@ -2076,7 +2076,7 @@ create or replace function freshet.column_hint(source oid)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select 'Its columns are: ' || pg_catalog.string_agg(a.attname, ', ' order by a.attnum) || '.'
     from pg_catalog.pg_attribute a
@@ -2089,7 +2089,7 @@ revoke all on function freshet.column_hint(oid) from public;
 create or replace function freshet.continue_backfill(run bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update freshet.backfill_run b
@@ -2111,7 +2111,7 @@ revoke all on function freshet.continue_backfill(bigint) from public;
 create or replace function freshet.continue_failing(sink integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update freshet.sink s
@@ -2146,7 +2146,7 @@ create or replace function freshet.create_sink(
     max_rate          integer default null)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source   freshet.source;
@@ -2256,7 +2256,7 @@ create or replace function freshet.cursor_now()
 returns pg_snapshot
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select (s.xmin || ':' || s.xmin || ':')::pg_catalog.pg_snapshot
     from (select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text as xmin) s
@@ -2270,7 +2270,7 @@ create or replace function freshet.default_key(source oid)
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_prefix  text;
@@ -2319,7 +2319,7 @@ create or replace function freshet.define(
     accept_drift  boolean)
 returns freshet.sink
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  freshet.sink;
@@ -2355,7 +2355,7 @@ revoke all on function freshet.define(text, regclass, text, text[], text, text, 
 create or replace function freshet.drop_capture(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_relid  oid;
@@ -2391,7 +2391,7 @@ revoke all on function freshet.drop_capture(integer) from public;
 create or replace function freshet.drop_sink(name text, keep_entries boolean default false)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink   freshet.sink;
@@ -2428,7 +2428,7 @@ revoke all on function freshet.drop_sink(text, boolean) from public;
 create or replace function freshet.end_lanes(lease bigint, epoch bigint)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  freshet.lease;
@@ -2457,7 +2457,7 @@ revoke all on function freshet.end_lanes(bigint, bigint) from public;
 create or replace function freshet.enqueue(kind text, queue text, args jsonb)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_id bigint;
@@ -2482,7 +2482,7 @@ revoke all on function freshet.enqueue(text, text, jsonb) from public;
 create or replace function freshet.enqueue_lease(lease bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease     freshet.lease;
@@ -2507,7 +2507,7 @@ revoke all on function freshet.enqueue_lease(bigint) from public;
 create or replace function freshet.estimate_rows(source oid, filter text default null, terms text[] default null)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_class  record;
@@ -2531,7 +2531,7 @@ revoke all on function freshet.estimate_rows(oid, text, text[]) from public;
 -- itself; null otherwise.
 create or replace function freshet.filter_bounds(sink integer, filter text, out lower text[], out upper text[])
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set datestyle = 'ISO, YMD'
 set intervalstyle = 'postgres'
 set timezone = 'UTC'
@@ -2596,7 +2596,7 @@ revoke all on function freshet.filter_bounds(integer, text) from public;
 create or replace function freshet.find_backfill(id bigint)
 returns freshet.backfill_run
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  freshet.backfill_run;
@@ -2625,7 +2625,7 @@ create or replace function freshet.find_sink(name text)
 returns freshet.sink
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  freshet.sink;
@@ -2650,11 +2650,13 @@ create or replace function freshet.fingerprint(source integer)
 returns jsonb
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- In PL/pgSQL, which keeps the plan: this is asked every second.
     return (select pg_catalog.jsonb_build_object(
+        -- raised by versions of Freshet that make other functions or change tables
+        'form', 2,
         -- what the name stands for, and what the table is called
         'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = s.schema_name and c.relname = s.table_name),
@@ -2703,7 +2705,7 @@ revoke all on function freshet.fingerprint(integer) from public;
 create or replace function freshet.finish_backfill(run bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  freshet.backfill_run;
@@ -2746,7 +2748,7 @@ revoke all on function freshet.finish_backfill(bigint) from public;
 create or replace function freshet.finish_lease(lease bigint, epoch bigint)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- Whoever holds the sink for long must not hold up the worker's heartbeat by the lease.
 set lock_timeout = '1s'
 as $$
@@ -2827,7 +2829,7 @@ create or replace function freshet.folded(source oid, parts jsonb)
 returns smallint[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(pg_catalog.array_agg(distinct (p.part ->> 'attnum')::smallint), '{}')
     from pg_catalog.jsonb_array_elements(parts) as p (part)
@@ -2841,7 +2843,7 @@ revoke all on function freshet.folded(oid, jsonb) from public;
 create or replace function freshet.forget_ranges(sink integer, before bigint, partial boolean)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  bigint;
@@ -2872,7 +2874,7 @@ create or replace function freshet.function_for(sink freshet.sink, lease freshet
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when lease.kind in ('sync', 'backfill', 'sweep') and not lease.closing
                      and sink.state not in ('retiring', 'dropping')
@@ -2886,7 +2888,7 @@ revoke all on function freshet.function_for(freshet.sink, freshet.lease) from pu
 create or replace function freshet.grant_calling(source oid, sink freshet.sink)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_expression  record;
@@ -2936,7 +2938,7 @@ revoke all on function freshet.grant_calling(oid, freshet.sink) from public;
 create or replace function freshet.grant_reading(relation oid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_table  record;
@@ -2967,7 +2969,7 @@ revoke all on function freshet.grant_reading(oid) from public;
 create or replace function freshet.grant_roles()
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_role      text;
@@ -3066,7 +3068,7 @@ revoke all on function freshet.grant_roles() from public;
 create or replace function freshet.grant_source(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source  record;
@@ -3113,7 +3115,7 @@ revoke all on function freshet.grant_source(integer) from public;
 create or replace function freshet.grant_using(schema oid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_schema  record;
@@ -3141,7 +3143,7 @@ revoke all on function freshet.grant_using(oid) from public;
 create or replace function freshet.hand_over(lease bigint, epoch bigint, silence interval)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- One at a time, for each to see what was offered before; another slice will come.
@@ -3162,7 +3164,7 @@ create or replace function freshet.has_changes(source integer, passed pg_snapsho
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -3190,7 +3192,7 @@ revoke all on function freshet.has_changes(integer, pg_snapshot) from public;
 create or replace function freshet.has_unseen(source integer, segment integer, seen pg_snapshot)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -3228,7 +3230,7 @@ create or replace function freshet.heartbeat(
     errors      text[])
 returns table (lease bigint, revision integer, written boolean)
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_free     bigint[];
@@ -3285,7 +3287,7 @@ create or replace function freshet.hides_rows(relation oid, role oid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with policies as (
         select p.polpermissive as permissive, coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), 'true') = 'true' as open
@@ -3312,7 +3314,7 @@ create or replace function freshet.ignores_case(relation oid, attnum smallint)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select t.typname = 'citext'
     from pg_catalog.pg_attribute a
@@ -3330,7 +3332,7 @@ create or replace function freshet.incarnation()
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (select s.system_identifier
@@ -3350,7 +3352,7 @@ create or replace function freshet.is_altered(source integer)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (select s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id)
@@ -3367,10 +3369,11 @@ create or replace function freshet.is_exact(relation oid, attnum smallint)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(
-        (t.typtype = 'e' or t.oid = any (array[
+        -- A domain over an enum has no equality of its own.
+        (d.typtype = 'e' or t.oid = any (array[
             'bool', 'int2', 'int4', 'int8', 'oid', 'text', 'varchar', 'name', '"char"', 'uuid', 'bytea',
             'date', 'timestamp', 'timestamptz']::pg_catalog.regtype[]))
         and coalesce(c.collisdeterministic, true), false)
@@ -3390,7 +3393,7 @@ create or replace function freshet.is_settled(function oid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from pg_catalog.pg_proc p
@@ -3414,7 +3417,7 @@ revoke all on function freshet.is_settled(oid) from public;
 create or replace function freshet.join_backfill(sink integer, reason text, rate integer, sweeps boolean)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run    freshet.backfill_run;
@@ -3474,7 +3477,7 @@ revoke all on function freshet.join_backfill(integer, text, integer, boolean) fr
 create or replace function freshet.keep(source integer, task text, segment integer)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_segment   freshet.segment;
@@ -3552,7 +3555,7 @@ create or replace function freshet.key_by_attnum(source oid, parts jsonb)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.jsonb_agg(
         case when p.part ? 'column'
@@ -3573,7 +3576,7 @@ create or replace function freshet.key_class(type oid, modifiers jsonb)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case
         when coalesce(modifiers, '[]') ? 'url' then 'A-Za-z0-9._~%-'
@@ -3596,7 +3599,7 @@ create or replace function freshet.key_text(parts jsonb)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
     select pg_catalog.string_agg(
         case when p.part ? 'column'
@@ -3616,7 +3619,7 @@ create or replace function freshet.key_tokens(parts jsonb)
 returns text[]
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.array_agg(t.token order by p.n, t.n)
     from pg_catalog.jsonb_array_elements(parts) with ordinality as p (part, n)
@@ -3637,7 +3640,7 @@ create or replace function freshet.keys_overlap(one jsonb, other jsonb)
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select freshet.tokens_overlap(freshet.key_tokens(one), freshet.key_tokens(other))
 $$;
@@ -3648,7 +3651,7 @@ revoke all on function freshet.keys_overlap(jsonb, jsonb) from public;
 create or replace function freshet.leave(worker text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease record;
@@ -3673,7 +3676,7 @@ create or replace function freshet.leaves_out(tree text, function oid)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_here   text := ':funcid ' || function || ' ';
@@ -3716,7 +3719,7 @@ create or replace function freshet.lighter_worker(lease bigint, worker text, sil
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (
@@ -3747,7 +3750,7 @@ create or replace function freshet.list_type(type oid)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when t.typcategory <> 'A' and t.typtype <> 'c' and t.typarray <> 0 then freshet.type_name(t.typarray) end
     from pg_catalog.pg_type t
@@ -3762,7 +3765,7 @@ create or replace function freshet.lock_definitions()
 returns void
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.pg_advisory_xact_lock(1181905013)
 $$;
@@ -3775,7 +3778,7 @@ revoke all on function freshet.lock_definitions() from public;
 create or replace function freshet.lock_ranges(sink integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform from freshet.lease l where l.sink_id = lock_ranges.sink and l.kind = 'backfill' order by l.id for key share;
@@ -3792,7 +3795,7 @@ revoke all on function freshet.lock_ranges(integer) from public;
 create or replace function freshet.lock_source(source oid, mode text default 'share row exclusive')
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_timeout  text := pg_catalog.current_setting('lock_timeout');
@@ -3843,7 +3846,7 @@ revoke all on function freshet.lock_source(oid, text) from public;
 create or replace function freshet.make_capture(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform freshet.make_change_table(source);
@@ -3865,7 +3868,7 @@ revoke all on function freshet.make_capture(integer) from public;
 create or replace function freshet.make_capture_function(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source    freshet.source;
@@ -3896,6 +3899,9 @@ declare
     v_olds      text := '';   -- o1, o2: where the change table has an old tuple beside the new one
     v_differ    text;         -- the tuples of a statement that updates one row do
     v_single    text := '';   -- what captures a statement that updates one row
+    v_inserted  text;         -- what captures one that inserts
+    v_deleted   text;
+    v_first_moments  text := '';
     v_failed    text;         -- what follows when anything was wrong
     v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
@@ -3985,7 +3991,7 @@ begin
         v_differ := pg_catalog.format('pg_catalog.record_image_ne((select row(%s) from freshet_new), (select row(%s) from freshet_old))', v_after, v_before);
         v_single := pg_catalog.format($sql$
                 insert into %1$s (op, %2$s, %3$s)
-                select (select 'u'::"char" from freshet_old), %4$s, %5$s
+                select (select 'u'::pg_catalog."char" from freshet_old), %4$s, %5$s
                 from freshet_new left join freshet_old on pg_catalog.record_image_ne(row(%5$s), row(%4$s));$sql$,
             v_segment, v_names, v_olds, v_after, v_before);
     end if;
@@ -4049,19 +4055,23 @@ begin
 $sql$, v_segment, v_names,
             pg_catalog.substr(v_new, 3), pg_catalog.substr(v_old, 3), pg_catalog.substr(v_differs, 5));
     else
+        v_inserted := pg_catalog.format($sql$
+            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new%4$s;
+            get diagnostics v_rows = row_count;%5$s$sql$, v_segment, v_names, v_after, v_first, v_packed[1]);
+        v_deleted := pg_catalog.format($sql$
+            insert into %1$s (op, %2$s) select 'd', %3$s from freshet_old%4$s;
+            get diagnostics v_rows = row_count;%5$s$sql$, v_segment, v_names, v_before, v_first, v_packed[4]);
         v_insert := pg_catalog.format($sql$
-        if tg_op = 'UPDATE' then%4$s
-        elsif tg_op = 'INSERT' then
-            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new%6$s;
-            get diagnostics v_rows = row_count;%7$s
-        elsif tg_op = 'DELETE' then
-            insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old%6$s;
-            get diagnostics v_rows = row_count;%8$s
-        else
+        if tg_name = 'freshet_update' then%2$s
+        elsif tg_name = 'freshet_insert' then%3$s
+        elsif tg_name = 'freshet_delete' then%4$s
+        elsif tg_name = 'freshet_truncate' then
             insert into %1$s (op) values ('t');
             v_rows := 1;
+        else
+            raise exception 'the trigger %% is none of Freshet''s', tg_name using errcode = 'object_not_in_prerequisite_state';
         end if;
-$sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_packed[4]);
+$sql$, v_segment, v_update, v_inserted, v_deleted);
     end if;
 
     -- The first call of a transaction runs under an exception block, so that
@@ -4090,8 +4100,8 @@ $sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_
     -- remembered, and each has its block: there is no time for many of them.
     --
     -- Expressions are made ready anew in each transaction, with every function they name. So
-    -- the update of a single row, which is most of what databases do, comes first and passes few
-    -- of them: if nothing else is to be done than to insert one row, that is all that is done.
+    -- what is done in those first moments comes first, and passes few of them: above all the
+    -- update of a single row, which is most of what databases do.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
@@ -4100,7 +4110,13 @@ $sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_
     --
     -- Whoever may use the schema can make a trigger of this function on a table of his
     -- own, with columns of types of his own, whose casts would run with the rights of the
-    -- source's owner: nothing of a row is looked at before it is known to be the source's.
+    -- source's owner: nothing of a row is looked at before it is known to be the source's. Nor is
+    -- anything looked at that statement-level triggers of other names call freshet_new or
+    -- freshet_old: without transition tables, that would be temporary tables of the session's.
+    --
+    -- pg_temp comes last, for types are looked for there first if nothing else is said, and
+    -- the check of a domain called text would run with those rights too. And what fails here is
+    -- no reason to end the session, whatever that says of errors.
     if exists (select from pg_catalog.pg_class c where c.oid = v_source.relid and c.relkind = 'p') then
         v_leaves := pg_catalog.format($sql$
         if not v_guarded and pg_catalog.current_setting('freshet.guarded_%1$s', true) = v_columns
@@ -4124,23 +4140,30 @@ $sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.ke
             end if;
         end;$sql$, source);
     if v_single <> '' then
-        v_single := pg_catalog.format($sql$
-    if tg_relid = %1$s and tg_op = 'UPDATE' and pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds' then
+        v_first_moments := pg_catalog.format($sql$
+    if tg_relid = %1$s and pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds' then
         begin
-            if pg_catalog.pg_sequence_last_value('freshet.changes_%2$s_id') <= %3$s and pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s) then%4$s
-                return null;
+            if pg_catalog.pg_sequence_last_value('freshet.changes_%2$s_id') <= %3$s and pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s) then
+                if tg_name = 'freshet_update' then%4$s
+                    return null;
+                elsif tg_name = 'freshet_insert' then%5$s
+                    return null;
+                elsif tg_name = 'freshet_delete' then%6$s
+                    return null;
+                end if;
             end if;
         exception
             when cardinality_violation then
-                null; -- of several rows: below
-            when others then%5$s
+                null; -- an update of several rows: below
+            when others then%7$s
                 return null;
         end;
     end if;
-$sql$, v_source.relid, source, v_room, v_single, pg_catalog.replace(v_failed, E'\n', E'\n        '));
+$sql$, v_source.relid, source, v_room, pg_catalog.replace(v_single, E'\n', E'\n    '), pg_catalog.replace(v_inserted, E'\n', E'\n        '),
+            pg_catalog.replace(v_deleted, E'\n', E'\n        '), pg_catalog.replace(v_failed, E'\n', E'\n        '));
     end if;
     execute pg_catalog.format(
-        'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
+        'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp set exit_on_error = off as %L',
         'capture_' || source,
         pg_catalog.format($sql$
 declare
@@ -4208,7 +4231,7 @@ $sql$, source, v_insert, v_same, v_source.segment, v_segment,
         (select i.stop_bytes from freshet.installation i), v_source.relid, v_room,
         'freshet'::pg_catalog.regnamespace::oid, v_leaves,
         case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end,
-        v_single, v_failed));
+        v_first_moments, v_failed));
 
     if not exists (
         select from pg_catalog.pg_proc p
@@ -4230,7 +4253,7 @@ revoke all on function freshet.make_capture_function(integer) from public;
 create or replace function freshet.make_change_table(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source   freshet.source;
@@ -4319,7 +4342,7 @@ revoke all on function freshet.make_change_table(integer) from public;
 create or replace function freshet.make_keeper(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_keeper  text := pg_catalog.format('freshet.%I', 'keep_' || source);
@@ -4331,7 +4354,7 @@ begin
 create function %s(task text, segment integer) returns boolean
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return freshet.keep(%s, task, segment);
@@ -4372,7 +4395,7 @@ revoke all on function freshet.make_keeper(integer) from public;
 create or replace function freshet.make_triggers(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_relid     oid;
@@ -4466,7 +4489,7 @@ revoke all on function freshet.make_triggers(integer) from public;
 create or replace function freshet.meet_rival(lease bigint, epoch bigint, rival text)
 returns interval
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_after  timestamptz;
@@ -4492,7 +4515,7 @@ revoke all on function freshet.meet_rival(bigint, bigint, text) from public;
 create or replace function freshet.mend(source integer)
 returns text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source   freshet.source;
@@ -4565,6 +4588,11 @@ begin
             or v_now -> 'changes' is distinct from v_was -> 'changes'
         then
             v_why := v_why || 'triggers or change tables are not as they were'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
+        if v_now -> 'form' is distinct from v_was -> 'form' then
+            v_why := v_why || 'capture is of another version'::text;
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;
@@ -4727,7 +4755,7 @@ create or replace function freshet.named_key(source oid, parts jsonb)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.jsonb_agg(
         p.part || coalesce((
@@ -4746,7 +4774,7 @@ create or replace function freshet.needs_mending(source integer)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
@@ -4765,7 +4793,7 @@ create or replace function freshet.needs_rotation(source integer)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return exists (
@@ -4786,7 +4814,7 @@ create or replace function freshet.needs_row_triggers(source oid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select c.relkind = 'p' or exists (select from pg_catalog.pg_subscription_rel r where r.srrelid = c.oid)
     from pg_catalog.pg_class c
@@ -4819,7 +4847,7 @@ create or replace function freshet.next_chunk(
     snapshot   pg_snapshot)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- Whoever holds the range for long must not hold up the worker's heartbeat by the lease.
 set lock_timeout = '1s'
 as $$
@@ -4883,7 +4911,7 @@ create or replace function freshet.order_terms(sink integer, alias text, in_chan
 returns text[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.array_agg(
         case when o.attnum = any (s.folded_attnums) then pg_catalog.format('pg_catalog.lower(%s::pg_catalog.text)', c.term) else c.term end
@@ -4907,7 +4935,7 @@ create or replace function freshet.owner_advice(source integer)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.format('the owner of %s ', c.oid::pg_catalog.regclass)
         || pg_catalog.concat_ws(', and ',
@@ -4941,7 +4969,7 @@ revoke all on function freshet.owner_advice(integer) from public;
 create or replace function freshet.pace_backfill(lease bigint, rows bigint, out pause interval, out granted boolean)
 returns setof record
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  freshet.backfill_run;
@@ -4989,7 +5017,7 @@ create or replace function freshet.pack_rows(
 returns text
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     c_bytes    constant integer := 1800;
@@ -5059,7 +5087,7 @@ create or replace function freshet.parse_key(template text)
 returns jsonb
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_rest       text := template;
@@ -5123,7 +5151,7 @@ revoke all on function freshet.parse_key(text) from public;
 create or replace function freshet.pause_backfill(id bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  freshet.backfill_run := freshet.find_backfill(id);
@@ -5142,7 +5170,7 @@ revoke all on function freshet.pause_backfill(bigint) from public;
 create or replace function freshet.pause_sink(name text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  freshet.sink := freshet.find_sink(name);
@@ -5164,7 +5192,7 @@ create or replace function freshet.pending(source integer, passed pg_snapshot, u
 returns bigint
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -5192,7 +5220,7 @@ create or replace function freshet.percent_encode(value text)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when value is not null then coalesce(pg_catalog.string_agg(
         case when c.c ~ '^[A-Za-z0-9._~-]$' then c.c
@@ -5222,7 +5250,7 @@ create or replace function freshet.preview(
     rows          integer default 10)
 returns table (entry text, result text, content text, until timestamptz, error text)
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- As workers render.
 set timezone = 'UTC'
 set datestyle = 'ISO, YMD'
@@ -5371,7 +5399,7 @@ create or replace function freshet.prints_names(type oid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with recursive inside (oid) as (
         select prints_names.type
@@ -5412,7 +5440,7 @@ create or replace function freshet.probe(
     out behind   text,
     out schemas  oid[])
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_class  record;
@@ -5476,7 +5504,7 @@ create or replace function freshet.queue_for(kind text, target text, function te
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when kind = 'backfill' then 'backfill_' else 'target_' end
         -- River wants at most 64 characters, and single underscores between others.
@@ -5492,7 +5520,7 @@ create or replace function freshet.queue_of(worker text)
 returns text
 language sql
 immutable strict
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select 'worker_' || pg_catalog.md5(worker)
 $$;
@@ -5504,7 +5532,7 @@ revoke all on function freshet.queue_of(text) from public;
 create or replace function freshet.rebase(source integer, relation oid, known jsonb)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_map      jsonb;   -- old attnum → new one
@@ -5557,7 +5585,7 @@ create or replace function freshet.record_failures(
     messages  text[])
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  freshet.lease;
@@ -5598,7 +5626,7 @@ create or replace function freshet.record_gap(source integer, operation text, co
 returns void
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- Bounded: ten thousand unhandled gaps of one source say no more than one does, and one
@@ -5632,7 +5660,7 @@ revoke all on function freshet.record_gap(integer, text, text, text) from public
 create or replace function freshet.recut(sink integer, shards integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_target  record;
@@ -5695,7 +5723,7 @@ revoke all on function freshet.recut(integer, integer) from public;
 create or replace function freshet.redo_ranges(run bigint, target text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_range  record;
@@ -5730,7 +5758,7 @@ revoke all on function freshet.redo_ranges(bigint, text) from public;
 create or replace function freshet.refit_change_table(source integer, anyway boolean)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_changes  text := pg_catalog.format('freshet.%I', 'changes_' || source);
@@ -5759,7 +5787,7 @@ revoke all on function freshet.refit_change_table(integer, boolean) from public;
 create or replace function freshet.refresh(sink text, variadic key text[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink   freshet.sink := freshet.find_sink(sink);
@@ -5793,7 +5821,7 @@ revoke all on function freshet.refresh(text, variadic text[]) from public;
 create or replace function freshet.refresh(sink text, key bigint)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select freshet.refresh(sink, variadic array[key::text])
 $$;
@@ -5807,7 +5835,7 @@ create or replace function freshet.refuse_group(source oid, key text, parts json
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception 'key: several rows of % share a key, and no index begins with the columns of "%"',
@@ -5833,7 +5861,7 @@ create or replace function freshet.refuse_key(source oid, key text, columns smal
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_index  record;
@@ -5876,7 +5904,7 @@ create or replace function freshet.refuse_later(argument text, given boolean)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if given then
@@ -5903,7 +5931,7 @@ create or replace function freshet.release_lease(
     parked      boolean default false)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_job bigint;
@@ -5954,7 +5982,7 @@ create or replace function freshet.remove_again(sink integer, target text)
 returns boolean
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '1s'
 as $$
 declare
@@ -6011,7 +6039,7 @@ revoke all on function freshet.remove_again(integer, text) from public;
 create or replace function freshet.renew_incarnation()
 returns text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into freshet.incarnation (value)
@@ -6029,7 +6057,7 @@ revoke all on function freshet.renew_incarnation() from public;
 create or replace function freshet.renew_past(incarnation text)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if pg_catalog.current_setting('synchronous_commit') = 'off' then
@@ -6059,7 +6087,7 @@ create or replace function freshet.request_backfill(
     sweeps  boolean default false)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink    freshet.sink;
@@ -6129,7 +6157,7 @@ revoke all on function freshet.request_backfill(integer, text, text, integer, bo
 create or replace function freshet.request_rewarm(sink integer)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
@@ -6157,7 +6185,7 @@ revoke all on function freshet.request_rewarm(integer) from public;
 create or replace function freshet.request_sweep(sink integer, after pg_snapshot)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_target  text;
@@ -6178,7 +6206,7 @@ revoke all on function freshet.request_sweep(integer, pg_snapshot) from public;
 create or replace function freshet.restart_ranges(sink integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_range  record;
@@ -6206,7 +6234,7 @@ revoke all on function freshet.restart_ranges(integer) from public;
 create or replace function freshet.resume_backfill(id bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform freshet.find_backfill(id);
@@ -6221,7 +6249,7 @@ revoke all on function freshet.resume_backfill(bigint) from public;
 create or replace function freshet.resume_sink(name text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  freshet.sink := freshet.find_sink(name);
@@ -6242,7 +6270,7 @@ revoke all on function freshet.resume_sink(text) from public;
 create or replace function freshet.resurvey(sink integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink   freshet.sink;
@@ -6297,7 +6325,7 @@ revoke all on function freshet.resurvey(integer) from public;
 create or replace function freshet.retry_failures(targets text[])
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_due      record;
@@ -6352,7 +6380,7 @@ create or replace function freshet.retry_pause(attempts integer)
 returns interval
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select least(600, pg_catalog.power(2, least(attempts, 20) - 1)) * (0.75 + pg_catalog.random() / 2) * interval '1 second'
 $$;
@@ -6365,7 +6393,7 @@ revoke all on function freshet.retry_pause(integer) from public;
 create or replace function freshet.retype(sink integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink   freshet.sink;
@@ -6404,7 +6432,7 @@ revoke all on function freshet.retype(integer) from public;
 create or replace function freshet.rewarm_lost(lease bigint)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  integer := (select l.sink_id from freshet.lease l where l.id = rewarm_lost.lease);
@@ -6429,7 +6457,7 @@ revoke all on function freshet.rewarm_lost(bigint) from public;
 create or replace function freshet.rewarm_target(sink integer, target text)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  bigint;
@@ -6478,7 +6506,7 @@ revoke all on function freshet.rewarm_target(integer, text) from public;
 create or replace function freshet.rewarm_trimmed(sink integer, floor pg_snapshot)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_asked  boolean := false;
@@ -6512,7 +6540,7 @@ revoke all on function freshet.rewarm_trimmed(integer, pg_snapshot) from public;
 create or replace function freshet.ring(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, source)
@@ -6533,7 +6561,7 @@ revoke all on function freshet.ring(integer) from public;
 create or replace function freshet.rotate(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -6645,7 +6673,7 @@ create or replace function freshet.snapshot_covers("outer" pg_snapshot, "inner" 
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.pg_snapshot_xmax("outer") >= pg_catalog.pg_snapshot_xmax("inner")
        and not exists (
@@ -6661,7 +6689,7 @@ revoke all on function freshet.snapshot_covers(pg_snapshot, pg_snapshot) from pu
 create or replace function freshet.split_points(sink integer, pieces integer, lower text[], upper text[])
 returns setof text[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set datestyle = 'ISO, YMD'
 set intervalstyle = 'postgres'
 set timezone = 'UTC'
@@ -6711,7 +6739,7 @@ revoke all on function freshet.split_points(integer, integer, text[], text[]) fr
 create or replace function freshet.stamp_lease(lease bigint, epoch bigint, definition integer)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform from freshet.sink s
@@ -6734,7 +6762,7 @@ revoke all on function freshet.stamp_lease(bigint, bigint, integer) from public;
 create or replace function freshet.stop_failing(sink integer, reason text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update freshet.sink s
@@ -6749,7 +6777,7 @@ revoke all on function freshet.stop_failing(integer, text) from public;
 create or replace function freshet.sweep(sink text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  freshet.sink := freshet.find_sink(sink);
@@ -6767,7 +6795,7 @@ revoke all on function freshet.sweep(text) from public;
 create or replace function freshet.sweep_target(sink integer, target text, after pg_snapshot)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  bigint;
@@ -6797,7 +6825,7 @@ revoke all on function freshet.sweep_target(integer, text, pg_snapshot) from pub
 create or replace function freshet.take_over(targets text[], transforms text[], silence interval)
 returns integer
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  record;
@@ -6844,7 +6872,7 @@ create or replace function freshet.tokens_overlap(one text[], other text[])
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with recursive
     tokens as (select one as a, other as b),
@@ -6883,7 +6911,7 @@ revoke all on function freshet.tokens_overlap(text[], text[]) from public;
 create or replace function freshet.touch(source integer, query text)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_segment  text;
@@ -6916,7 +6944,7 @@ revoke all on function freshet.touch(integer, text) from public;
 create or replace function freshet.touch_keys(sink integer, keys jsonb)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lc_monetary = 'C'
 set array_nulls = on
 as $$
@@ -6952,7 +6980,7 @@ revoke all on function freshet.touch_keys(integer, jsonb) from public;
 create or replace function freshet.touch_leaf(source integer, leaf oid)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_columns  text;
@@ -6980,7 +7008,7 @@ revoke all on function freshet.touch_leaf(integer, oid) from public;
 create or replace function freshet.touch_rows(sink integer, lower text[], upper text[])
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lc_monetary = 'C'
 set array_nulls = on
 as $$
@@ -7015,7 +7043,7 @@ create or replace function freshet.tuples_of(source integer)
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_one    text;
@@ -7052,7 +7080,7 @@ create or replace function freshet.type_name(type oid)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.format_type(type, -1)
 $$;
@@ -7063,7 +7091,7 @@ revoke all on function freshet.type_name(oid) from public;
 create or replace function freshet.unpark(runs bigint[] default null)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  bigint;
@@ -7098,7 +7126,7 @@ revoke all on function freshet.unpark(bigint[]) from public;
 create or replace function freshet.validate_intent(lease bigint, landed text, done text[], rows_read bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lc_monetary = 'C'
 set array_nulls = on
 set enable_seqscan = off
@@ -7391,7 +7419,7 @@ create or replace function freshet.walk_index(source oid, parts jsonb, grouped b
 returns smallint[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with terms as (
         select distinct a.attnum, a.attname,
@@ -7435,7 +7463,7 @@ returns table (lo xid8, hi xid8)
 language plpgsql
 immutable
 rows 4
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_next    bigint := pg_catalog.pg_snapshot_xmax(old)::text::bigint;
@@ -7480,7 +7508,7 @@ create or replace function freshet.within(sink integer, terms text[], lower text
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.concat_ws(' and ', 'true',
         case when lower is not null then pg_catalog.format('(%s) > (%s)', pg_catalog.array_to_string(terms, ', '), freshet.bound(sink, lower)) end,

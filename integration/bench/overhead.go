@@ -117,7 +117,8 @@ func (s *stage) transactions(ctx context.Context, script, commit string, over ti
 	return strconv.ParseFloat(string(found[1]), 64)
 }
 
-// overheadSingle has pgbench change single rows with capture and without.
+// overheadSingle has pgbench change single rows with capture and without: by statements alone, and in
+// transactions of several messages; and ten rows at a time.
 func overheadSingle(ctx context.Context, s *stage) ([]result, error) {
 	rows := s.rows(overheadRows)
 	if err := s.makeOverhead(ctx, rows); err != nil {
@@ -129,6 +130,8 @@ func overheadSingle(ctx context.Context, s *stage) ([]result, error) {
 	}{
 		{"update_async", "off", "\\set id random(1, %[2]d)\nupdate %[1]s set balance = balance + 1 where id = :id;\n", 0.8},
 		{"update_sync", "on", "\\set id random(1, %[2]d)\nupdate %[1]s set balance = balance + 1 where id = :id;\n", 0.95},
+		{"update_ten_async", "off", "\\set id random(1, %[2]d - 10)\nupdate %[1]s set balance = balance + 1 where id between :id and :id + 9;\n", 0},
+		{"transaction_async", "off", "\\set id random(1, %[2]d)\nbegin;\nselect balance from %[1]s where id = :id;\nupdate %[1]s set balance = balance + 1 where id = :id;\ncommit;\n", 0},
 		{"insert_delete_async", "off", "\\set id random(1, 1000000000)\ninsert into %[1]s values (:id::bigint + %[2]d, 1, 1) on conflict do nothing;\ndelete from %[1]s where id = :id::bigint + %[2]d;\n", 0},
 	}
 	measured := make(overheads, len(kinds))

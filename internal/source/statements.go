@@ -88,8 +88,12 @@ func (s statements) changeColumn(i int) string { return s.r.sink.KeyColumns[i].C
 
 // term is how a key column is compared and ordered, given an expression for it.
 func (s statements) term(i int, expression string) string {
-	if s.r.sink.KeyColumns[i].Folded {
+	switch k := s.r.sink.KeyColumns[i]; {
+	case k.Folded:
 		return lower(expression)
+	case k.Kind == 'e' && !k.Exact:
+		// A domain over an enum is compared as that.
+		return expression + "::" + k.SQLType
 	}
 	return expression
 }

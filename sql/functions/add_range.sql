@@ -2,7 +2,7 @@
 create or replace function freshet.add_range(run bigint, target text, lower text[], upper text[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  bigint;

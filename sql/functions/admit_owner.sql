@@ -3,7 +3,7 @@
 create or replace function freshet.admit_owner(owner oid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_schema  oid := 'freshet'::pg_catalog.regnamespace;

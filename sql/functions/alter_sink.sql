@@ -28,7 +28,7 @@ create or replace function freshet.alter_sink(
     reset             text[] default null)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- What says which entries there are, and of what.

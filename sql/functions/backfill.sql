@@ -4,7 +4,7 @@
 create or replace function freshet.backfill(sink text, filter text default null, rate integer default null)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink   freshet.sink;

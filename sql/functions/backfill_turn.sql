@@ -6,7 +6,7 @@ create or replace function freshet.backfill_turn(lease bigint)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case
         when b.state = 'cancelled' or r.superseded then 'end'

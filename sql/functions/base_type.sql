@@ -3,7 +3,7 @@ create or replace function freshet.base_type(type oid)
 returns oid
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with recursive down (oid, typbasetype) as (
         select t.oid, t.typbasetype from pg_catalog.pg_type t where t.oid = base_type.type

@@ -2,7 +2,7 @@
 create or replace function freshet.beat_rival(lease bigint, epoch bigint)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     update freshet.lease l
     set rival = null,

@@ -4,7 +4,7 @@ create or replace function freshet.bound(sink integer, tuple text[])
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.string_agg(
         pg_catalog.format('%L::%s', tuple[o.n],

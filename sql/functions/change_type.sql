@@ -5,7 +5,7 @@ create or replace function freshet.change_type(type oid)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case
         when base in (21, 23) then 'bigint'

@@ -3,7 +3,7 @@ create or replace function freshet.changes_of(source integer, newest integer)
 returns table (xid xid8, id bigint, at timestamptz, op "char", key jsonb)
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

@@ -15,7 +15,7 @@ create or replace function freshet.check_definition(
     self          integer)
 returns freshet.sink
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink     freshet.sink;

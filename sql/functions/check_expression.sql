@@ -7,7 +7,7 @@
 create or replace function freshet.check_expression(source oid, argument text, expression text, what text)
 returns oid
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_class   record;

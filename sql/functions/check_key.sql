@@ -5,7 +5,7 @@ create or replace function freshet.check_key(parts jsonb)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_count   integer := pg_catalog.jsonb_array_length(parts);

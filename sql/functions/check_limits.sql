@@ -3,7 +3,7 @@ create or replace function freshet.check_limits(max_lag interval, max_pending bi
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if max_lag is null or max_lag < interval '1 minute' then

@@ -2,7 +2,7 @@
 create or replace function freshet.check_moment(source oid, expires_at text, what text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_type  oid := freshet.check_expression(source, 'expires_at', expires_at, what);

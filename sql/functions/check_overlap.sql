@@ -6,7 +6,7 @@ create or replace function freshet.check_overlap(parts jsonb, targets text[], se
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_other  record;

@@ -4,7 +4,7 @@ create or replace function freshet.check_owner(sink integer)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_owner  oid;

@@ -9,7 +9,7 @@
 create or replace function freshet.check_purity(source oid, argument text, expression text, what text, drifts boolean)
 returns oid[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_probe   record;

@@ -3,7 +3,7 @@ create or replace function freshet.check_rate(argument text, rate integer)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if rate < 1 then

@@ -3,7 +3,7 @@ create or replace function freshet.check_schema_change(on_schema_change text)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if on_schema_change is null or on_schema_change not in ('rewarm', 'notice') then

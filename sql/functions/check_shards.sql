@@ -3,7 +3,7 @@ create or replace function freshet.check_shards(shards integer)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if shards is null or shards not between 1 and 64 then

@@ -3,7 +3,7 @@ create or replace function freshet.check_targets(targets text[])
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_target  text;

@@ -5,7 +5,7 @@ create or replace function freshet.check_visible(source oid, role oid default nu
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_role  oid := coalesce(role, pg_catalog.to_regrole(pg_catalog.quote_ident(current_user)));

@@ -2,7 +2,7 @@
 create or replace function freshet.continue_backfill(run bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update freshet.backfill_run b

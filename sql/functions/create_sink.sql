@@ -22,7 +22,7 @@ create or replace function freshet.create_sink(
     max_rate          integer default null)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source   freshet.source;

@@ -5,7 +5,7 @@ create or replace function freshet.cursor_now()
 returns pg_snapshot
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select (s.xmin || ':' || s.xmin || ':')::pg_catalog.pg_snapshot
     from (select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text as xmin) s

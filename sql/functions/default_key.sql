@@ -4,7 +4,7 @@ create or replace function freshet.default_key(source oid)
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_prefix  text;

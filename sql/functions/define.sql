@@ -15,7 +15,7 @@ create or replace function freshet.define(
     accept_drift  boolean)
 returns freshet.sink
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  freshet.sink;

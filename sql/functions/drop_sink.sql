@@ -3,7 +3,7 @@
 create or replace function freshet.drop_sink(name text, keep_entries boolean default false)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink   freshet.sink;

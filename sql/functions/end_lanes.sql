@@ -3,7 +3,7 @@
 create or replace function freshet.end_lanes(lease bigint, epoch bigint)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  freshet.lease;

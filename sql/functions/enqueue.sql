@@ -3,7 +3,7 @@
 create or replace function freshet.enqueue(kind text, queue text, args jsonb)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_id bigint;

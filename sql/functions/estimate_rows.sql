@@ -3,7 +3,7 @@
 create or replace function freshet.estimate_rows(source oid, filter text default null, terms text[] default null)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_class  record;

@@ -3,7 +3,7 @@
 -- itself; null otherwise.
 create or replace function freshet.filter_bounds(sink integer, filter text, out lower text[], out upper text[])
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set datestyle = 'ISO, YMD'
 set intervalstyle = 'postgres'
 set timezone = 'UTC'

@@ -3,7 +3,7 @@ create or replace function freshet.find_sink(name text)
 returns freshet.sink
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  freshet.sink;

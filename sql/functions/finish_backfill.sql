@@ -3,7 +3,7 @@
 create or replace function freshet.finish_backfill(run bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  freshet.backfill_run;

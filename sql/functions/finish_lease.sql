@@ -3,7 +3,7 @@
 create or replace function freshet.finish_lease(lease bigint, epoch bigint)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- Whoever holds the sink for long must not hold up the worker's heartbeat by the lease.
 set lock_timeout = '1s'
 as $$

@@ -4,7 +4,7 @@ create or replace function freshet.folded(source oid, parts jsonb)
 returns smallint[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(pg_catalog.array_agg(distinct (p.part ->> 'attnum')::smallint), '{}')
     from pg_catalog.jsonb_array_elements(parts) as p (part)

@@ -3,7 +3,7 @@
 create or replace function freshet.forget_ranges(sink integer, before bigint, partial boolean)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  bigint;

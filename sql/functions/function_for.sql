@@ -4,7 +4,7 @@ create or replace function freshet.function_for(sink freshet.sink, lease freshet
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when lease.kind in ('sync', 'backfill', 'sweep') and not lease.closing
                      and sink.state not in ('retiring', 'dropping')

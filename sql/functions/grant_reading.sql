@@ -3,7 +3,7 @@
 create or replace function freshet.grant_reading(relation oid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_table  record;

@@ -5,7 +5,7 @@
 create or replace function freshet.grant_roles()
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_role      text;

@@ -3,7 +3,7 @@
 create or replace function freshet.grant_source(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source  record;

@@ -2,7 +2,7 @@
 create or replace function freshet.grant_using(schema oid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_schema  record;

@@ -4,7 +4,7 @@
 create or replace function freshet.hand_over(lease bigint, epoch bigint, silence interval)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- One at a time, for each to see what was offered before; another slice will come.

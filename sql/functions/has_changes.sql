@@ -4,7 +4,7 @@ create or replace function freshet.has_changes(source integer, passed pg_snapsho
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

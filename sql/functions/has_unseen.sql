@@ -3,7 +3,7 @@
 create or replace function freshet.has_unseen(source integer, segment integer, seen pg_snapshot)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

@@ -17,7 +17,7 @@ create or replace function freshet.heartbeat(
     errors      text[])
 returns table (lease bigint, revision integer, written boolean)
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_free     bigint[];

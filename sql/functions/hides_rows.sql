@@ -4,7 +4,7 @@ create or replace function freshet.hides_rows(relation oid, role oid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with policies as (
         select p.polpermissive as permissive, coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), 'true') = 'true' as open

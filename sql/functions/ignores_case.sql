@@ -4,7 +4,7 @@ create or replace function freshet.ignores_case(relation oid, attnum smallint)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select t.typname = 'citext'
     from pg_catalog.pg_attribute a

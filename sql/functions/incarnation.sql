@@ -6,7 +6,7 @@ create or replace function freshet.incarnation()
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (select s.system_identifier

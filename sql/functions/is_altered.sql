@@ -4,7 +4,7 @@ create or replace function freshet.is_altered(source integer)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (select s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id)

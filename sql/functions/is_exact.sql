@@ -5,10 +5,11 @@ create or replace function freshet.is_exact(relation oid, attnum smallint)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(
-        (t.typtype = 'e' or t.oid = any (array[
+        -- A domain over an enum has no equality of its own.
+        (d.typtype = 'e' or t.oid = any (array[
             'bool', 'int2', 'int4', 'int8', 'oid', 'text', 'varchar', 'name', '"char"', 'uuid', 'bytea',
             'date', 'timestamp', 'timestamptz']::pg_catalog.regtype[]))
         and coalesce(c.collisdeterministic, true), false)

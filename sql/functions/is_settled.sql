@@ -5,7 +5,7 @@ create or replace function freshet.is_settled(function oid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select exists (
         select from pg_catalog.pg_proc p

@@ -4,7 +4,7 @@
 create or replace function freshet.join_backfill(sink integer, reason text, rate integer, sweeps boolean)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run    freshet.backfill_run;

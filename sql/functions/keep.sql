@@ -9,7 +9,7 @@
 create or replace function freshet.keep(source integer, task text, segment integer)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_segment   freshet.segment;

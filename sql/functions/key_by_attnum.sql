@@ -5,7 +5,7 @@ create or replace function freshet.key_by_attnum(source oid, parts jsonb)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.jsonb_agg(
         case when p.part ? 'column'

@@ -4,7 +4,7 @@ create or replace function freshet.key_class(type oid, modifiers jsonb)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case
         when coalesce(modifiers, '[]') ? 'url' then 'A-Za-z0-9._~%-'

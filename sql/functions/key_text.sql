@@ -3,7 +3,7 @@ create or replace function freshet.key_text(parts jsonb)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
     select pg_catalog.string_agg(
         case when p.part ? 'column'

@@ -4,7 +4,7 @@ create or replace function freshet.key_tokens(parts jsonb)
 returns text[]
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.array_agg(t.token order by p.n, t.n)
     from pg_catalog.jsonb_array_elements(parts) with ordinality as p (part, n)

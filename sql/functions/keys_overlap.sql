@@ -3,7 +3,7 @@ create or replace function freshet.keys_overlap(one jsonb, other jsonb)
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select freshet.tokens_overlap(freshet.key_tokens(one), freshet.key_tokens(other))
 $$;

@@ -4,7 +4,7 @@ create or replace function freshet.leaves_out(tree text, function oid)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_here   text := ':funcid ' || function || ' ';

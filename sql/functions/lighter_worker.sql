@@ -5,7 +5,7 @@ create or replace function freshet.lighter_worker(lease bigint, worker text, sil
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (

@@ -4,7 +4,7 @@ create or replace function freshet.list_type(type oid)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when t.typcategory <> 'A' and t.typtype <> 'c' and t.typarray <> 0 then freshet.type_name(t.typarray) end
     from pg_catalog.pg_type t

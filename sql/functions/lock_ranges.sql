@@ -4,7 +4,7 @@
 create or replace function freshet.lock_ranges(sink integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform from freshet.lease l where l.sink_id = lock_ranges.sink and l.kind = 'backfill' order by l.id for key share;

@@ -6,7 +6,7 @@
 create or replace function freshet.lock_source(source oid, mode text default 'share row exclusive')
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_timeout  text := pg_catalog.current_setting('lock_timeout');

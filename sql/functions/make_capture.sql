@@ -4,7 +4,7 @@
 create or replace function freshet.make_capture(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform freshet.make_change_table(source);

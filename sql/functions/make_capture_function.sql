@@ -8,7 +8,7 @@
 create or replace function freshet.make_capture_function(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source    freshet.source;
@@ -39,6 +39,9 @@ declare
     v_olds      text := '';   -- o1, o2: where the change table has an old tuple beside the new one
     v_differ    text;         -- the tuples of a statement that updates one row do
     v_single    text := '';   -- what captures a statement that updates one row
+    v_inserted  text;         -- what captures one that inserts
+    v_deleted   text;
+    v_first_moments  text := '';
     v_failed    text;         -- what follows when anything was wrong
     v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
@@ -128,7 +131,7 @@ begin
         v_differ := pg_catalog.format('pg_catalog.record_image_ne((select row(%s) from freshet_new), (select row(%s) from freshet_old))', v_after, v_before);
         v_single := pg_catalog.format($sql$
                 insert into %1$s (op, %2$s, %3$s)
-                select (select 'u'::"char" from freshet_old), %4$s, %5$s
+                select (select 'u'::pg_catalog."char" from freshet_old), %4$s, %5$s
                 from freshet_new left join freshet_old on pg_catalog.record_image_ne(row(%5$s), row(%4$s));$sql$,
             v_segment, v_names, v_olds, v_after, v_before);
     end if;
@@ -192,19 +195,23 @@ begin
 $sql$, v_segment, v_names,
             pg_catalog.substr(v_new, 3), pg_catalog.substr(v_old, 3), pg_catalog.substr(v_differs, 5));
     else
+        v_inserted := pg_catalog.format($sql$
+            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new%4$s;
+            get diagnostics v_rows = row_count;%5$s$sql$, v_segment, v_names, v_after, v_first, v_packed[1]);
+        v_deleted := pg_catalog.format($sql$
+            insert into %1$s (op, %2$s) select 'd', %3$s from freshet_old%4$s;
+            get diagnostics v_rows = row_count;%5$s$sql$, v_segment, v_names, v_before, v_first, v_packed[4]);
         v_insert := pg_catalog.format($sql$
-        if tg_op = 'UPDATE' then%4$s
-        elsif tg_op = 'INSERT' then
-            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new%6$s;
-            get diagnostics v_rows = row_count;%7$s
-        elsif tg_op = 'DELETE' then
-            insert into %1$s (op, %2$s) select 'd', %5$s from freshet_old%6$s;
-            get diagnostics v_rows = row_count;%8$s
-        else
+        if tg_name = 'freshet_update' then%2$s
+        elsif tg_name = 'freshet_insert' then%3$s
+        elsif tg_name = 'freshet_delete' then%4$s
+        elsif tg_name = 'freshet_truncate' then
             insert into %1$s (op) values ('t');
             v_rows := 1;
+        else
+            raise exception 'the trigger %% is none of Freshet''s', tg_name using errcode = 'object_not_in_prerequisite_state';
         end if;
-$sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_packed[4]);
+$sql$, v_segment, v_update, v_inserted, v_deleted);
     end if;
 
     -- The first call of a transaction runs under an exception block, so that
@@ -233,8 +240,8 @@ $sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_
     -- remembered, and each has its block: there is no time for many of them.
     --
     -- Expressions are made ready anew in each transaction, with every function they name. So
-    -- the update of a single row, which is most of what databases do, comes first and passes few
-    -- of them: if nothing else is to be done than to insert one row, that is all that is done.
+    -- what is done in those first moments comes first, and passes few of them: above all the
+    -- update of a single row, which is most of what databases do.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
@@ -243,7 +250,13 @@ $sql$, v_segment, v_names, v_after, v_update, v_before, v_first, v_packed[1], v_
     --
     -- Whoever may use the schema can make a trigger of this function on a table of his
     -- own, with columns of types of his own, whose casts would run with the rights of the
-    -- source's owner: nothing of a row is looked at before it is known to be the source's.
+    -- source's owner: nothing of a row is looked at before it is known to be the source's. Nor is
+    -- anything looked at that statement-level triggers of other names call freshet_new or
+    -- freshet_old: without transition tables, that would be temporary tables of the session's.
+    --
+    -- pg_temp comes last, for types are looked for there first if nothing else is said, and
+    -- the check of a domain called text would run with those rights too. And what fails here is
+    -- no reason to end the session, whatever that says of errors.
     if exists (select from pg_catalog.pg_class c where c.oid = v_source.relid and c.relkind = 'p') then
         v_leaves := pg_catalog.format($sql$
         if not v_guarded and pg_catalog.current_setting('freshet.guarded_%1$s', true) = v_columns
@@ -267,23 +280,30 @@ $sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.ke
             end if;
         end;$sql$, source);
     if v_single <> '' then
-        v_single := pg_catalog.format($sql$
-    if tg_relid = %1$s and tg_op = 'UPDATE' and pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds' then
+        v_first_moments := pg_catalog.format($sql$
+    if tg_relid = %1$s and pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds' then
         begin
-            if pg_catalog.pg_sequence_last_value('freshet.changes_%2$s_id') <= %3$s and pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s) then%4$s
-                return null;
+            if pg_catalog.pg_sequence_last_value('freshet.changes_%2$s_id') <= %3$s and pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s) then
+                if tg_name = 'freshet_update' then%4$s
+                    return null;
+                elsif tg_name = 'freshet_insert' then%5$s
+                    return null;
+                elsif tg_name = 'freshet_delete' then%6$s
+                    return null;
+                end if;
             end if;
         exception
             when cardinality_violation then
-                null; -- of several rows: below
-            when others then%5$s
+                null; -- an update of several rows: below
+            when others then%7$s
                 return null;
         end;
     end if;
-$sql$, v_source.relid, source, v_room, v_single, pg_catalog.replace(v_failed, E'\n', E'\n        '));
+$sql$, v_source.relid, source, v_room, pg_catalog.replace(v_single, E'\n', E'\n    '), pg_catalog.replace(v_inserted, E'\n', E'\n        '),
+            pg_catalog.replace(v_deleted, E'\n', E'\n        '), pg_catalog.replace(v_failed, E'\n', E'\n        '));
     end if;
     execute pg_catalog.format(
-        'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = '''' as %L',
+        'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp set exit_on_error = off as %L',
         'capture_' || source,
         pg_catalog.format($sql$
 declare
@@ -351,7 +371,7 @@ $sql$, source, v_insert, v_same, v_source.segment, v_segment,
         (select i.stop_bytes from freshet.installation i), v_source.relid, v_room,
         'freshet'::pg_catalog.regnamespace::oid, v_leaves,
         case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end,
-        v_single, v_failed));
+        v_first_moments, v_failed));
 
     if not exists (
         select from pg_catalog.pg_proc p

@@ -6,7 +6,7 @@
 create or replace function freshet.make_change_table(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source   freshet.source;

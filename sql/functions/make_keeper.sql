@@ -5,7 +5,7 @@
 create or replace function freshet.make_keeper(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_keeper  text := pg_catalog.format('freshet.%I', 'keep_' || source);
@@ -17,7 +17,7 @@ begin
 create function %s(task text, segment integer) returns boolean
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return freshet.keep(%s, task, segment);

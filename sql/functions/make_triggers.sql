@@ -3,7 +3,7 @@
 create or replace function freshet.make_triggers(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_relid     oid;

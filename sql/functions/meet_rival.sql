@@ -6,7 +6,7 @@
 create or replace function freshet.meet_rival(lease bigint, epoch bigint, rival text)
 returns interval
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_after  timestamptz;

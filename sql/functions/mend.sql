@@ -4,7 +4,7 @@
 create or replace function freshet.mend(source integer)
 returns text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source   freshet.source;
@@ -77,6 +77,11 @@ begin
             or v_now -> 'changes' is distinct from v_was -> 'changes'
         then
             v_why := v_why || 'triggers or change tables are not as they were'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
+        if v_now -> 'form' is distinct from v_was -> 'form' then
+            v_why := v_why || 'capture is of another version'::text;
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;

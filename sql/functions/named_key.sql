@@ -4,7 +4,7 @@ create or replace function freshet.named_key(source oid, parts jsonb)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.jsonb_agg(
         p.part || coalesce((

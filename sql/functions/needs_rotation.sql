@@ -4,7 +4,7 @@ create or replace function freshet.needs_rotation(source integer)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return exists (

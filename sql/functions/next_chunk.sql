@@ -22,7 +22,7 @@ create or replace function freshet.next_chunk(
     snapshot   pg_snapshot)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- Whoever holds the range for long must not hold up the worker's heartbeat by the lease.
 set lock_timeout = '1s'
 as $$

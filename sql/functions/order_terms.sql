@@ -4,7 +4,7 @@ create or replace function freshet.order_terms(sink integer, alias text, in_chan
 returns text[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.array_agg(
         case when o.attnum = any (s.folded_attnums) then pg_catalog.format('pg_catalog.lower(%s::pg_catalog.text)', c.term) else c.term end

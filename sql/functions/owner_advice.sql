@@ -5,7 +5,7 @@ create or replace function freshet.owner_advice(source integer)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.format('the owner of %s ', c.oid::pg_catalog.regclass)
         || pg_catalog.concat_ws(', and ',

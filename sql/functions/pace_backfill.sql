@@ -5,7 +5,7 @@
 create or replace function freshet.pace_backfill(lease bigint, rows bigint, out pause interval, out granted boolean)
 returns setof record
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  freshet.backfill_run;

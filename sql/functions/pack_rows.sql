@@ -20,7 +20,7 @@ create or replace function freshet.pack_rows(
 returns text
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     c_bytes    constant integer := 1800;

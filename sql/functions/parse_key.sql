@@ -5,7 +5,7 @@ create or replace function freshet.parse_key(template text)
 returns jsonb
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $body$
 declare
     v_rest       text := template;

@@ -2,7 +2,7 @@
 create or replace function freshet.pause_backfill(id bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  freshet.backfill_run := freshet.find_backfill(id);

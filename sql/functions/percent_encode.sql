@@ -3,7 +3,7 @@ create or replace function freshet.percent_encode(value text)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when value is not null then coalesce(pg_catalog.string_agg(
         case when c.c ~ '^[A-Za-z0-9._~-]$' then c.c

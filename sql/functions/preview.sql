@@ -17,7 +17,7 @@ create or replace function freshet.preview(
     rows          integer default 10)
 returns table (entry text, result text, content text, until timestamptz, error text)
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- As workers render.
 set timezone = 'UTC'
 set datestyle = 'ISO, YMD'

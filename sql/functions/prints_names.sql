@@ -5,7 +5,7 @@ create or replace function freshet.prints_names(type oid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with recursive inside (oid) as (
         select prints_names.type

@@ -14,7 +14,7 @@ create or replace function freshet.probe(
     out behind   text,
     out schemas  oid[])
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_class  record;

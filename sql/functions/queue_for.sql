@@ -5,7 +5,7 @@ create or replace function freshet.queue_for(kind text, target text, function te
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select case when kind = 'backfill' then 'backfill_' else 'target_' end
         -- River wants at most 64 characters, and single underscores between others.

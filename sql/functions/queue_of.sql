@@ -3,7 +3,7 @@ create or replace function freshet.queue_of(worker text)
 returns text
 language sql
 immutable strict
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select 'worker_' || pg_catalog.md5(worker)
 $$;

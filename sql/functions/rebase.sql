@@ -3,7 +3,7 @@
 create or replace function freshet.rebase(source integer, relation oid, known jsonb)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_map      jsonb;   -- old attnum → new one

@@ -12,7 +12,7 @@ create or replace function freshet.record_failures(
     messages  text[])
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  freshet.lease;

@@ -5,7 +5,7 @@ create or replace function freshet.record_gap(source integer, operation text, co
 returns void
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- Bounded: ten thousand unhandled gaps of one source say no more than one does, and one

@@ -3,7 +3,7 @@
 create or replace function freshet.redo_ranges(run bigint, target text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_range  record;

@@ -4,7 +4,7 @@
 create or replace function freshet.refit_change_table(source integer, anyway boolean)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_changes  text := pg_catalog.format('freshet.%I', 'changes_' || source);

@@ -3,7 +3,7 @@
 create or replace function freshet.refresh(sink text, variadic key text[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink   freshet.sink := freshet.find_sink(sink);
@@ -37,7 +37,7 @@ revoke all on function freshet.refresh(text, variadic text[]) from public;
 create or replace function freshet.refresh(sink text, key bigint)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select freshet.refresh(sink, variadic array[key::text])
 $$;

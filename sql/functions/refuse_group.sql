@@ -4,7 +4,7 @@ create or replace function freshet.refuse_group(source oid, key text, parts json
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception 'key: several rows of % share a key, and no index begins with the columns of "%"',

@@ -4,7 +4,7 @@ create or replace function freshet.refuse_key(source oid, key text, columns smal
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_index  record;

@@ -3,7 +3,7 @@ create or replace function freshet.refuse_later(argument text, given boolean)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if given then

@@ -12,7 +12,7 @@ create or replace function freshet.release_lease(
     parked      boolean default false)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_job bigint;

@@ -6,7 +6,7 @@ create or replace function freshet.remove_again(sink integer, target text)
 returns boolean
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '1s'
 as $$
 declare

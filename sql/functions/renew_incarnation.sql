@@ -3,7 +3,7 @@
 create or replace function freshet.renew_incarnation()
 returns text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into freshet.incarnation (value)

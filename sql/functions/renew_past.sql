@@ -4,7 +4,7 @@
 create or replace function freshet.renew_past(incarnation text)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if pg_catalog.current_setting('synchronous_commit') = 'off' then

@@ -9,7 +9,7 @@ create or replace function freshet.request_backfill(
     sweeps  boolean default false)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink    freshet.sink;

@@ -3,7 +3,7 @@
 create or replace function freshet.request_rewarm(sink integer)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform from freshet.sink s where s.id = request_rewarm.sink for update;

@@ -2,7 +2,7 @@
 create or replace function freshet.resume_sink(name text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  freshet.sink := freshet.find_sink(name);

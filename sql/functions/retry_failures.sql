@@ -7,7 +7,7 @@
 create or replace function freshet.retry_failures(targets text[])
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_due      record;

@@ -4,7 +4,7 @@ create or replace function freshet.retry_pause(attempts integer)
 returns interval
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select least(600, pg_catalog.power(2, least(attempts, 20) - 1)) * (0.75 + pg_catalog.random() / 2) * interval '1 second'
 $$;

@@ -3,7 +3,7 @@
 create or replace function freshet.rewarm_lost(lease bigint)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_sink  integer := (select l.sink_id from freshet.lease l where l.id = rewarm_lost.lease);

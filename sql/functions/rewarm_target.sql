@@ -4,7 +4,7 @@
 create or replace function freshet.rewarm_target(sink integer, target text)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_run  bigint;

@@ -7,7 +7,7 @@
 create or replace function freshet.rewarm_trimmed(sink integer, floor pg_snapshot)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_asked  boolean := false;

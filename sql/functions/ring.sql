@@ -3,7 +3,7 @@
 create or replace function freshet.ring(source integer)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if not pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, source)

@@ -3,7 +3,7 @@ create or replace function freshet.snapshot_covers("outer" pg_snapshot, "inner" 
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.pg_snapshot_xmax("outer") >= pg_catalog.pg_snapshot_xmax("inner")
        and not exists (

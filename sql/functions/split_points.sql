@@ -4,7 +4,7 @@
 create or replace function freshet.split_points(sink integer, pieces integer, lower text[], upper text[])
 returns setof text[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set datestyle = 'ISO, YMD'
 set intervalstyle = 'postgres'
 set timezone = 'UTC'

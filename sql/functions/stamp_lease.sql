@@ -4,7 +4,7 @@
 create or replace function freshet.stamp_lease(lease bigint, epoch bigint, definition integer)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform from freshet.sink s

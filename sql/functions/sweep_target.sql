@@ -3,7 +3,7 @@
 create or replace function freshet.sweep_target(sink integer, target text, after pg_snapshot)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  bigint;

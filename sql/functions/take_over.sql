@@ -4,7 +4,7 @@
 create or replace function freshet.take_over(targets text[], transforms text[], silence interval)
 returns integer
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  record;

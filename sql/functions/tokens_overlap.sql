@@ -5,7 +5,7 @@ create or replace function freshet.tokens_overlap(one text[], other text[])
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with recursive
     tokens as (select one as a, other as b),

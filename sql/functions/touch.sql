@@ -4,7 +4,7 @@
 create or replace function freshet.touch(source integer, query text)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_segment  text;

@@ -6,7 +6,7 @@
 create or replace function freshet.touch_keys(sink integer, keys jsonb)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lc_monetary = 'C'
 set array_nulls = on
 as $$

@@ -4,7 +4,7 @@
 create or replace function freshet.touch_leaf(source integer, leaf oid)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_columns  text;

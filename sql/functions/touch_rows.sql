@@ -3,7 +3,7 @@
 create or replace function freshet.touch_rows(sink integer, lower text[], upper text[])
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lc_monetary = 'C'
 set array_nulls = on
 as $$

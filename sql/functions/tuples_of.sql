@@ -6,7 +6,7 @@ create or replace function freshet.tuples_of(source integer)
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_one    text;

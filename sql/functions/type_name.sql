@@ -4,7 +4,7 @@ create or replace function freshet.type_name(type oid)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.format_type(type, -1)
 $$;

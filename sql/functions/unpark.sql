@@ -2,7 +2,7 @@
 create or replace function freshet.unpark(runs bigint[] default null)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease  bigint;

@@ -11,7 +11,7 @@
 create or replace function freshet.validate_intent(lease bigint, landed text, done text[], rows_read bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lc_monetary = 'C'
 set array_nulls = on
 set enable_seqscan = off

@@ -11,7 +11,7 @@ create or replace function freshet.walk_index(source oid, parts jsonb, grouped b
 returns smallint[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with terms as (
         select distinct a.attnum, a.attname,

@@ -6,7 +6,7 @@ returns table (lo xid8, hi xid8)
 language plpgsql
 immutable
 rows 4
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_next    bigint := pg_catalog.pg_snapshot_xmax(old)::text::bigint;

@@ -4,7 +4,7 @@ create or replace function freshet.within(sink integer, terms text[], lower text
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.concat_ws(' and ', 'true',
         case when lower is not null then pg_catalog.format('(%s) > (%s)', pg_catalog.array_to_string(terms, ', '), freshet.bound(sink, lower)) end,
