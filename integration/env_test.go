@@ -167,6 +167,17 @@ func more(err error) string {
 	return fmt.Sprintf("\ndetail: %s\nwhere: %s", pgErr.Detail, pgErr.Where)
 }
 
+// session is a connection of the test's own until its end.
+func (e *env) session() *pgxpool.Conn {
+	e.t.Helper()
+	conn, err := e.db.Acquire(e.t.Context())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(conn.Release)
+	return conn
+}
+
 // refused runs a statement that must fail with this text in its message or its hint.
 func (e *env) refused(text, sql string, args ...any) {
 	e.t.Helper()

@@ -48,6 +48,7 @@ func TestBrokenCaptureIsMendedAndWhatItMissedIsFound(t *testing.T) {
 		{"trigger function dropped", []string{"drop function freshet.capture_1 cascade"}, false},
 		{"trigger function replaced", []string{"create or replace function freshet.capture_1() returns trigger language plpgsql as 'begin return null; end'"}, false},
 		{"triggers dropped", []string{"drop trigger freshet_update on users", "drop trigger freshet_truncate on users"}, false},
+		{"trigger renamed", []string{"alter trigger freshet_update on users rename to mine"}, false},
 		{"error planted in the change table", []string{
 			"create function fail() returns trigger language plpgsql as $$ begin raise exception 'planted'; end $$",
 			"create trigger fail before insert on freshet.changes_1_1 for each row execute function fail()"}, false},

@@ -2823,6 +2823,59 @@ $$;
 
 revoke all on function freshet.finish_lease(bigint, bigint) from public;
 
+-- The part of a trigger function that captures what is written in the first half millisecond of
+-- a transaction, which for most is all they write; what it leaves goes on to the rest. Given are the
+-- segment that is written to, up to which number of a change it cannot be as large as where
+-- capture stops, and where that is; what captures an update of one row, an insert and a delete,
+-- and what follows when anything is wrong.
+--
+-- Expressions are made ready anew in each transaction, with every function they name. So this
+-- passes few of them: above all for the update of a single row, which is most of what databases
+-- do. That has an insert of its own, which fails where there are more rows. The bell's lock is
+-- taken first: if it is not to be had, somebody sleeps, and the rest rings.
+create or replace function freshet.first_moments(
+    source    integer,
+    relation  oid,
+    segment   text,
+    room      bigint,
+    stop      bigint,
+    updated   text,
+    inserted  text,
+    deleted   text,
+    failed    text)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $body$
+    select pg_catalog.format($sql$
+    if tg_relid = %2$s and pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds' then
+        begin
+            if (pg_catalog.pg_sequence_last_value('freshet.changes_%1$s_id') <= %4$s or pg_catalog.pg_relation_size('%3$s') <= %5$s)
+                and pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %1$s)
+            then
+                if tg_name = 'freshet_update' then%6$s
+                    return null;
+                elsif tg_name = 'freshet_insert' then%7$s
+                    return null;
+                elsif tg_name = 'freshet_delete' then%8$s
+                    return null;
+                end if;
+            end if;
+        exception
+            when cardinality_violation then
+                null; -- an update of several rows
+            when others then%9$s
+                return null;
+        end;
+    end if;
+$sql$, source, relation, segment, room, stop,
+        pg_catalog.replace(updated, E'\n', E'\n    '), pg_catalog.replace(inserted, E'\n', E'\n        '),
+        pg_catalog.replace(deleted, E'\n', E'\n        '), pg_catalog.replace(failed, E'\n', E'\n        '))
+$body$;
+
+revoke all on function freshet.first_moments(integer, oid, text, bigint, bigint, text, text, text, text) from public;
+
 -- The key columns that have to be compared as lower(column): those with |lower whose
 -- type does not ignore case by itself.
 create or replace function freshet.folded(source oid, parts jsonb)
@@ -4069,7 +4122,7 @@ $sql$, v_segment, v_names,
             insert into %1$s (op) values ('t');
             v_rows := 1;
         else
-            raise exception 'the trigger %% is none of Freshet''s', tg_name using errcode = 'object_not_in_prerequisite_state';
+            v_rows := 0;
         end if;
 $sql$, v_segment, v_update, v_inserted, v_deleted);
     end if;
@@ -4097,11 +4150,8 @@ $sql$, v_segment, v_update, v_inserted, v_deleted);
     --
     -- To remember a call costs about as much as one under an exception block, and most
     -- transactions have only one. So in the first half millisecond of a transaction none is
-    -- remembered, and each has its block: there is no time for many of them.
-    --
-    -- Expressions are made ready anew in each transaction, with every function they name. So
-    -- what is done in those first moments comes first, and passes few of them: above all the
-    -- update of a single row, which is most of what databases do.
+    -- remembered, and each has its block: there is no time for many of them. See
+    -- freshet.first_moments.
     --
     -- A sleeping worker holds the advisory lock. Failing to share it means that
     -- somebody sleeps and wants the bell; holding it keeps them from falling asleep
@@ -4111,8 +4161,8 @@ $sql$, v_segment, v_update, v_inserted, v_deleted);
     -- Whoever may use the schema can make a trigger of this function on a table of his
     -- own, with columns of types of his own, whose casts would run with the rights of the
     -- source's owner: nothing of a row is looked at before it is known to be the source's. Nor is
-    -- anything looked at that statement-level triggers of other names call freshet_new or
-    -- freshet_old: without transition tables, that would be temporary tables of the session's.
+    -- anything looked at in triggers of other names than ours, where freshet_new and freshet_old
+    -- may be temporary tables of the session's. One of ours that was renamed is noticed as missing.
     --
     -- pg_temp comes last, for types are looked for there first if nothing else is said, and
     -- the check of a domain called text would run with those rights too. And what fails here is
@@ -4140,27 +4190,8 @@ $sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.ke
             end if;
         end;$sql$, source);
     if v_single <> '' then
-        v_first_moments := pg_catalog.format($sql$
-    if tg_relid = %1$s and pg_catalog.clock_timestamp() < current_timestamp + interval '0.5 milliseconds' then
-        begin
-            if pg_catalog.pg_sequence_last_value('freshet.changes_%2$s_id') <= %3$s and pg_catalog.pg_try_advisory_xact_lock_shared(1181905011, %2$s) then
-                if tg_name = 'freshet_update' then%4$s
-                    return null;
-                elsif tg_name = 'freshet_insert' then%5$s
-                    return null;
-                elsif tg_name = 'freshet_delete' then%6$s
-                    return null;
-                end if;
-            end if;
-        exception
-            when cardinality_violation then
-                null; -- an update of several rows: below
-            when others then%7$s
-                return null;
-        end;
-    end if;
-$sql$, v_source.relid, source, v_room, pg_catalog.replace(v_single, E'\n', E'\n    '), pg_catalog.replace(v_inserted, E'\n', E'\n        '),
-            pg_catalog.replace(v_deleted, E'\n', E'\n        '), pg_catalog.replace(v_failed, E'\n', E'\n        '));
+        v_first_moments := freshet.first_moments(source, v_source.relid, v_segment, v_room,
+            (select i.stop_bytes from freshet.installation i), v_single, v_inserted, v_deleted, v_failed);
     end if;
     execute pg_catalog.format(
         'create or replace function freshet.%I() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp set exit_on_error = off as %L',
@@ -4391,7 +4422,7 @@ $body$;
 revoke all on function freshet.make_keeper(integer) from public;
 
 -- Makes what is missing of a source's triggers, enables them, and drops those of the other
--- level.
+-- level and of other names, which capture nothing.
 create or replace function freshet.make_triggers(source integer)
 returns void
 language plpgsql
@@ -4413,7 +4444,8 @@ begin
         select t.tgname as name
         from pg_catalog.pg_trigger t
         where t.tgrelid = v_relid and t.tgfoid = v_function
-          and t.tgname = any (case when v_rows then array['freshet_insert', 'freshet_update', 'freshet_delete'] else array['freshet_row'] end)
+          and t.tgname <> all (case when v_rows then array['freshet_row', 'freshet_truncate']
+              else array['freshet_insert', 'freshet_update', 'freshet_delete', 'freshet_truncate'] end)
     loop
         execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_table);
     end loop;

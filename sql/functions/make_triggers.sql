@@ -1,5 +1,5 @@
 -- Makes what is missing of a source's triggers, enables them, and drops those of the other
--- level.
+-- level and of other names, which capture nothing.
 create or replace function freshet.make_triggers(source integer)
 returns void
 language plpgsql
@@ -21,7 +21,8 @@ begin
         select t.tgname as name
         from pg_catalog.pg_trigger t
         where t.tgrelid = v_relid and t.tgfoid = v_function
-          and t.tgname = any (case when v_rows then array['freshet_insert', 'freshet_update', 'freshet_delete'] else array['freshet_row'] end)
+          and t.tgname <> all (case when v_rows then array['freshet_row', 'freshet_truncate']
+              else array['freshet_insert', 'freshet_update', 'freshet_delete', 'freshet_truncate'] end)
     loop
         execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_table);
     end loop;
