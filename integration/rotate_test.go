@@ -376,3 +376,29 @@ func TestCursorFromBeforeTheFloorIsNoticed(t *testing.T) {
 	e.settle()
 	e.inStep("counters:*", countersPromise("counters"))
 }
+
+// Rotation writes the trigger function anew and comes to the change table again after that; who
+// drops the sink locks the change table and then drops the function.
+func TestSinkIsDroppedWhileItsChangeTableIsRotated(t *testing.T) {
+	e := newEnv(t).admin()
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	tx := e.begin()
+	// As freshet.rotate does it, up to there.
+	e.in(tx, "select pg_advisory_xact_lock(1181905014, 1)", "select freshet.keep_1('switch', 2)")
+	dropped := make(chan error, 1)
+	go func() {
+		_, err := e.db.Exec(t.Context(), "select freshet.drop_sink('users')")
+		dropped <- err
+	}()
+	e.await("drop_sink waits", func() bool {
+		return one[bool](e, "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%drop_sink%' and pid <> pg_backend_pid())")
+	})
+	e.in(tx, "select pg_relation_size('freshet.changes_1_1')", "select freshet.has_unseen(1, 1, pg_current_snapshot())")
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-dropped; err != nil {
+		t.Error(err)
+	}
+}
