@@ -330,11 +330,7 @@ func TestChunkOfTheDefinitionBeforeDoesNotCount(t *testing.T) {
 	e.start()
 	e.lastBackfill("s")
 	e.settle()
-	gate, err := e.db.Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer gate.Release()
+	gate := e.session()
 	if _, err := gate.Exec(t.Context(), "select pg_advisory_lock(77)"); err != nil {
 		t.Fatal(err)
 	}

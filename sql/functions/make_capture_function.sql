@@ -43,6 +43,7 @@ declare
     v_deleted   text;
     v_first_moments  text := '';
     v_failed    text;         -- what follows when anything was wrong
+    v_by_row    boolean;       -- its triggers are row-level ones
     v_unique    boolean;       -- no two rows have the same tuple
     v_insert    text;
     v_widest    bigint := 60;  -- of a row of the change table, in bytes
@@ -51,6 +52,7 @@ begin
     select * into strict v_source from freshet.source s where s.id = make_capture_function.source;
     select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
     v_segment := pg_catalog.format('freshet.%I', 'changes_' || source || '_' || v_source.segment);
+    v_by_row := freshet.needs_row_triggers(v_source.relid);
 
     for v_column in
         select 'k' || a.attnum as name,
@@ -85,7 +87,7 @@ begin
             v_source.relid, pg_catalog.substr(v_column.name, 2));
         v_types := v_types || pg_catalog.format(' or a.attname = %L and a.atttypid = %s', v_column.attname, v_column.atttypid);
     end loop;
-    if v_listed and v_names <> '' and not freshet.needs_row_triggers(v_source.relid) then
+    if v_listed and v_names <> '' and not v_by_row then
         v_widest := v_widest + 1800;
         v_first := ' limit 17';
         select pg_catalog.array_agg(pg_catalog.format($sql$
@@ -119,8 +121,8 @@ begin
         select from pg_catalog.pg_index i
         where i.indrelid = v_source.relid and i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null
           and (i.indkey::smallint[])[0 : i.indnkeyatts - 1] <@ v_source.key_attnums);
-    if v_names = '' or freshet.needs_row_triggers(v_source.relid) then
-        v_single := '';
+    if v_names = '' or v_by_row then
+        null; -- such triggers see one row anyway
     elsif v_exact and pg_catalog.cardinality(v_change) = 1 then
         v_differ := pg_catalog.format('(select %s from freshet_new) is distinct from (select %s from freshet_old)', v_after, v_before);
         v_single := pg_catalog.format($sql$
@@ -177,7 +179,7 @@ begin
     if v_names = '' then
         -- Every key column was dropped, and every sink is stopped.
         v_insert := '        v_rows := 0;';
-    elsif freshet.needs_row_triggers(v_source.relid) then
+    elsif v_by_row then
         v_insert := pg_catalog.format($sql$
         v_rows := 1;
         if tg_op = 'UPDATE' then
