@@ -29,6 +29,9 @@ const (
 	redial = time.Second
 	// armPatience bounds how long a lane waits for the listening connection.
 	armPatience = time.Second
+	// keepTime is how long a lock is kept after a ring for a lane that arms again: longer than it takes to apply a change
+	// or two. Meanwhile commits ring for nobody, so a second one ends it.
+	keepTime = 5 * time.Millisecond
 )
 
 // Bell serves the sleepers of one worker.
@@ -51,6 +54,9 @@ type Bell struct {
 	// armed are the sources that ring: whose lock the listening connection holds, or, by
 	// proxy, another worker's.
 	armed map[int32]grip
+	// kept are the sources that do not ring any more although the listening connection has their lock still, until the
+	// timer fires: where changes are few, a lane arms again soon, and neither takes its time by giving back and taking.
+	kept map[int32]*time.Timer
 	// interrupt ends the wait for notifications so that a request is served.
 	interrupt context.CancelFunc
 }
@@ -78,6 +84,7 @@ func New(pool *pgxpool.Pool, dial func(context.Context) (*pgx.Conn, error), poll
 		requests: make(chan request, 64),
 		sleepers: make(map[int64]*Sleeper),
 		armed:    make(map[int32]grip),
+		kept:     make(map[int32]*time.Timer),
 	}
 }
 
@@ -146,7 +153,7 @@ func (s *Sleeper) Arm(ctx context.Context) bool {
 	// this and the giving back happen under one mutex.
 	s.bell.mu.Lock()
 	s.asleep = true
-	armed := s.bell.armed[s.source] != loose
+	armed := s.bell.rings(s.source)
 	s.bell.mu.Unlock()
 	if armed {
 		return true
@@ -208,6 +215,14 @@ func (s *Sleeper) Ring() {
 func (b *Bell) isArmed(source int32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.rings(source)
+}
+
+// rings reports whether a source is armed, as one is from here on whose lock was kept. The caller holds b.mu.
+func (b *Bell) rings(source int32) bool {
+	if b.unkeep(source) {
+		b.armed[source] = own
+	}
 	return b.armed[source] != loose
 }
 
@@ -229,6 +244,11 @@ func (b *Bell) disarmIfUnused(source int32) {
 	if keep {
 		return
 	}
+	b.askDisarm(source)
+}
+
+// askDisarm has the listener give the lock of a source back if nobody needs it by then.
+func (b *Bell) askDisarm(source int32) {
 	select {
 	case b.requests <- request{source: source, disarm: true}:
 		b.poke()
@@ -248,7 +268,24 @@ func (b *Bell) rung(source int32) grip {
 			s.Ring()
 		}
 	}
+	if b.unkeep(source) {
+		return own // it rang twice
+	}
+	if held == own {
+		b.kept[source] = time.AfterFunc(keepTime, func() { b.askDisarm(source) })
+		return loose
+	}
 	return held
+}
+
+// unkeep reports whether the lock of a source was kept, and forgets that. The caller holds b.mu.
+func (b *Bell) unkeep(source int32) bool {
+	timer, is := b.kept[source]
+	if is {
+		timer.Stop()
+		delete(b.kept, source)
+	}
+	return is
 }
 
 // release forgets that a source is armed unless somebody sleeps on it, and returns what
@@ -256,6 +293,9 @@ func (b *Bell) rung(source int32) grip {
 func (b *Bell) release(source int32) grip {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.unkeep(source) {
+		return own
+	}
 	if b.inUse(source) {
 		return loose
 	}
@@ -293,6 +333,9 @@ func (b *Bell) listen(ctx context.Context) error {
 	defer func() {
 		b.mu.Lock()
 		clear(b.armed) // the locks went with the session
+		for source := range b.kept {
+			b.unkeep(source)
+		}
 		b.interrupt = nil
 		// Whoever sleeps relies on a bell that is gone.
 		for _, s := range b.sleepers {
@@ -345,14 +388,8 @@ func (b *Bell) serve(ctx context.Context, conn *pgx.Conn) error {
 		select {
 		case r := <-b.requests:
 			if r.disarm {
-				held := b.release(r.source)
-				if err := unlock(ctx, conn, r.source, held); err != nil {
+				if err := unlock(ctx, conn, r.source, b.release(r.source)); err != nil {
 					return err
-				}
-				if held == own {
-					if err := tellProxies(ctx, conn, r.source); err != nil {
-						return err
-					}
 				}
 				continue
 			}
@@ -414,22 +451,17 @@ func (b *Bell) lock(ctx context.Context, conn *pgx.Conn, source int32) (bool, er
 	return true, nil
 }
 
-// unlock gives back what a source was armed with.
+// unlock gives back what a source was armed with. Where it is the lock itself, it rings for those who relied on that.
 func unlock(ctx context.Context, conn *pgx.Conn, source int32, held grip) error {
 	var err error
 	switch held {
 	case own:
-		_, err = conn.Exec(ctx, "select pg_advisory_unlock($1, $2)", lockClass, source)
+		_, err = conn.Exec(ctx, `
+			select pg_advisory_unlock($1, $3),
+				case when pg_try_advisory_lock($2, $3) then pg_advisory_unlock($2, $3)::text else pg_notify($4, $3::int::text)::text end`,
+			lockClass, proxyClass, source, channel)
 	case proxy:
 		_, err = conn.Exec(ctx, "select pg_advisory_unlock_shared($1, $2)", proxyClass, source)
 	}
-	return err
-}
-
-// tellProxies rings for those who relied on a lock that was given back.
-func tellProxies(ctx context.Context, conn *pgx.Conn, source int32) error {
-	_, err := conn.Exec(ctx, `
-		select case when pg_try_advisory_lock($1, $2) then pg_advisory_unlock($1, $2)::text
-			else pg_notify($3, $2::int::text)::text end`, proxyClass, source, channel)
 	return err
 }

@@ -3,8 +3,10 @@ package doorbell_test
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -310,6 +312,44 @@ func TestOneBellWakesEveryLaneOfTheSource(t *testing.T) {
 	if m := median(took); m > quick {
 		t.Errorf("the median of the later sleeper is %v", m)
 	}
+}
+
+func TestLockIsGivenBackAsOftenAsItIsTaken(t *testing.T) {
+	h := newHouse(t)
+	first, second := h.bell(false), h.bell(false)
+	writing, stop := context.WithCancel(t.Context())
+	var writer, lanes sync.WaitGroup
+	writer.Go(func() {
+		for writing.Err() == nil {
+			// Sometimes before the lock is given back, sometimes after, and sometimes two at once.
+			time.Sleep(time.Duration(rand.IntN(8)) * time.Millisecond)
+			for range 1 + rand.IntN(2) {
+				if _, err := h.db.Exec(writing, "insert into users default values"); err != nil {
+					return
+				}
+			}
+		}
+	})
+	for _, bell := range []*doorbell.Bell{first, first, first, second} {
+		s := bell.NewSleeper(1, h.incarnation(), nothing)
+		lanes.Go(func() {
+			defer s.Close()
+			for range 150 {
+				if s.Arm(t.Context()) {
+					s.Sleep(t.Context(), h.now(), patience)
+				}
+			}
+		})
+	}
+	lanes.Wait()
+	stop()
+	writer.Wait()
+	h.await("the lock is given back", func() bool { return h.locks() == 0 })
+	s := first.NewSleeper(1, h.incarnation(), nothing)
+	defer s.Close()
+	woke := h.fallAsleep(s)
+	h.write()
+	h.wakes(woke)
 }
 
 func TestTwoWorkersSleepOnOneSource(t *testing.T) {

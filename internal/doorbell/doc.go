@@ -5,5 +5,6 @@
 // Whoever sleeps holds an advisory lock on the source. A writer that cannot share the
 // lock rings at commit; a writer that holds it keeps the sleeper from falling asleep
 // before the writer's end. So a busy database pays for no notifications, and nothing
-// can fall between the last look and the sleep.
+// can fall between the last look and the sleep. After a ring the lock is kept for some
+// milliseconds for a lane that falls asleep again: until a second ring, which is one in vain.
 package doorbell

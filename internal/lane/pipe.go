@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -182,6 +183,8 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			limit = nextLimit(limit, b.Changes/p.reader.Sink().Shards, time.Since(begun))
 			entries = nil
 			if b.CaughtUp {
+				// The writer first: with few processors it would wait for the next look to be sent.
+				runtime.Gosched()
 				// Most likely nothing more is pending: arm before the next look, so that one
 				// look is enough to fall asleep.
 				armed = sleeper.Arm(ctx)

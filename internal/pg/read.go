@@ -13,7 +13,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-const begin = "begin transaction isolation level read committed read only"
+const (
+	begin  = "begin transaction isolation level read committed read only"
+	commit = "commit"
+)
 
 // pins are set for the transaction only, never for the session: behind a pooler the
 // session belongs to others too. Whatever a worker's URL, environment, role or database
@@ -33,7 +36,7 @@ const begin = "begin transaction isolation level read committed read only"
 // look like deleted ones. It is on for a query that itself makes sure that nothing is
 // hidden. The planner settings keep a plan that was prepared on an
 // empty table from scanning a grown one: every read here is by index.
-const pins = `select set_config('search_path', $1, true),
+const pins = `select concat(set_config('search_path', $1, true),
 set_config('row_security', $2, true),
 set_config('TimeZone', 'UTC', true),
 set_config('DateStyle', 'ISO, YMD', true),
@@ -49,7 +52,7 @@ set_config('transform_null_equals', 'off', true),
 set_config('enable_seqscan', 'off', true),
 set_config('plan_cache_mode', 'force_generic_plan', true),
 set_config('jit', 'off', true),
-set_config('statement_timeout', '30s', true)`
+set_config('statement_timeout', '30s', true))`
 
 // readTimeout is for a connection that hangs, where the server's own timeout is not heard.
 const readTimeout = 40 * time.Second
@@ -68,22 +71,32 @@ type Query struct {
 	Column int
 }
 
-// name under which a connection keeps the statement prepared.
-func (q Query) name() string {
-	// With the type: what one reader was content with another may not be.
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d %d\n%s", q.SearchPath, q.Type, q.Column, q.SQL))
-	return "freshet_" + hex.EncodeToString(sum[:8])
+// Prepared is a query with the name under which connections keep it prepared.
+type Prepared struct {
+	Query
+	name string
 }
 
-// pinning is the statement that pins.
-var pinning = Query{SQL: pins}
+// Named gives q its name.
+func (q Query) Named() Prepared {
+	// With the type: what one reader was content with another may not be.
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d %d\n%s", q.SearchPath, q.Type, q.Column, q.SQL))
+	return Prepared{q, "freshet_" + hex.EncodeToString(sum[:8])}
+}
+
+// What every read begins and ends with.
+var (
+	beginning  = Query{SQL: begin}.Named()
+	pinning    = Query{SQL: pins}.Named()
+	committing = Query{SQL: commit}.Named()
+)
 
 // Read runs q in one round trip and calls row for each row with its values in binary
 // form, valid during the call only. Parameters are in text form, nil is null. After
 // an error the connection is closed: it may be inside a failed transaction, or hold
 // a plan from before the table was altered. Only a [DataError] leaves it as it was: whoever
 // looks for the row that raises one gets many of them.
-func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row func(values [][]byte) error) (err error) {
+func Read(ctx context.Context, pool *pgxpool.Pool, q Prepared, params [][]byte, row func(values [][]byte) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	conn, err := pool.Acquire(ctx)
@@ -110,10 +123,10 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Query, params [][]byte, row
 		return err
 	}
 	pipe := conn.Conn().PgConn().StartPipeline(ctx)
-	pipe.SendQueryParams(begin, nil, nil, nil, nil)
-	pipe.SendQueryPrepared(pinning.name(), q.pinned(), nil, nil)
-	pipe.SendQueryPrepared(q.name(), params, nil, binary)
-	pipe.SendQueryParams("commit", nil, nil, nil, nil)
+	pipe.SendQueryPrepared(beginning.name, nil, nil, nil)
+	pipe.SendQueryPrepared(pinning.name, q.pinned(), nil, nil)
+	pipe.SendQueryPrepared(q.name, params, nil, binary)
+	pipe.SendQueryPrepared(committing.name, nil, nil, nil)
 	err = errors.Join(pipe.Sync(), results(pipe, row))
 	if closeErr := pipe.Close(); err == nil {
 		err = closeErr
@@ -134,21 +147,23 @@ func (q Query) pinned() [][]byte {
 // when names are looked up and literals get their value, so outside a filter would miss
 // functions of the source's schema, and a timestamp in it would be in the session's
 // time zone.
-func prepare(ctx context.Context, conn *pgx.Conn, q Query) error {
+func prepare(ctx context.Context, conn *pgx.Conn, q Prepared) error {
 	prepared := conn.PgConn().CustomData()
-	if prepared[q.name()] != nil {
+	if prepared[q.name] != nil {
 		return nil
 	}
-	if _, err := conn.Prepare(ctx, pinning.name(), pinning.SQL); err != nil {
-		return err
+	for _, always := range []Prepared{beginning, pinning, committing} {
+		if _, err := conn.Prepare(ctx, always.name, always.SQL); err != nil {
+			return err
+		}
 	}
 	if _, err := conn.PgConn().Exec(ctx, begin).ReadAll(); err != nil {
 		return err
 	}
-	if err := conn.PgConn().ExecPrepared(ctx, pinning.name(), q.pinned(), nil, nil).Read().Err; err != nil {
+	if err := conn.PgConn().ExecPrepared(ctx, pinning.name, q.pinned(), nil, nil).Read().Err; err != nil {
 		return err
 	}
-	made, err := conn.Prepare(ctx, q.name(), q.SQL)
+	made, err := conn.Prepare(ctx, q.name, q.SQL)
 	if err != nil {
 		return err
 	}
@@ -157,10 +172,10 @@ func prepare(ctx context.Context, conn *pgx.Conn, q Query) error {
 		return &TypeError{Was: q.Type, Is: made.Fields[q.Column].DataTypeOID}
 	}
 	// What is prepared stays when the transaction ends.
-	if _, err := conn.PgConn().Exec(ctx, "commit").ReadAll(); err != nil {
+	if _, err := conn.PgConn().Exec(ctx, commit).ReadAll(); err != nil {
 		return err
 	}
-	prepared[q.name()] = true
+	prepared[q.name] = true
 	return nil
 }
 

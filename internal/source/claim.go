@@ -236,7 +236,7 @@ func (p *pieces) were(tuples, bytes int) {
 	}
 }
 
-func (r *Reader) claimWith(ctx context.Context, q pg.Query, c cursor.Cursor, limit int, row func(values [][]byte, at time.Time) error) (Batch, error) {
+func (r *Reader) claimWith(ctx context.Context, q pg.Prepared, c cursor.Cursor, limit int, row func(values [][]byte, at time.Time) error) (Batch, error) {
 	var (
 		b    Batch
 		seen bool

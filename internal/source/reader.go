@@ -31,11 +31,11 @@ type Reader struct {
 	// parts of the source's columns, under their names in the change table
 	groupParts []keyPart
 
-	claim, touched, untouched, lookup, absent pg.Query
+	claim, touched, untouched, lookup, absent pg.Prepared
 	chunk                                     map[bounded]listing
 	sample                                    listing
 	// The same, but with the key columns only.
-	bareClaim pg.Query
+	bareClaim pg.Prepared
 	// span reads all rows from a tuple to another; see dense.
 	span       listing
 	dense      dense
@@ -52,7 +52,7 @@ type Reader struct {
 // listing is a statement that lists rows, ready to be run.
 type listing struct {
 	rows
-	query pg.Query
+	query pg.Prepared
 }
 
 // NewReader prepares the statements for a sink. The source must exist, and among the functions
@@ -93,14 +93,12 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 	}
 	s := newStatements(r)
 	path := "pg_catalog, " + pgx.Identifier{sink.Schema}.Sanitize() + ", public"
-	query := func(sql string) pg.Query {
-		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql}
-	}
 	// with has a value, from that column on.
-	with := func(sql string, column int) pg.Query {
-		q := query(sql)
-		q.Type, q.Column = sentType(sink), column
-		return q
+	with := func(sql string, column int) pg.Prepared {
+		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql, Type: sentType(sink), Column: column}.Named()
+	}
+	query := func(sql string) pg.Prepared {
+		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql}.Named()
 	}
 	r.claim, r.bareClaim = with(s.claim(false), 2+len(r.parts)), query(s.claim(true))
 	list := func(l rows) listing { return listing{l, with(l.sql, l.value)} }
