@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -431,8 +432,18 @@ func (e *env) hostile(grants string) (run func(sql string), ran func() int) {
 	admin.exec("create sequence ran; grant usage on sequence ran to public")
 	admin.exec(fmt.Sprintf(grants, role))
 	conn := admin.session()
-	// What is temporary goes with it.
-	e.t.Cleanup(func() { _ = conn.Conn().Close(context.Background()) })
+	// What is temporary goes with it, before what is left is dropped.
+	e.t.Cleanup(func() {
+		pid := conn.Conn().PgConn().PID()
+		_ = conn.Conn().Close(context.Background())
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+			var there bool
+			err := admin.db.QueryRow(context.Background(), "select exists (select from pg_stat_activity where pid = $1)", pid).Scan(&there)
+			if err != nil || !there {
+				return
+			}
+		}
+	})
 	run = func(sql string) {
 		e.t.Helper()
 		if _, err := conn.Exec(e.t.Context(), sql); err != nil {
@@ -447,7 +458,14 @@ func (e *env) hostile(grants string) (run func(sql string), ran func() int) {
 			end if;
 			return true;
 		end $$`, role))
-	return run, func() int { return one[int](admin, "select coalesce(pg_sequence_last_value('ran'), 0)") }
+	count := func() int { return one[int](admin, "select coalesce(pg_sequence_last_value('ran'), 0)") }
+	// Where it does run as somebody else, that is counted.
+	admin.exec("create function careless() returns boolean language plpgsql security definer as 'begin return pg_temp.evil(); end'")
+	run("select careless()")
+	if n := count(); n != 1 {
+		e.t.Fatalf("%d were counted of 1", n)
+	}
+	return run, func() int { return count() - 1 }
 }
 
 // Triggers run with the rights of the source's owner, and what notes their gaps with those of who
@@ -1031,5 +1049,23 @@ func TestLongTransactionsHaveFewSubtransactions(t *testing.T) {
 				t.Errorf("there are %d gaps", n)
 			}
 		})
+	}
+}
+
+// A name is no place to indent at.
+func TestNameOfAKeyColumnMayHaveALineBreak(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table broken (\"a\nb\" int primary key, v int)")
+	e.exec("select freshet.create_sink('broken', 'broken', backfill => false)")
+	e.exec("insert into broken select g, 0 from generate_series(1, 30) g")
+	for n := range 30 {
+		e.exec("update broken set v = 1 where \"a\nb\" = $1", n+1)
+	}
+	e.exec("delete from broken")
+	if got := e.gaps(); len(got) > 0 {
+		t.Errorf("gaps: %q", got)
+	}
+	if n := e.changes(); n < 60 {
+		t.Errorf("%d rows of the change table", n)
 	}
 }

@@ -267,4 +267,16 @@ func TestKeyOfADomainOverAnEnum(t *testing.T) {
 	e.exec("delete from days where n > 1500")
 	e.exec("select freshet.backfill('days')")
 	promise()
+	// Of a part, by ranges, and by touches of what lies in one.
+	e.exec("select freshet.backfill('days', 'n < 50')")
+	promise()
+	before := e.changes()
+	e.exec("select freshet.touch_rows(1, array['good', '1400'], array['bad', '10'])")
+	if n := e.changes() - before; n == 0 {
+		t.Error("no row was touched")
+	}
+	if points := one[[]string](e, "select array(select p::text from freshet.split_points(1, 4, array['good', '10'], null) p)"); len(points) == 0 {
+		t.Error("no points to split at")
+	}
+	promise()
 }

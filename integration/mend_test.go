@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -511,6 +512,7 @@ func TestCaptureOfAnEarlierVersionIsMadeAnew(t *testing.T) {
 	e.exec("select freshet.create_sink('users', 'users')")
 	// It knew no old tuples beside new ones, nor that its form had a number.
 	e.admin().exec("alter table freshet.changes_1 drop column o1; update freshet.source set fingerprint = freshet.fingerprint(id) - 'form'")
+	e.admin().exec("alter function freshet.keep_1(text, integer) set search_path = ''")
 	e.exec("update users set name = 'meanwhile' where id = 1")
 	e.start()
 	e.mended()
@@ -519,5 +521,8 @@ func TestCaptureOfAnEarlierVersionIsMadeAnew(t *testing.T) {
 	e.inStep("users:*", usersPromise)
 	if n := one[int](e.admin(), "select count(*) from pg_attribute where attrelid = 'freshet.changes_1'::regclass and attname = 'o1'"); n != 1 {
 		t.Error("the change table has no column for old tuples")
+	}
+	if path := one[[]string](e.admin(), "select proconfig from pg_proc where oid = 'freshet.keep_1'::regproc"); !slices.Equal(path, []string{"search_path=pg_catalog, pg_temp"}) {
+		t.Errorf("its keeper has %q", path)
 	}
 }

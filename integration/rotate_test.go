@@ -1,12 +1,14 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/source"
 )
 
@@ -378,27 +380,81 @@ func TestCursorFromBeforeTheFloorIsNoticed(t *testing.T) {
 }
 
 // Rotation writes the trigger function anew and comes to the change table again after that; who
-// drops the sink locks the change table and then drops the function.
-func TestSinkIsDroppedWhileItsChangeTableIsRotated(t *testing.T) {
+// drops the sink locks the change table and then drops the function, and who creates one with
+// another key writes that anew.
+func TestSinksAreChangedWhileTheirChangeTableIsRotated(t *testing.T) {
+	for name, statement := range map[string]string{
+		"drop":   "select freshet.drop_sink('users')",
+		"create": "select freshet.create_sink('named', 'users', key => 'named:${name}', value => 'count(*)')",
+		"alter":  "select freshet.alter_sink('users', key => 'users:${name}:${id}')",
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t).admin()
+			e.exec(usersTable)
+			e.exec("create index on users (name)")
+			e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+			tx := e.begin()
+			// As freshet.rotate does it, up to there.
+			e.in(tx, "select pg_advisory_xact_lock(1181905014, 1)", "select freshet.keep_1('switch', 2)")
+			done := make(chan error, 1)
+			go func() {
+				_, err := e.db.Exec(t.Context(), statement)
+				done <- err
+			}()
+			e.await("it waits", func() bool {
+				return one[bool](e, `select exists (select from pg_stat_activity where datname = current_database()
+					and (wait_event_type = 'Lock' or wait_event = 'PgSleep') and query = $1)`, statement)
+			})
+			e.in(tx, "select pg_relation_size('freshet.changes_1_1')", "select freshet.has_unseen(1, 1, pg_current_snapshot())")
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A backup reads all tables from its beginning to its end.
+func TestChangeTableIsRotatedBesideAReader(t *testing.T) {
 	e := newEnv(t).admin()
 	e.exec(usersTable)
 	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
-	tx := e.begin()
-	// As freshet.rotate does it, up to there.
-	e.in(tx, "select pg_advisory_xact_lock(1181905014, 1)", "select freshet.keep_1('switch', 2)")
-	dropped := make(chan error, 1)
+	e.hurry()
+	reader := e.begin()
+	defer reader.Rollback(context.Background())
+	e.in(reader, "select freshet.pending(1, '1:1:')", "lock table freshet.changes_1 in access share mode")
+	for n := range 3 {
+		// Errors if it had to wait for the reader.
+		e.await("it goes on", func() bool {
+			e.exec("insert into users (id, name) select count(*) + 1, 'one' from users")
+			e.exec("select freshet.rotate(1)")
+			return one[int](e, "select count(*) from freshet.segment where number > 2") > n
+		})
+	}
+}
+
+// Who alters a partition and then a sink has what rotation reads, and waits for rotation.
+func TestRotationWaitsForNobodyForLong(t *testing.T) {
+	e := newEnv(t).admin()
+	e.exec("create table parts (id int primary key, v int) partition by range (id); create table parts_all partition of parts default")
+	e.exec("select freshet.create_sink('parts', 'parts', backfill => false)")
+	migration := e.begin()
+	e.in(migration, "alter table parts_all alter column v set statistics 100", "lock table parts_all in access exclusive mode")
+	rotated := make(chan error, 1)
 	go func() {
-		_, err := e.db.Exec(t.Context(), "select freshet.drop_sink('users')")
-		dropped <- err
+		_, err := e.db.Exec(t.Context(), "select freshet.rotate(1)")
+		rotated <- err
 	}()
-	e.await("drop_sink waits", func() bool {
-		return one[bool](e, "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%drop_sink%' and pid <> pg_backend_pid())")
+	e.await("rotation waits", func() bool {
+		return one[bool](e, `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query = 'select freshet.rotate(1)')`)
 	})
-	e.in(tx, "select pg_relation_size('freshet.changes_1_1')", "select freshet.has_unseen(1, 1, pg_current_snapshot())")
-	if err := tx.Commit(t.Context()); err != nil {
+	e.in(migration, "select freshet.drop_sink('parts')")
+	if err := migration.Commit(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := <-dropped; err != nil {
-		t.Error(err)
+	if err := <-rotated; !pg.IsLocked(err) {
+		t.Errorf("rotation said %v, want that something is locked", err)
 	}
 }

@@ -270,7 +270,7 @@ func TestReadsHaveTheirOwnSettings(t *testing.T) {
 		"lc_monetary": "C", "xmloption": "content", "transform_null_equals": "off", "array_nulls": "on", "DateStyle": "ISO, YMD",
 		"search_path": "pg_catalog, public", "client_encoding": "UTF8",
 	} {
-		q := pg.Query{SearchPath: "pg_catalog, public", SQL: "select current_setting('" + name + "')"}
+		q := pg.Query{SearchPath: "pg_catalog, public", SQL: "select current_setting('" + name + "')"}.Named()
 		if err := pg.Read(t.Context(), db, q, nil, func(values [][]byte) error {
 			if string(values[0]) != want {
 				t.Errorf("%s is %s; want %s", name, values[0], want)
@@ -280,6 +280,22 @@ func TestReadsHaveTheirOwnSettings(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestKeysThatASessionPrintsAlike has a session change the keys of several rows by less than it prints, where keys have no one length.
+func TestKeysThatASessionPrintsAlike(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table named (name text, weight float8, v int, primary key (name, weight))")
+	e.exec("insert into named select n, 0.3, 0 from unnest('{a,b,c}'::text[]) n")
+	e.exec("select freshet.create_sink('named', 'named', key => 'named:${name}:${weight}')")
+	e.start()
+	e.settle()
+	application := e.connectWith(map[string]string{"extra_float_digits": "0"})
+	if _, err := application.Exec(t.Context(), "update named set weight = 0.1 + 0.2::float8"); err != nil {
+		t.Fatal(err)
+	}
+	e.settle()
+	e.inStep("named:*", "select 'named:' || name || ':' || weight, to_jsonb(n)::text from named n")
 }
 
 // TestKeyChangesThatASessionDoesNotShow has a session that prints few digits change a key by less: the entry of the old

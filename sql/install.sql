@@ -951,6 +951,7 @@ begin
     perform freshet.lock_definitions();
     v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
+    perform freshet.lock_capture(v_sink.source_id);
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
     if source is not null then
         raise exception 'source: a sink stays with its source' using errcode = 'feature_not_supported',
@@ -2184,6 +2185,7 @@ begin
             using errcode = 'duplicate_object';
     end if;
     perform freshet.check_source(source);
+    perform freshet.lock_capture(s.id) from freshet.source s where s.relid = create_sink.source;
 
     v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at,
         accept_drift, targets, null);
@@ -2351,7 +2353,7 @@ $$;
 
 revoke all on function freshet.define(text, regclass, text, text[], text, text, text, interval, text, boolean) from public;
 
--- Removes the capture of a source that no sink needs any more.
+-- Removes the capture of a source that no sink needs any more. Called under freshet.lock_capture.
 create or replace function freshet.drop_capture(source integer)
 returns void
 language plpgsql
@@ -2363,9 +2365,6 @@ begin
     if exists (select from freshet.sink s where s.source_id = drop_capture.source and s.state <> 'dropping') then
         return;
     end if;
-    -- Who rotates it may have written its function and come to read what is locked here, while
-    -- this waits for the function: that ends first.
-    perform pg_catalog.pg_advisory_xact_lock(1181905014, source);
     select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
     if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
         perform freshet.lock_source(v_relid, 'access exclusive');
@@ -2403,6 +2402,7 @@ begin
     perform freshet.lock_definitions();
     v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
+    perform freshet.lock_capture(v_sink.source_id);
 
     -- Another definition and no leases: whoever still writes for this sink is refused
     -- as soon as the purge has stamped the control keys.
@@ -2659,7 +2659,7 @@ begin
     -- In PL/pgSQL, which keeps the plan: this is asked every second.
     return (select pg_catalog.jsonb_build_object(
         -- raised by versions of Freshet that make other functions or change tables
-        'form', 2,
+        'form', 3,
         -- what the name stands for, and what the table is called
         'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = s.schema_name and c.relname = s.table_name),
@@ -2873,8 +2873,7 @@ as $body$
         end;
     end if;
 $sql$, source, relation, segment, room, stop,
-        pg_catalog.replace(updated, E'\n', E'\n    '), pg_catalog.replace(inserted, E'\n', E'\n        '),
-        pg_catalog.replace(deleted, E'\n', E'\n        '), pg_catalog.replace(failed, E'\n', E'\n        '))
+        updated, inserted, deleted, pg_catalog.replace(failed, E'\n', E'\n        '))
 $body$;
 
 revoke all on function freshet.first_moments(integer, oid, text, bigint, bigint, text, text, text, text) from public;
@@ -3105,7 +3104,7 @@ begin
               -- Keepers are their makers', and granted by them.
               and p.proname !~ '^keep_[0-9]'
               and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink', 'pause_backfill', 'resume_backfill', 'cancel_backfill',
-                  'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
+                  'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'lock_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);
         end loop;
@@ -3815,6 +3814,32 @@ $$;
 
 revoke all on function freshet.list_type(oid) from public;
 
+-- Keeps everybody else from looking after the capture of a source until the transaction ends:
+-- from writing its trigger function anew, with the change table locked after it. Called before
+-- any of that is locked. Who is at it ends soon; if not, this is an error after about ten
+-- seconds.
+create or replace function freshet.lock_capture(source integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_until  timestamptz := pg_catalog.clock_timestamp() + interval '10 seconds';
+begin
+    while not pg_catalog.pg_try_advisory_xact_lock(1181905014, source) loop
+        if pg_catalog.clock_timestamp() > v_until then
+            raise exception 'source: somebody looks after the capture of % and does not end',
+                (select pg_catalog.format('%I.%I', s.schema_name, s.table_name) from freshet.source s where s.id = lock_capture.source)
+                using errcode = 'lock_not_available',
+                      hint = 'See pg_locks for the advisory lock 1181905014 and pg_stat_activity for who has it, then run this again.';
+        end if;
+        perform pg_catalog.pg_sleep(0.02);
+    end loop;
+end
+$$;
+
+revoke all on function freshet.lock_capture(integer) from public;
+
 -- Lets one transaction at a time change which sinks there are: what it checks (that no
 -- other sink writes these keys, that none needs this capture) has to hold until it ends.
 create or replace function freshet.lock_definitions()
@@ -3957,6 +3982,9 @@ declare
     v_single    text := '';   -- what captures a statement that updates one row
     v_inserted  text;         -- what captures one that inserts
     v_deleted   text;
+    v_captured  text := $sql$
+            insert into %1$s (op, %2$s) select '%6$s', %3$s from freshet_%7$s%4$s;
+            get diagnostics v_rows = row_count;%5$s$sql$;
     v_first_moments  text := '';
     v_failed    text;         -- what follows when anything was wrong
     v_by_row    boolean;       -- its triggers are row-level ones
@@ -4042,15 +4070,15 @@ begin
     elsif v_exact and pg_catalog.cardinality(v_change) = 1 then
         v_differ := pg_catalog.format('(select %s from freshet_new) is distinct from (select %s from freshet_old)', v_after, v_before);
         v_single := pg_catalog.format($sql$
-                insert into %1$s (op, %2$s, %3$s)
-                select 'u', %4$s, nullif((select %5$s from freshet_old), %4$s) from freshet_new;$sql$,
+                    insert into %1$s (op, %2$s, %3$s)
+                    select 'u', %4$s, nullif((select %5$s from freshet_old), %4$s) from freshet_new;$sql$,
             v_segment, v_names, v_olds, v_after, v_before);
     else
         v_differ := pg_catalog.format('pg_catalog.record_image_ne((select row(%s) from freshet_new), (select row(%s) from freshet_old))', v_after, v_before);
         v_single := pg_catalog.format($sql$
-                insert into %1$s (op, %2$s, %3$s)
-                select (select 'u'::pg_catalog."char" from freshet_old), %4$s, %5$s
-                from freshet_new left join freshet_old on pg_catalog.record_image_ne(row(%5$s), row(%4$s));$sql$,
+                    insert into %1$s (op, %2$s, %3$s)
+                    select (select 'u'::pg_catalog."char" from freshet_old), %4$s, %5$s
+                    from freshet_new left join freshet_old on pg_catalog.record_image_ne(row(%5$s), row(%4$s));$sql$,
             v_segment, v_names, v_olds, v_after, v_before);
     end if;
     if v_names = '' then
@@ -4077,8 +4105,9 @@ begin
                     v_moved := pg_catalog.record_image_ne(
                         (select row(%1$s) from (select %2$s from freshet_new%4$s) as freshet_new), (select row(%1$s) from (select %3$s from freshet_old%4$s) as freshet_new));
                 elsif v_moved is null then$sql$, pg_catalog.substr(v_lists, 3), v_after, v_before, v_first) end,
-            case when v_exact then v_before else pg_catalog.substr(v_before_text, 3) end,
-            case when v_exact then v_after else pg_catalog.substr(v_after_text, 3) end,
+            -- By value too: the session may print different ones alike.
+            v_before || case when v_exact then '' else v_before_text end,
+            v_after || case when v_exact then '' else v_after_text end,
             v_differ);
     elsif v_exact then
         v_update := pg_catalog.format($sql$
@@ -4113,12 +4142,8 @@ begin
 $sql$, v_segment, v_names,
             pg_catalog.substr(v_new, 3), pg_catalog.substr(v_old, 3), pg_catalog.substr(v_differs, 5));
     else
-        v_inserted := pg_catalog.format($sql$
-            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new%4$s;
-            get diagnostics v_rows = row_count;%5$s$sql$, v_segment, v_names, v_after, v_first, v_packed[1]);
-        v_deleted := pg_catalog.format($sql$
-            insert into %1$s (op, %2$s) select 'd', %3$s from freshet_old%4$s;
-            get diagnostics v_rows = row_count;%5$s$sql$, v_segment, v_names, v_before, v_first, v_packed[4]);
+        v_inserted := pg_catalog.format(v_captured, v_segment, v_names, v_after, v_first, v_packed[1], 'i', 'new');
+        v_deleted := pg_catalog.format(v_captured, v_segment, v_names, v_before, v_first, v_packed[4], 'd', 'old');
         v_insert := pg_catalog.format($sql$
         if tg_name = 'freshet_update' then%2$s
         elsif tg_name = 'freshet_insert' then%3$s
@@ -4321,23 +4346,26 @@ begin
         execute pg_catalog.format('revoke all on %s from public', v_changes);
     end if;
 
+    -- Only those that are not there: even an ALTER TABLE with nothing to do waits for whoever
+    -- reads the change table, and workers would wait for it.
     for v_column in
-        select 'k' || a.attnum as name, 'o' || a.attnum as old_name,
-               freshet.change_type(a.atttypid) as type, freshet.list_type(a.atttypid) as list,
+        select c.name, c.type,
                case when a.attcollation = 0 then ''
                    else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
                          from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
                          where c.oid = a.attcollation) end as collation
         from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
         join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
-        order by a.attnum
+        cross join lateral (values
+            (1, 'k' || a.attnum, freshet.change_type(a.atttypid)),
+            (2, 'o' || a.attnum, freshet.change_type(a.atttypid)),
+            (3, 'k' || a.attnum || 's', freshet.list_type(a.atttypid))) as c (n, name, type)
+        where c.type is not null and not exists (
+            select from pg_catalog.pg_attribute h
+            where h.attrelid = v_changes::pg_catalog.regclass and h.attname = c.name and not h.attisdropped)
+        order by a.attnum, c.n
     loop
-        execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.name, v_column.type, v_column.collation);
-        execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.old_name, v_column.type, v_column.collation);
-        if v_column.list is not null then
-            execute pg_catalog.format('alter table %s add column if not exists %I %s%s',
-                v_changes, v_column.name || 's', v_column.list, v_column.collation);
-        end if;
+        execute pg_catalog.format('alter table %s add column %I %s%s', v_changes, v_column.name, v_column.type, v_column.collation);
     end loop;
 
     -- The second is for the first rotation: who reads has to know a segment for a while
@@ -4403,6 +4431,14 @@ $sql$, v_keeper, source);
                 execute pg_catalog.format('grant execute on function %s(text, integer) to %I', v_keeper, v_role);
             end if;
         end loop;
+    end if;
+    -- One that an earlier version has made.
+    if exists (
+        select from pg_catalog.pg_proc p
+        where p.oid = (v_keeper || '(text, integer)')::pg_catalog.regprocedure
+          and p.proconfig is distinct from array['search_path=pg_catalog, pg_temp'] and pg_catalog.pg_has_role(p.proowner, 'usage'))
+    then
+        execute pg_catalog.format('alter function %s(text, integer) set search_path = pg_catalog, pg_temp', v_keeper);
     end if;
     select c.relowner into v_owner
     from freshet.source s join pg_catalog.pg_class c on c.oid = s.relid
@@ -4951,15 +4987,20 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.array_agg(
-        case when o.attnum = any (s.folded_attnums) then pg_catalog.format('pg_catalog.lower(%s::pg_catalog.text)', c.term) else c.term end
+        case when o.attnum = any (s.folded_attnums) then pg_catalog.format('pg_catalog.lower(%s::pg_catalog.text)', c.term)
+             -- A domain over an enum is compared as that.
+             when c.over is not null and not in_changes then pg_catalog.format('%s::%s', c.term, freshet.type_name(c.over))
+             else c.term end
         order by o.n)
     from freshet.sink s
     join freshet.source r on r.id = s.source_id
     cross join lateral pg_catalog.unnest(s.order_attnums) with ordinality as o (attnum, n)
     cross join lateral (
-        select alias || '.' || case when in_changes then 'k' || o.attnum else (
-            select pg_catalog.quote_ident(a.attname) from pg_catalog.pg_attribute a
-            where a.attrelid = r.relid and a.attnum = o.attnum) end as term) c
+        select alias || '.' || case when in_changes then 'k' || o.attnum else pg_catalog.quote_ident(a.attname) end as term,
+               (select b.oid from pg_catalog.pg_type d join pg_catalog.pg_type b on b.oid = freshet.base_type(d.oid)
+                where d.oid = a.atttypid and d.typtype = 'd' and b.typtype = 'e') as over
+        from (select) as nothing
+        left join pg_catalog.pg_attribute a on a.attrelid = r.relid and a.attnum = o.attnum) c
     where s.id = order_terms.sink
 $$;
 
@@ -6599,6 +6640,8 @@ create or replace function freshet.rotate(source integer)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- Others wait for what this has locked: it is tried again in a few seconds.
+set lock_timeout = '500ms'
 set enable_seqscan = off
 set jit = off
 as $$

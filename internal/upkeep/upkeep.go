@@ -57,7 +57,8 @@ func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog
 			}
 		}
 		if s.rotates {
-			if _, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id); rotateErr != nil {
+			// Of one that somebody has locked it is not the time.
+			if _, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id); rotateErr != nil && !pg.IsLocked(rotateErr) {
 				err = fmt.Errorf("rotate change table of source %d: %w", s.id, rotateErr)
 			}
 		}

@@ -50,6 +50,7 @@ begin
     perform freshet.lock_definitions();
     v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
+    perform freshet.lock_capture(v_sink.source_id);
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
     if source is not null then
         raise exception 'source: a sink stays with its source' using errcode = 'feature_not_supported',

@@ -60,6 +60,7 @@ begin
             using errcode = 'duplicate_object';
     end if;
     perform freshet.check_source(source);
+    perform freshet.lock_capture(s.id) from freshet.source s where s.relid = create_sink.source;
 
     v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at,
         accept_drift, targets, null);

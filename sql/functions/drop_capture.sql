@@ -1,4 +1,4 @@
--- Removes the capture of a source that no sink needs any more.
+-- Removes the capture of a source that no sink needs any more. Called under freshet.lock_capture.
 create or replace function freshet.drop_capture(source integer)
 returns void
 language plpgsql
@@ -10,9 +10,6 @@ begin
     if exists (select from freshet.sink s where s.source_id = drop_capture.source and s.state <> 'dropping') then
         return;
     end if;
-    -- Who rotates it may have written its function and come to read what is locked here, while
-    -- this waits for the function: that ends first.
-    perform pg_catalog.pg_advisory_xact_lock(1181905014, source);
     select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
     if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
         perform freshet.lock_source(v_relid, 'access exclusive');

@@ -12,6 +12,7 @@ begin
     perform freshet.lock_definitions();
     v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
+    perform freshet.lock_capture(v_sink.source_id);
 
     -- Another definition and no leases: whoever still writes for this sink is refused
     -- as soon as the purge has stamped the control keys.

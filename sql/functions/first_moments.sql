@@ -45,8 +45,7 @@ as $body$
         end;
     end if;
 $sql$, source, relation, segment, room, stop,
-        pg_catalog.replace(updated, E'\n', E'\n    '), pg_catalog.replace(inserted, E'\n', E'\n        '),
-        pg_catalog.replace(deleted, E'\n', E'\n        '), pg_catalog.replace(failed, E'\n', E'\n        '))
+        updated, inserted, deleted, pg_catalog.replace(failed, E'\n', E'\n        '))
 $body$;
 
 revoke all on function freshet.first_moments(integer, oid, text, bigint, bigint, text, text, text, text) from public;

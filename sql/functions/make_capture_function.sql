@@ -41,6 +41,9 @@ declare
     v_single    text := '';   -- what captures a statement that updates one row
     v_inserted  text;         -- what captures one that inserts
     v_deleted   text;
+    v_captured  text := $sql$
+            insert into %1$s (op, %2$s) select '%6$s', %3$s from freshet_%7$s%4$s;
+            get diagnostics v_rows = row_count;%5$s$sql$;
     v_first_moments  text := '';
     v_failed    text;         -- what follows when anything was wrong
     v_by_row    boolean;       -- its triggers are row-level ones
@@ -126,15 +129,15 @@ begin
     elsif v_exact and pg_catalog.cardinality(v_change) = 1 then
         v_differ := pg_catalog.format('(select %s from freshet_new) is distinct from (select %s from freshet_old)', v_after, v_before);
         v_single := pg_catalog.format($sql$
-                insert into %1$s (op, %2$s, %3$s)
-                select 'u', %4$s, nullif((select %5$s from freshet_old), %4$s) from freshet_new;$sql$,
+                    insert into %1$s (op, %2$s, %3$s)
+                    select 'u', %4$s, nullif((select %5$s from freshet_old), %4$s) from freshet_new;$sql$,
             v_segment, v_names, v_olds, v_after, v_before);
     else
         v_differ := pg_catalog.format('pg_catalog.record_image_ne((select row(%s) from freshet_new), (select row(%s) from freshet_old))', v_after, v_before);
         v_single := pg_catalog.format($sql$
-                insert into %1$s (op, %2$s, %3$s)
-                select (select 'u'::pg_catalog."char" from freshet_old), %4$s, %5$s
-                from freshet_new left join freshet_old on pg_catalog.record_image_ne(row(%5$s), row(%4$s));$sql$,
+                    insert into %1$s (op, %2$s, %3$s)
+                    select (select 'u'::pg_catalog."char" from freshet_old), %4$s, %5$s
+                    from freshet_new left join freshet_old on pg_catalog.record_image_ne(row(%5$s), row(%4$s));$sql$,
             v_segment, v_names, v_olds, v_after, v_before);
     end if;
     if v_names = '' then
@@ -161,8 +164,9 @@ begin
                     v_moved := pg_catalog.record_image_ne(
                         (select row(%1$s) from (select %2$s from freshet_new%4$s) as freshet_new), (select row(%1$s) from (select %3$s from freshet_old%4$s) as freshet_new));
                 elsif v_moved is null then$sql$, pg_catalog.substr(v_lists, 3), v_after, v_before, v_first) end,
-            case when v_exact then v_before else pg_catalog.substr(v_before_text, 3) end,
-            case when v_exact then v_after else pg_catalog.substr(v_after_text, 3) end,
+            -- By value too: the session may print different ones alike.
+            v_before || case when v_exact then '' else v_before_text end,
+            v_after || case when v_exact then '' else v_after_text end,
             v_differ);
     elsif v_exact then
         v_update := pg_catalog.format($sql$
@@ -197,12 +201,8 @@ begin
 $sql$, v_segment, v_names,
             pg_catalog.substr(v_new, 3), pg_catalog.substr(v_old, 3), pg_catalog.substr(v_differs, 5));
     else
-        v_inserted := pg_catalog.format($sql$
-            insert into %1$s (op, %2$s) select 'i', %3$s from freshet_new%4$s;
-            get diagnostics v_rows = row_count;%5$s$sql$, v_segment, v_names, v_after, v_first, v_packed[1]);
-        v_deleted := pg_catalog.format($sql$
-            insert into %1$s (op, %2$s) select 'd', %3$s from freshet_old%4$s;
-            get diagnostics v_rows = row_count;%5$s$sql$, v_segment, v_names, v_before, v_first, v_packed[4]);
+        v_inserted := pg_catalog.format(v_captured, v_segment, v_names, v_after, v_first, v_packed[1], 'i', 'new');
+        v_deleted := pg_catalog.format(v_captured, v_segment, v_names, v_before, v_first, v_packed[4], 'd', 'old');
         v_insert := pg_catalog.format($sql$
         if tg_name = 'freshet_update' then%2$s
         elsif tg_name = 'freshet_insert' then%3$s

@@ -38,23 +38,26 @@ begin
         execute pg_catalog.format('revoke all on %s from public', v_changes);
     end if;
 
+    -- Only those that are not there: even an ALTER TABLE with nothing to do waits for whoever
+    -- reads the change table, and workers would wait for it.
     for v_column in
-        select 'k' || a.attnum as name, 'o' || a.attnum as old_name,
-               freshet.change_type(a.atttypid) as type, freshet.list_type(a.atttypid) as list,
+        select c.name, c.type,
                case when a.attcollation = 0 then ''
                    else (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)
                          from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace
                          where c.oid = a.attcollation) end as collation
         from pg_catalog.unnest(v_source.key_attnums) as k (attnum)
         join pg_catalog.pg_attribute a on a.attrelid = v_source.relid and a.attnum = k.attnum
-        order by a.attnum
+        cross join lateral (values
+            (1, 'k' || a.attnum, freshet.change_type(a.atttypid)),
+            (2, 'o' || a.attnum, freshet.change_type(a.atttypid)),
+            (3, 'k' || a.attnum || 's', freshet.list_type(a.atttypid))) as c (n, name, type)
+        where c.type is not null and not exists (
+            select from pg_catalog.pg_attribute h
+            where h.attrelid = v_changes::pg_catalog.regclass and h.attname = c.name and not h.attisdropped)
+        order by a.attnum, c.n
     loop
-        execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.name, v_column.type, v_column.collation);
-        execute pg_catalog.format('alter table %s add column if not exists %I %s%s', v_changes, v_column.old_name, v_column.type, v_column.collation);
-        if v_column.list is not null then
-            execute pg_catalog.format('alter table %s add column if not exists %I %s%s',
-                v_changes, v_column.name || 's', v_column.list, v_column.collation);
-        end if;
+        execute pg_catalog.format('alter table %s add column %I %s%s', v_changes, v_column.name, v_column.type, v_column.collation);
     end loop;
 
     -- The second is for the first rotation: who reads has to know a segment for a while

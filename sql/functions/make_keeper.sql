@@ -31,6 +31,14 @@ $sql$, v_keeper, source);
             end if;
         end loop;
     end if;
+    -- One that an earlier version has made.
+    if exists (
+        select from pg_catalog.pg_proc p
+        where p.oid = (v_keeper || '(text, integer)')::pg_catalog.regprocedure
+          and p.proconfig is distinct from array['search_path=pg_catalog, pg_temp'] and pg_catalog.pg_has_role(p.proowner, 'usage'))
+    then
+        execute pg_catalog.format('alter function %s(text, integer) set search_path = pg_catalog, pg_temp', v_keeper);
+    end if;
     select c.relowner into v_owner
     from freshet.source s join pg_catalog.pg_class c on c.oid = s.relid
     where s.id = make_keeper.source;

@@ -6,6 +6,8 @@ create or replace function freshet.rotate(source integer)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- Others wait for what this has locked: it is tried again in a few seconds.
+set lock_timeout = '500ms'
 set enable_seqscan = off
 set jit = off
 as $$
