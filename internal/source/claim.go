@@ -79,6 +79,12 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 		err  error
 		next = r.ahead.take(c)
 	)
+	if next == nil && c.Window == nil && limit >= fewChanges && r.few.fits(r) {
+		b, done, err := r.claimFew(ctx, c, e)
+		if r.few.were(done); done || err != nil {
+			return b, err
+		}
+	}
 	if next != nil || (limit > manyChanges && r.ahead.many.Load()) {
 		b, err = r.claimMany(ctx, c, limit, next, e)
 	} else {
@@ -282,11 +288,7 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Prepared, c cursor.Cursor, 
 		if b.Flushed, err = ParseLSN(fields[7]); err != nil {
 			return err
 		}
-		floor, err := cursor.ParseSnapshot(fields[6])
-		if err == nil && !c.Done.Covers(floor) {
-			err = fmt.Errorf("%w (cursor %s, floor %s)", ErrBelowFloor, c, floor)
-		}
-		return err
+		return aboveFloor(c, fields[6])
 	})
 	if err == nil && !seen {
 		err = errors.New("no reply")

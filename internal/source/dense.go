@@ -6,7 +6,6 @@ import (
 	"hash/maphash"
 	"strconv"
 	"sync"
-	"sync/atomic"
 )
 
 const (
@@ -16,36 +15,14 @@ const (
 	// denseRows is how many rows there may be for each tuple between the first tuple and the last. Looking a row up by its
 	// key costs about as much as reading three in a row.
 	denseRows = 2
-	// denseRest bounds how often it is not tried again.
-	denseRest = 64
 )
 
 // dense knows whether the tuples of claims lie close together in the source, as those of a bulk write do: then all rows
 // between the first and the last are read in key order, which costs a third of looking each up.
-type dense struct{ wait, rest atomic.Int32 }
+type dense struct{ hunch }
 
 // try reports whether to find out with so many tuples.
-func (d *dense) try(tuples int) bool {
-	if tuples < denseFrom {
-		return false
-	}
-	if d.wait.Load() > 0 {
-		d.wait.Add(-1)
-		return false
-	}
-	return true
-}
-
-// were says how it turned out.
-func (d *dense) were(close bool) {
-	if close {
-		d.rest.Store(0)
-		return
-	}
-	rest := min(max(2*d.rest.Load(), 1), denseRest)
-	d.rest.Store(rest)
-	d.wait.Store(rest)
-}
+func (d *dense) try(tuples int) bool { return tuples >= denseFrom && d.hunch.try() }
 
 // span is the memory of one, to be used again.
 type span struct {

@@ -40,6 +40,7 @@ type Reader struct {
 	span       listing
 	dense      dense
 	ahead      ahead
+	few        few
 	pieces     pieces
 	packing    packing
 	bareChunk  map[bounded]listing
@@ -101,6 +102,7 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql}.Named()
 	}
 	r.claim, r.bareClaim = with(s.claim(false), 2+len(r.parts)), query(s.claim(true))
+	r.few.query = with(s.few(), 5+len(r.parts))
 	list := func(l rows) listing { return listing{l, with(l.sql, l.value)} }
 	bare := func(l rows) listing { return listing{l, query(l.sql)} }
 	r.sample, r.bareSample = list(s.sample(false)), bare(s.sample(true))

@@ -232,6 +232,35 @@ from freshet_k %[9]s`,
 		s.ordered(), s.ours(), present, s.r.sink.SourceID, s.tuples("freshet_b c", "c.freshet_fits"))
 }
 
+// few reads a few changes, $2 of them at most, of what has come after the snapshot $1: its first row is meta, its last how far
+// the WAL is flushed by now and the floor of the change table, as in claim; between them are each change's op and number,
+// whether it has several tuples, which it then does not read, and those that it has. It sorts nothing and counts nothing, and
+// so takes Postgres half the time to make ready: all of it is read, or it was in vain.
+func (s statements) few() string {
+	n, width := len(s.r.parts), len(s.value())
+	columns := func(f func(i int) string) string { return "(" + s.each(", ", f) + ")" }
+	return fmt.Sprintf(`select %[1]s as meta, null::"char", null::bigint, null::boolean, null::boolean%[2]s
+union all
+select null, c.op, c.id, c.tuples is not null, freshet_t.freshet_present%[3]s%[4]s
+from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r
+cross join lateral (
+  select c.id, c.op, c.tuples, %[5]s from %[6]s c where c.xid >= r.lo and c.xid <= r.hi limit $2::bigint
+) as c
+left join lateral (
+  select %[7]s from (values %[8]s, %[9]s) as c %[10]s where %[11]s%[12]s
+) as freshet_k on true
+%[13]s
+union all
+select pg_catalog.pg_current_wal_flush_lsn() || '|' || (select s.floor from freshet.source s where s.id = %[14]d), null, null, null, null%[2]s`,
+		s.meta(), s.nulls(n+width), prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)),
+		s.changed("c"), s.changes, s.distinct(s.changeColumn),
+		columns(func(i int) string { return "c." + s.changeColumn(i) }),
+		columns(func(i int) string { return "c." + s.r.sink.KeyColumns[i].Old() }),
+		columns(s.changeColumn),
+		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }), s.ours(),
+		s.looked(s.changeColumn), s.r.sink.SourceID)
+}
+
 // listed: the change table may have several tuples in one row, as lists of their columns.
 func (s statements) listed() bool {
 	for _, k := range s.r.sink.KeyColumns {
