@@ -126,6 +126,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		insert  source.LSN
 		look    = minLook
 		armed   bool
+		busy    bool // the last look found changes, too
 		renewed bool
 		entries *source.Entries
 	)
@@ -185,13 +186,17 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			if b.CaughtUp {
 				// The writer first: with few processors it would wait for the next look to be sent.
 				runtime.Gosched()
-				// Most likely nothing more is pending: arm before the next look, so that one
-				// look is enough to fall asleep.
-				armed = sleeper.Arm(ctx)
+				// After a pause most likely nothing more is pending: arm before the next look, so that
+				// one look is enough to fall asleep. Where one change follows the other it would be in vain.
+				if !busy {
+					armed = sleeper.Arm(ctx)
+				}
 			}
+			busy = true
 			continue
 		}
 
+		busy = false
 		if !armed {
 			if armed = sleeper.Arm(ctx); armed {
 				continue
