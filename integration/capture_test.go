@@ -1069,3 +1069,20 @@ func TestNameOfAKeyColumnMayHaveALineBreak(t *testing.T) {
 		t.Errorf("%d rows of the change table", n)
 	}
 }
+
+// A function that fits a call better than that of pg_catalog is preferred to it wherever it stands in the search path.
+func TestReadsArePinnedByNobodyElse(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'before' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users', columns => '{id,name}')")
+	run, _ := e.hostile("grant create on schema public to %s")
+	run(fmt.Sprintf("create function public.concat(%s) returns text language plpgsql as $$ begin raise 'it ran'; end $$",
+		strings.TrimSuffix(strings.Repeat("text, ", 17), ", ")))
+	e.start()
+	e.settle()
+	e.exec("update users set name = 'after' where id = 1")
+	e.exec("update users set id = -id where id = 3")
+	e.settle()
+	e.inStep("users:*", "select 'users:' || id, jsonb_build_object('id', id, 'name', name)::text from users")
+}

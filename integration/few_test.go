@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"testing"
 
@@ -18,28 +20,34 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 		entries, changes int
 		filter           string
 		shards           int
+		// open is how many transactions stay open, of before every few changes.
+		open int
+		// few: the statement for few changes is all it takes.
+		few bool
 	}{
-		{name: "nothing", change: "select"},
-		{name: "one row", change: "update items set v = 1 where id = 1", entries: 1, changes: 1},
-		{name: "another key", change: "update items set id = 1000 where id = 1", entries: 2, changes: -1},
-		{name: "an old tuple beside the new one", change: "insert into freshet.changes_1_1 (op, k1, o1) values ('u', 2, 1000), ('u', 3, 2)", entries: 3, changes: 2},
-		{name: "one row often", change: "do $$ begin for i in 1..20 loop update items set v = v + 1 where id = 1; end loop; end $$", entries: 1, changes: 20},
-		{name: "there and gone", change: "insert into items values (1000, 1); delete from items where id in (1000, 2)", entries: 2, changes: 3},
-		{name: "truncated", change: "update items set v = 1 where id = 1; truncate items; insert into items values (2, 0)", entries: 2, changes: 3},
-		{name: "touched", change: "select freshet.touch_keys(1, '[[\"7\"], [\"2000\"]]')", entries: 2, changes: 2},
-		{name: "as many as it takes", change: "do $$ begin for i in 1..31 loop update items set v = 1 where id = i; end loop; end $$", entries: 31, changes: 31},
+		{name: "nothing", few: true, change: "select"},
+		{name: "one row", few: true, change: "update items set v = 1 where id = 1", entries: 1, changes: 1},
+		{name: "another key", few: true, change: "update items set id = 1000 where id = 1", entries: 2, changes: -1},
+		{name: "an old tuple beside the new one", few: true, change: "insert into freshet.changes_1_1 (op, k1, o1) values ('u', 2, 1000), ('u', 3, 2)", entries: 3, changes: 2},
+		{name: "one row often", few: true, change: "do $$ begin for i in 1..20 loop update items set v = v + 1 where id = 1; end loop; end $$", entries: 1, changes: 20},
+		{name: "there and gone", few: true, change: "insert into items values (1000, 1); delete from items where id in (1000, 2)", entries: 2, changes: 3},
+		{name: "truncated", few: true, change: "update items set v = 1 where id = 1; truncate items; insert into items values (2, 0)", entries: 2, changes: 3},
+		{name: "touched", few: true, change: "select freshet.touch_keys(1, '[[\"7\"], [\"2000\"]]')", entries: 2, changes: 2},
+		{name: "as many as it takes", few: true, change: "do $$ begin for i in 1..31 loop update items set v = 1 where id = i; end loop; end $$", entries: 31, changes: 31},
 		{name: "one more", change: "do $$ begin for i in 1..32 loop update items set v = 1 where id = i; end loop; end $$", entries: 32, changes: 32},
 		{name: "many", change: "do $$ begin for i in 1..400 loop update items set v = 1 where id = i; end loop; end $$", entries: 400, changes: 400},
+		{name: "beside open transactions", few: true, open: 3, change: "update items set v = 1 where id <= 10", entries: 13, changes: 13},
+		{name: "too many beside open transactions", open: 3, change: "do $$ begin for i in 1..30 loop update items set v = 1 where id = i; end loop; end $$", entries: 33, changes: 33},
 		{name: "in one statement", change: "update items set v = 1 where id <= 25", entries: 25, changes: 25},
-		{name: "and so few that each has its row", change: "update items set v = 1 where id <= 10", entries: 10, changes: 10},
-		{name: "left out", filter: "v = 0", change: "update items set v = id % 2 where id <= 10", entries: 10, changes: 10},
-		{name: "of one shard", shards: 3, change: "update items set v = 1 where id <= 12", entries: -1, changes: 12},
+		{name: "and so few that each has its row", few: true, change: "update items set v = 1 where id <= 10", entries: 10, changes: 10},
+		{name: "left out", few: true, filter: "v = 0", change: "update items set v = id % 2 where id <= 10", entries: 10, changes: 10},
+		{name: "of one shard", few: true, shards: 3, change: "update items set v = 1 where id <= 12", entries: -1, changes: 12},
 		{name: "one of them fails", filter: "1 / (5 - id) is not null", change: "update items set v = 1 where id <= 10", entries: 10, changes: 10},
-		{name: "keys that are equal and render differently", table: "create table items (id numeric primary key, v int); insert into items values (1.0, 0), (2.0, 0)",
+		{name: "keys that are equal and render differently", few: true, table: "create table items (id numeric primary key, v int); insert into items values (1.0, 0), (2.0, 0)",
 			change: "update items set id = 1.00 where id = 1; update items set v = 1 where id = 2", entries: 3, changes: -1},
-		{name: "keys that ignore case", table: "create table items (id text, v int, primary key (id)); create unique index on items (lower(id)); insert into items values ('One', 0), ('two', 0)",
+		{name: "keys that ignore case", few: true, table: "create table items (id text, v int, primary key (id)); create unique index on items (lower(id)); insert into items values ('One', 0), ('two', 0)",
 			key: "items:${id}", change: "update items set id = 'ONE', v = 1 where id = 'One'; update items set v = 1 where id = 'two'", entries: 3, changes: -1},
-		{name: "keys of two columns", table: "create table items (a int, b text, v int, primary key (a, b)); insert into items select g, 'b' || g, 0 from generate_series(1, 9) g",
+		{name: "keys of two columns", few: true, table: "create table items (a int, b text, v int, primary key (a, b)); insert into items select g, 'b' || g, 0 from generate_series(1, 9) g",
 			change: "update items set b = 'c' where a = 3; update items set a = -a where a > 7", entries: 6, changes: -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -52,6 +60,14 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 			start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync' limit 1"))
 			if err != nil {
 				t.Fatal(err)
+			}
+			for i := range c.open {
+				conn := e.connectWith(nil)
+				defer conn.Close(context.Background())
+				if _, err := conn.Exec(t.Context(), fmt.Sprintf("begin; update items set v = 2 where id = %d", 300+i)); err != nil {
+					t.Fatal(err)
+				}
+				e.exec("update items set v = 3 where id = $1", 400+i)
 			}
 			e.exec(c.change)
 			window, err := cursor.ParseSnapshot(one[string](e, "select pg_current_snapshot()::text"))
@@ -68,6 +84,15 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 			sink, err := catalog.LoadSinkNamed(t.Context(), pool, "items")
 			if err != nil {
 				t.Fatal(err)
+			}
+			// prepared is whether the connection that is used first has the statement for many changes prepared.
+			prepared := func() (is bool) {
+				t.Helper()
+				err := pool.QueryRow(t.Context(), "select exists (select from pg_prepared_statements where statement ~ 'freshet_fits' and name ~ '^freshet_')").Scan(&is)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return is
 			}
 			read := func(at cursor.Cursor) claim {
 				t.Helper()
@@ -102,7 +127,14 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 					return got
 				}
 			}
-			few, all := read(start), read(start.At(window, 0, 0))
+			few := read(start)
+			if prepared() == c.few {
+				t.Errorf("made by the statement for few changes: %v, want %v", !c.few, c.few)
+			}
+			all := read(start.At(window, 0, 0))
+			if !prepared() {
+				t.Error("the other one was made by it, too")
+			}
 			if !maps.Equal(few.entries, all.entries) || few.failed != all.failed || few.changes != all.changes || few.truncated != all.truncated || few.touched != all.touched {
 				t.Errorf("from the beginning of the window: %v\nin its middle: %v", few, all)
 			}

@@ -951,7 +951,6 @@ begin
     perform freshet.lock_definitions();
     v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
-    perform freshet.lock_capture(v_sink.source_id);
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
     if source is not null then
         raise exception 'source: a sink stays with its source' using errcode = 'feature_not_supported',
@@ -1028,6 +1027,8 @@ begin
         v_next := freshet.check_definition(v_relid, key, columns, value, transform, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
 
         if v_next.key_parts is distinct from v_parts then
+            -- Before the leases: the new sink may have to capture more.
+            perform freshet.lock_capture(v_sink.source_id);
             -- Whoever writes by the old definition is refused; what is there goes.
             -- As whoever asks for a re-warm has it: before the leases.
             perform from freshet.sink s where s.id = v_sink.id for update;
@@ -2185,7 +2186,6 @@ begin
             using errcode = 'duplicate_object';
     end if;
     perform freshet.check_source(source);
-    perform freshet.lock_capture(s.id) from freshet.source s where s.relid = create_sink.source;
 
     v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at,
         accept_drift, targets, null);
@@ -2194,6 +2194,10 @@ begin
     -- transaction takes, unless capture already has all that the sink needs.
     select * into v_source from freshet.source s where s.relid = create_sink.source;
     if not found or not v_sink.key_attnums <@ v_source.key_attnums then
+        if found then
+            perform freshet.lock_capture(v_source.id);
+            select * into v_source from freshet.source s where s.relid = create_sink.source;
+        end if;
         perform freshet.lock_source(source);
         v_altered := v_source.fingerprint is not null and freshet.is_altered(v_source.id);
         insert into freshet.source as s (relid, schema_name, table_name, key_attnums, floor)

@@ -57,7 +57,7 @@ func settleOnce(ctx context.Context, db *pgxpool.Pool, targets, transforms []str
 				  and (l.kind <> 'sync'
 				       or (s.state = 'active' and not coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false)))
 			)
-			select coalesce(array_agg(what order by id), '{}'), coalesce(array_agg(what) filter (where not lane), '{}')
+			select coalesce(pg_catalog.array_agg(what order by id), '{}'), coalesce(pg_catalog.array_agg(what) filter (where not lane), '{}')
 			from open`, targets, before, transforms).Scan(&behind, &others)
 		if err != nil && ctx.Err() == nil {
 			return false, fmt.Errorf("ask what is pending: %w", err)

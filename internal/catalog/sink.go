@@ -157,29 +157,29 @@ join pg_catalog.pg_class c on c.oid = $2::text::regclass
 
 const sinkQuery = `
 select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
-       coalesce(c.oid, 0)::bigint, coalesce(row_security_active(c.oid), false) or exists (select from unnest(s.reads) as t where row_security_active(t)), s.reads::bigint[],
+       coalesce(c.oid, 0)::bigint, coalesce(pg_catalog.row_security_active(c.oid), false) or exists (select from pg_catalog.unnest(s.reads) as t where pg_catalog.row_security_active(t)), s.reads::bigint[],
        coalesce(s.filter, ''), s.state = 'paused', s.state = 'failing', s.state = 'dropping', s.state = 'retiring', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
-       (select json_agg(p.part || jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
-        from jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
+       (select pg_catalog.json_agg(p.part || pg_catalog.jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
+        from pg_catalog.jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
        coalesce(s.value, ''), coalesce(s.value_type, 0)::bigint, coalesce(s.transform, ''), s.grouped, coalesce(s.expires_at, ''), s.accept_drift or coalesce(s.expires::text, s.expires_at) is not null,
        s.key_attnums, s.folded_attnums, s.order_attnums, coalesce(k.columns, '[]'), coalesce(v.columns, '[]')
 `
 
 const columnsOfSink = `left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join lateral (
-    select json_agg(json_build_object(
+    select pg_catalog.json_agg(pg_catalog.json_build_object(
                'attnum', a.attnum, 'name', a.attname, 'type', t.oid::bigint, 'kind', t.typtype,
                'sql', freshet.type_name(t.oid), 'exact', freshet.is_exact(c.oid, a.attnum),
                'listed', freshet.list_type(a.atttypid) is not null) order by u.n) as columns
-    from unnest(s.key_attnums) with ordinality as u (attnum, n)
+    from pg_catalog.unnest(s.key_attnums) with ordinality as u (attnum, n)
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = u.attnum
     join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)
 ) k on true
 left join lateral (
-    select json_agg(json_build_object(
+    select pg_catalog.json_agg(pg_catalog.json_build_object(
                'attnum', a.attnum, 'name', a.attname, 'type', t.oid::bigint, 'kind', t.typtype) order by u.n, a.attnum) as columns
     from pg_catalog.pg_attribute a
-    left join unnest(s.column_attnums) with ordinality as u (attnum, n) on u.attnum = a.attnum
+    left join pg_catalog.unnest(s.column_attnums) with ordinality as u (attnum, n) on u.attnum = a.attnum
     join pg_catalog.pg_type t on t.oid = freshet.base_type(a.atttypid)
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and (s.column_attnums is null or u.n is not null)
 ) v on true

@@ -352,6 +352,26 @@ func TestLockIsGivenBackAsOftenAsItIsTaken(t *testing.T) {
 	h.wakes(woke)
 }
 
+func TestLockThatIsKeptStaysWithWhoArmsAgain(t *testing.T) {
+	h := newHouse(t)
+	s := h.bell(false).NewSleeper(1, h.incarnation(), nothing)
+	defer s.Close()
+	for range 5 {
+		woke := h.fallAsleep(s)
+		h.write()
+		h.wakes(woke)
+		h.arm(s)
+		holder := h.holder()
+		for begin := time.Now(); time.Since(begin) < 50*time.Millisecond; {
+			if now := h.holder(); now == 0 || now != holder {
+				t.Fatalf("armed, and the lock is held by %d, was by %d", now, holder)
+			}
+		}
+		s.Awake()
+		h.await("the lock is given back", func() bool { return h.locks() == 0 })
+	}
+}
+
 func TestTwoWorkersSleepOnOneSource(t *testing.T) {
 	h := newHouse(t)
 	a, b := h.bell(false).NewSleeper(1, h.incarnation(), nothing), h.bell(false).NewSleeper(1, h.incarnation(), nothing)

@@ -68,7 +68,7 @@ func (b *Bell) lookOnce(ctx context.Context) error {
 	)
 	err := b.pool.QueryRow(ctx, `
 		select pg_current_snapshot()::text, clock_timestamp(), freshet.incarnation(),
-		       array(select u.n::int from unnest($1::int[], $2::text[]) with ordinality as u (source, passed, n)
+		       array(select u.n::int from rows from (pg_catalog.unnest($1::int[]), pg_catalog.unnest($2::text[])) with ordinality as u (source, passed, n)
 		             where freshet.has_changes(u.source, u.passed::pg_snapshot)),
 		       i.insert::text, coalesce(i.insert < nullif($3, '')::pg_lsn, false)
 		from pg_current_wal_insert_lsn() as i (insert)`,

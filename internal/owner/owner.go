@@ -145,9 +145,9 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 		dropping     bool
 	)
 	err = c.Control.QueryRow(ctx, `
-		select s.key, freshet.key_tokens(s.key_parts), coalesce(bool_or(l.stamped), false), coalesce(bool_or(l.adopt), false),
-		       coalesce(bool_or(l.kind = 'sync'), false), coalesce(array_agg(l.part), '{}'),
-		       coalesce(array_agg(distinct case when l.blocked is null and l.blocked_by is null then coalesce(l.life, '') else '' end)
+		select s.key, freshet.key_tokens(s.key_parts), coalesce(pg_catalog.bool_or(l.stamped), false), coalesce(pg_catalog.bool_or(l.adopt), false),
+		       coalesce(pg_catalog.bool_or(l.kind = 'sync'), false), coalesce(pg_catalog.array_agg(l.part), '{}'),
+		       coalesce(pg_catalog.array_agg(distinct case when l.blocked is null and l.blocked_by is null then coalesce(l.life, '') else '' end)
 		                filter (where l.kind = 'sync' and l.stamped), '{}'),
 		       s.state = 'dropping'
 		from freshet.sink s

@@ -36,23 +36,23 @@ const (
 // look like deleted ones. It is on for a query that itself makes sure that nothing is
 // hidden. The planner settings keep a plan that was prepared on an
 // empty table from scanning a grown one: every read here is by index.
-const pins = `select concat(set_config('search_path', $1, true),
-set_config('row_security', $2, true),
-set_config('TimeZone', 'UTC', true),
-set_config('DateStyle', 'ISO, YMD', true),
-set_config('IntervalStyle', 'postgres', true),
-set_config('bytea_output', 'hex', true),
-set_config('extra_float_digits', '1', true),
-set_config('lc_monetary', 'C', true),
-set_config('quote_all_identifiers', 'off', true),
-set_config('array_nulls', 'on', true),
-set_config('standard_conforming_strings', 'on', true),
-set_config('xmloption', 'content', true),
-set_config('transform_null_equals', 'off', true),
-set_config('enable_seqscan', 'off', true),
-set_config('plan_cache_mode', 'force_generic_plan', true),
-set_config('jit', 'off', true),
-set_config('statement_timeout', '30s', true))`
+const pins = `select pg_catalog.concat(pg_catalog.set_config('search_path', $1, true),
+pg_catalog.set_config('row_security', $2, true),
+pg_catalog.set_config('TimeZone', 'UTC', true),
+pg_catalog.set_config('DateStyle', 'ISO, YMD', true),
+pg_catalog.set_config('IntervalStyle', 'postgres', true),
+pg_catalog.set_config('bytea_output', 'hex', true),
+pg_catalog.set_config('extra_float_digits', '1', true),
+pg_catalog.set_config('lc_monetary', 'C', true),
+pg_catalog.set_config('quote_all_identifiers', 'off', true),
+pg_catalog.set_config('array_nulls', 'on', true),
+pg_catalog.set_config('standard_conforming_strings', 'on', true),
+pg_catalog.set_config('xmloption', 'content', true),
+pg_catalog.set_config('transform_null_equals', 'off', true),
+pg_catalog.set_config('enable_seqscan', 'off', true),
+pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
+pg_catalog.set_config('jit', 'off', true),
+pg_catalog.set_config('statement_timeout', '30s', true))`
 
 // readTimeout is for a connection that hangs, where the server's own timeout is not heard.
 const readTimeout = 40 * time.Second

@@ -78,11 +78,11 @@ func canonical(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, keys [
 		}
 		var good []bool
 		err := db.QueryRow(ctx, `
-			select array_agg(
+			select pg_catalog.array_agg(
 				-- Of a type that is gone with its table, any text may have been a value.
 				not exists (select from pg_type where oid = $2::bigint::oid)
 				or freshet.canonical(u.value, freshet.type_name($2::bigint::oid)) is not null order by u.n)
-			from unnest($1::text[]) with ordinality as u (value, n)`, column, int64(oid)).Scan(&good)
+			from pg_catalog.unnest($1::text[]) with ordinality as u (value, n)`, column, int64(oid)).Scan(&good)
 		if err != nil {
 			return nil, nil, fmt.Errorf("judge keys: %w", err)
 		}

@@ -235,16 +235,20 @@ from freshet_k %[9]s`,
 // few reads a few changes, $2 of them at most, of what has come after the snapshot $1: its first row is meta, its last how far
 // the WAL is flushed by now and the floor of the change table, as in claim; between them are each change's op and number,
 // whether it has several tuples, which it then does not read, and those that it has. It sorts nothing and counts nothing, and
-// so takes Postgres half the time to make ready: all of it is read, or it was in vain.
+// so takes Postgres half the time to make ready: all of it is read, or it was in vain. The order is there for the index to be
+// walked, and not first read to the end.
 func (s statements) few() string {
 	n, width := len(s.r.parts), len(s.value())
 	columns := func(f func(i int) string) string { return "(" + s.each(", ", f) + ")" }
 	return fmt.Sprintf(`select %[1]s as meta, null::"char", null::bigint, null::boolean, null::boolean%[2]s
 union all
 select null, c.op, c.id, c.tuples is not null, freshet_t.freshet_present%[3]s%[4]s
-from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r
-cross join lateral (
-  select c.id, c.op, c.tuples, %[5]s from %[6]s c where c.xid >= r.lo and c.xid <= r.hi limit $2::bigint
+from (
+  select c.* from freshet.window_ranges($1::pg_snapshot, pg_catalog.pg_current_snapshot()) as r
+  cross join lateral (
+    select c.id, c.op, c.tuples, %[5]s from %[6]s c where c.xid >= r.lo and c.xid <= r.hi order by c.xid, c.id limit $2::bigint
+  ) as c
+  limit $2::bigint
 ) as c
 left join lateral (
   select %[7]s from (values %[8]s, %[9]s) as c %[10]s where %[11]s%[12]s
@@ -440,7 +444,7 @@ from (%[5]s) as freshet_k %[6]s`,
 // given are the tuples of the parameters, one text[] for each key column, as terms; and more
 // of what u has.
 func (s statements) given(column func(i int) string, more string) string {
-	return fmt.Sprintf("select %s%s from unnest(%s) with ordinality as u (%s, n) offset 0",
+	return fmt.Sprintf("select %s%s from rows from (%s) with ordinality as u (%s, n) offset 0",
 		s.each(", ", func(i int) string {
 			k := s.r.sink.KeyColumns[i]
 			text := "u." + column(i)
@@ -450,7 +454,7 @@ func (s statements) given(column func(i int) string, more string) string {
 			}
 			return fmt.Sprintf("%s::%s as %s", text, s.termType(i), column(i))
 		}), more,
-		s.each(", ", func(i int) string { return fmt.Sprintf("$%d::text[]", i+1) }),
+		s.each(", ", func(i int) string { return fmt.Sprintf("pg_catalog.unnest($%d::text[])", i+1) }),
 		s.each(", ", column))
 }
 

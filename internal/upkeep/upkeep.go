@@ -20,21 +20,24 @@ const (
 	// rotateEvery is after how many looks change tables are.
 	rotateEvery = 5
 	timeout     = 30 * time.Second
+	// patience is how often in a row a source may be locked when its change table is to be rotated, before it is told.
+	patience = 12
 )
 
 // Run looks until ctx ends.
 func Run(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger) {
-	n := 0
+	n, locked := 0, make(map[int32]int)
 	task.Repeat(ctx, every, log, "capture cannot be looked after", "capture is looked after again",
 		func(ctx context.Context) error {
 			rotate := n%rotateEvery == 0
 			n++
-			return look(ctx, pool, m, log, rotate)
+			return look(ctx, pool, m, log, rotate, locked)
 		})
 }
 
-// look does one round over all sources. What fails for one is no reason to leave the others.
-func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, rotate bool) error {
+// look does one round over all sources. What fails for one is no reason to leave the others. It counts how often in a row
+// a source was locked.
+func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, rotate bool, locked map[int32]int) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	sources, err := ask(ctx, pool, rotate, "")
@@ -57,9 +60,17 @@ func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog
 			}
 		}
 		if s.rotates {
-			// Of one that somebody has locked it is not the time.
-			if _, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id); rotateErr != nil && !pg.IsLocked(rotateErr) {
+			_, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id)
+			switch {
+			case pg.IsLocked(rotateErr):
+				// It is not the time, unless that goes on.
+				if locked[s.id]++; locked[s.id]%patience == 0 {
+					log.Warn("a change table cannot be rotated, for somebody has locked what that reads", "source", s.id, "tries", locked[s.id], "err", rotateErr)
+				}
+			case rotateErr != nil:
 				err = fmt.Errorf("rotate change table of source %d: %w", s.id, rotateErr)
+			default:
+				delete(locked, s.id)
 			}
 		}
 	}

@@ -201,7 +201,7 @@ func (v *verification) validated(ctx context.Context) error {
 	// now has to change once.
 	var open []string
 	const query = `
-		select coalesce(array_agg(r.lease_id || ' ' || r.steps), '{}')
+		select coalesce(pg_catalog.array_agg(r.lease_id || ' ' || r.steps), '{}')
 		from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
 		where l.sink_id = $1 and l.target = $2 and r.intent_snapshot is not null`
 	if err := v.db.QueryRow(ctx, query, v.sink.ID, v.target.Name).Scan(&open); err != nil {

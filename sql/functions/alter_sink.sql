@@ -50,7 +50,6 @@ begin
     perform freshet.lock_definitions();
     v_sink := freshet.find_sink(name);
     perform freshet.check_owner(v_sink.id);
-    perform freshet.lock_capture(v_sink.source_id);
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
     if source is not null then
         raise exception 'source: a sink stays with its source' using errcode = 'feature_not_supported',
@@ -127,6 +126,8 @@ begin
         v_next := freshet.check_definition(v_relid, key, columns, value, transform, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
 
         if v_next.key_parts is distinct from v_parts then
+            -- Before the leases: the new sink may have to capture more.
+            perform freshet.lock_capture(v_sink.source_id);
             -- Whoever writes by the old definition is refused; what is there goes.
             -- As whoever asks for a re-warm has it: before the leases.
             perform from freshet.sink s where s.id = v_sink.id for update;

@@ -60,7 +60,6 @@ begin
             using errcode = 'duplicate_object';
     end if;
     perform freshet.check_source(source);
-    perform freshet.lock_capture(s.id) from freshet.source s where s.relid = create_sink.source;
 
     v_sink := freshet.check_definition(source, key, columns, value, transform, filter, expires, expires_at,
         accept_drift, targets, null);
@@ -69,6 +68,10 @@ begin
     -- transaction takes, unless capture already has all that the sink needs.
     select * into v_source from freshet.source s where s.relid = create_sink.source;
     if not found or not v_sink.key_attnums <@ v_source.key_attnums then
+        if found then
+            perform freshet.lock_capture(v_source.id);
+            select * into v_source from freshet.source s where s.relid = create_sink.source;
+        end if;
         perform freshet.lock_source(source);
         v_altered := v_source.fingerprint is not null and freshet.is_altered(v_source.id);
         insert into freshet.source as s (relid, schema_name, table_name, key_attnums, floor)
