@@ -345,7 +345,7 @@ func TestChunkOfTheDefinitionBeforeDoesNotCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.await("the chunk is read, and waits to be recorded", func() bool {
-		return one[bool](e.admin(), "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%freshet.next_chunk%' and datname = current_database())")
+		return e.locked("freshet.next_chunk")
 	})
 	e.commit(tx)
 	e.lastBackfill("s")

@@ -178,6 +178,13 @@ func (e *env) session() *pgxpool.Conn {
 	return conn
 }
 
+// locked reports whether somebody waits for a lock in a statement that has this text in it.
+func (e *env) locked(text string) bool {
+	e.t.Helper()
+	return one[bool](e.admin(), `select exists (select from pg_stat_activity
+		where datname = current_database() and wait_event_type = 'Lock' and position($1 in query) > 0)`, text)
+}
+
 // refused runs a statement that must fail with this text in its message or its hint.
 func (e *env) refused(text, sql string, args ...any) {
 	e.t.Helper()

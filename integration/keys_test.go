@@ -225,7 +225,7 @@ func TestConcurrentDefinitionsDoNotMissEachOther(t *testing.T) {
 			done <- err
 		}()
 		e.await("the other waits", func() bool {
-			return one[bool](e, "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query = $1)", c.meanwhile)
+			return e.locked(c.meanwhile)
 		})
 		if err := tx.Commit(t.Context()); err != nil {
 			t.Fatal(err)

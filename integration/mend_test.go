@@ -442,7 +442,7 @@ func TestWhatHappensWhileMendWaitsIsSeen(t *testing.T) {
 			e.exec("create table parts_feb (like parts including all)")
 			e.exec("alter table parts attach partition parts_feb for values from ('2026-02-01') to ('2026-03-01')")
 			e.await("mend waits", func() bool {
-				return one[bool](e.admin(), "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%mend%')")
+				return e.locked("mend")
 			})
 			if c.name != "a gap" {
 				c.meanwhile(e, tx)

@@ -448,7 +448,7 @@ func TestRotationWaitsForNobodyForLong(t *testing.T) {
 		rotated <- err
 	}()
 	e.await("rotation waits", func() bool {
-		return one[bool](e, `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query = 'select freshet.rotate(1)')`)
+		return e.locked("select freshet.rotate(1)")
 	})
 	e.in(migration, "select freshet.drop_sink('parts')")
 	if err := migration.Commit(t.Context()); err != nil {

@@ -50,6 +50,15 @@ func (b *Batch) More() bool { return b.left.len() > 0 }
 // ErrBelowFloor is returned when changes after the cursor are gone from the change table.
 var ErrBelowFloor = errors.New("the change table no longer goes back to the cursor")
 
+// aboveFloor is [ErrBelowFloor] where the change table does not go back to c.
+func aboveFloor(c cursor.Cursor, text string) error {
+	floor, err := cursor.ParseSnapshot(text)
+	if err == nil && !c.Done.Covers(floor) {
+		err = fmt.Errorf("%w (cursor %s, floor %s)", ErrBelowFloor, c, floor)
+	}
+	return err
+}
+
 // ahead makes the claim that follows one of many changes while the rows of that are read.
 type ahead struct {
 	// many: the last claim found many changes.

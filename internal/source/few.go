@@ -105,12 +105,3 @@ func (b *Batch) ends(c cursor.Cursor, text string) (err error) {
 	}
 	return aboveFloor(c, floor)
 }
-
-// aboveFloor is [ErrBelowFloor] where the change table does not go back to c.
-func aboveFloor(c cursor.Cursor, text string) error {
-	floor, err := cursor.ParseSnapshot(text)
-	if err == nil && !c.Done.Covers(floor) {
-		err = fmt.Errorf("%w (cursor %s, floor %s)", ErrBelowFloor, c, floor)
-	}
-	return err
-}
