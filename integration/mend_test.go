@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/servers/serverstest"
 	"github.com/freshet/freshet/worker"
 )
@@ -21,7 +22,7 @@ func (e *env) mended() {
 		// What somebody just mends was looked at before.
 		e.admin().exec("select pg_advisory_xact_lock(1181905014, id) from freshet.source")
 		// Not needs_mending, which is false in the pause after an attempt too.
-		return one[bool](e.admin(), `select not bool_or(freshet.is_altered(s.id) or exists (select from freshet.capture_gap g where g.source_id = s.id))
+		return one[bool](e.admin(), `select not bool_or(freshet.is_altered(s.id) or s.fingerprint ? 'unread' or exists (select from freshet.capture_gap g where g.source_id = s.id))
 			from freshet.source s where s.relid is not null`)
 	})
 	e.settle()
@@ -448,6 +449,157 @@ func TestWhatHappensWhileMendWaitsIsSeen(t *testing.T) {
 				c.meanwhile(e, tx)
 			}
 			e.commit(tx)
+			e.follow("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
+		})
+	}
+}
+
+// Who looks after capture has nothing locked while it waits for a source: a migration that has
+// the source in hand, and then needs one of its partitions, would be a deadlock's victim.
+func TestMigrationsOfPartitionsDoNotDieOfMending(t *testing.T) {
+	for _, c := range []struct{ name, statement string }{
+		{"detach", "alter table parts detach partition parts_jan"},
+		{"drop", "drop table parts_jan"},
+		{"make", "create table parts_mar partition of parts for values from ('2026-03-01') to ('2026-04-01')"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec(fmt.Sprintf(partsTable, "parts"))
+			e.exec("create table parts_rest partition of parts default")
+			e.exec("select freshet.create_sink('parts', 'parts')")
+			e.start()
+			e.settle()
+			e.mended()
+			tx := e.begin()
+			// Nothing of the default partition, which whoever attaches another one has to lock.
+			e.in(tx, "update parts set kind = 'x' where id = 1 and day = '2026-01-10'")
+			e.exec("create table parts_feb (like parts including all)")
+			e.exec("alter table parts attach partition parts_feb for values from ('2026-02-01') to ('2026-03-01')")
+			e.await("mend waits", func() bool {
+				return e.locked("mend")
+			})
+			e.in(tx, c.statement)
+			e.commit(tx)
+			e.follow("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
+		})
+	}
+}
+
+// A transaction that writes to a source for long keeps capture from being mended, and that is
+// all: other writers do not queue again and again behind who tries.
+func TestWritersDoNotQueueBehindWhoMends(t *testing.T) {
+	e := newEnv(t)
+	e.exec(fmt.Sprintf(partsTable, "parts"))
+	e.exec("select freshet.create_sink('parts', 'parts')")
+	e.start()
+	e.settle()
+	e.mended()
+	tx := e.begin()
+	e.in(tx, "update parts set kind = 'x' where id = 1")
+	e.exec("create table parts_feb (id bigint not null, day date not null, kind text, primary key (id, day))")
+	e.exec("insert into parts_feb values (1000, '2026-02-10', 'attached')")
+	e.exec("alter table parts attach partition parts_feb for values from ('2026-02-01') to ('2026-03-01')")
+	e.await("mend waits", func() bool {
+		return e.locked("mend")
+	})
+	conn, err := e.db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	// An attempt lasts 200 ms, so it is noticed once.
+	if _, err := conn.Exec(t.Context(), "set lock_timeout = '150ms'"); err != nil {
+		t.Fatal(err)
+	}
+	queued, written := 0, 0
+	for begin := time.Now(); time.Since(begin) < 6*time.Second; {
+		_, err := conn.Exec(t.Context(), "update parts set kind = kind || '.' where id = 2")
+		switch {
+		case pg.IsLocked(err):
+			queued++
+		case err != nil:
+			t.Fatal(err)
+		default:
+			written++
+		}
+	}
+	// Two seconds of patience, one of a pause, two of patience, two of a pause: each begins with an attempt.
+	if queued > 5 {
+		t.Errorf("a writer queued %d times in six seconds, and wrote %d times; want 5 at most", queued, written)
+	}
+	if written < 100 {
+		t.Errorf("a writer wrote %d times; want 100", written)
+	}
+	e.commit(tx)
+	if _, err := conn.Exec(t.Context(), "reset lock_timeout"); err != nil {
+		t.Fatal(err)
+	}
+	e.follow("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
+}
+
+// The rows that a large partition came with are read in pieces, each in a transaction that
+// nobody waits for; and no row is left out where it is rewritten, truncated or dropped between.
+func TestRowsOfANewPartitionAreReadInPieces(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		meanwhile string
+		touched   int // of 20,000, at least
+	}{
+		{"nothing", "", 20000},
+		{"rewritten", "delete from parts_feb where id % 2 = 0; cluster parts_feb using parts_feb_pkey", 10000},
+		{"truncated", "truncate parts_feb", 1},
+		{"dropped", "drop table parts_feb", 1},
+		{"detached", "alter table parts detach partition parts_feb", 1},
+		{"capture made anew", "select freshet.create_sink('kinds', 'parts', key => 'kinds:${kind}:${id}:${day}')", 20000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec(fmt.Sprintf(partsTable, "parts"))
+			e.exec("select freshet.create_sink('parts', 'parts')")
+			stop := e.start()
+			e.settle()
+			e.mended()
+			stop()
+			// Of more than 1,024 blocks, by rows in the opposite order of their key.
+			e.exec("create table parts_feb (kind text, id bigint not null, day date not null, primary key (id, day)) with (fillfactor = 10)")
+			e.exec("insert into parts_feb select 'attached', g, '2026-02-10' from generate_series(30000, 10001, -1) g")
+			e.exec("create table parts_mar (like parts_feb including all)")
+			e.exec("insert into parts_mar select 'attached', g, '2026-03-10' from generate_series(1, 10) g")
+			e.exec("alter table parts attach partition parts_feb for values from ('2026-02-01') to ('2026-03-01')")
+			e.exec("alter table parts attach partition parts_mar for values from ('2026-03-01') to ('2026-04-01')")
+			unread := func() bool {
+				return one[bool](e, "select fingerprint ? 'unread' from freshet.source where relid is not null")
+			}
+			read := func() int { return one[int](e, "select count(*) from freshet.changes_1 where op = 'r'") }
+			e.exec("select freshet.mend(1)")
+			if n := read(); n != 0 || !unread() {
+				t.Fatalf("%d rows were touched by who made the triggers; want none, and that they are on record (%t)", n, unread())
+			}
+			tx := e.begin()
+			e.in(tx, "select freshet.mend(1)")
+			var locks string
+			if err := tx.QueryRow(t.Context(), `select string_agg(distinct mode, ' ') from pg_locks
+				where pid = pg_backend_pid() and relation in ('parts'::regclass, 'parts_jan'::regclass, 'parts_feb'::regclass)`).Scan(&locks); err != nil {
+				t.Fatal(err)
+			}
+			e.commit(tx)
+			if n := read(); locks != "AccessShareLock" || n == 0 || n >= 20000 || !unread() {
+				t.Fatalf("after a piece %d rows were touched, more are on record: %t, locks %q; want some, true, AccessShareLock", n, unread(), locks)
+			}
+			if c.meanwhile != "" {
+				e.exec(c.meanwhile)
+			}
+			for range 20 {
+				e.exec("select freshet.mend(1)")
+			}
+			if unread() {
+				t.Errorf("rows are still not read: %s", one[string](e, "select concat_ws(': ', mend_error, fingerprint -> 'unread') from freshet.source"))
+			}
+			if n := one[int](e, "select count(*) from (select distinct o1, o2, k1, k2 from freshet.changes_1 where op = 'r' and k2 = '2026-02-10') c"); n < c.touched {
+				t.Errorf("%d rows of the large partition were touched; want %d", n, c.touched)
+			}
+			e.start()
+			e.mended()
 			e.follow("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
 		})
 	}

@@ -435,13 +435,16 @@ func TestChangeTableIsRotatedBesideAReader(t *testing.T) {
 	}
 }
 
-// Who alters a partition and then a sink has what rotation reads, and waits for rotation.
+// Who has a partition locked is not asked for it; who has a change table locked, and then drops
+// a sink, waits for rotation, which waits half a second.
 func TestRotationWaitsForNobodyForLong(t *testing.T) {
 	e := newEnv(t).admin()
 	e.exec("create table parts (id int primary key, v int) partition by range (id); create table parts_all partition of parts default")
 	e.exec("select freshet.create_sink('parts', 'parts', backfill => false)")
 	migration := e.begin()
 	e.in(migration, "alter table parts_all alter column v set statistics 100", "lock table parts_all in access exclusive mode")
+	e.exec("select freshet.rotate(1)")
+	e.in(migration, "lock table freshet.changes_1_1 in access exclusive mode")
 	rotated := make(chan error, 1)
 	go func() {
 		_, err := e.db.Exec(t.Context(), "select freshet.rotate(1)")

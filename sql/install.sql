@@ -1927,7 +1927,7 @@ begin
             using errcode = 'wrong_object_type',
                   hint = 'Its unique indexes do not span the family, so that keys could clash. Partition the table instead.';
     elsif exists (
-        select from pg_catalog.pg_partition_tree(source) p
+        select from freshet.partitions_of(source) p
         join pg_catalog.pg_class c on c.oid = p.relid
         where c.relkind = 'f')
     then
@@ -1941,7 +1941,7 @@ begin
 
     -- The triggers of a partitioned table are made on each partition.
     select c.oid, c.relowner into v_leaf
-    from pg_catalog.pg_partition_tree(source) p
+    from freshet.partitions_of(source) p
     join pg_catalog.pg_class c on c.oid = p.relid
     where not pg_catalog.pg_has_role(c.relowner, 'usage')
     order by c.oid
@@ -2198,7 +2198,7 @@ begin
             perform freshet.lock_capture(v_source.id);
             select * into v_source from freshet.source s where s.relid = create_sink.source;
         end if;
-        perform freshet.lock_source(source);
+        perform freshet.lock_source(source, 'share row exclusive', interval '10 seconds', true);
         v_altered := v_source.fingerprint is not null and freshet.is_altered(v_source.id);
         insert into freshet.source as s (relid, schema_name, table_name, key_attnums, floor)
         select c.oid, n.nspname, c.relname, v_sink.key_attnums, freshet.cursor_now()
@@ -2241,7 +2241,9 @@ begin
 
     -- Only what changes from here on is to be noticed. What was altered before, and nobody
     -- has looked after yet, other sinks of the source may have missed changes by.
-    update freshet.source s set fingerprint = freshet.fingerprint(s.id)
+    update freshet.source s
+    set fingerprint = freshet.fingerprint(s.id)
+        || case when s.fingerprint ? 'unread' then pg_catalog.jsonb_build_object('unread', s.fingerprint -> 'unread') else '{}' end
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
 
     if backfill then
@@ -2371,7 +2373,7 @@ begin
     end if;
     select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
     if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
-        perform freshet.lock_source(v_relid, 'access exclusive');
+        perform freshet.lock_source(v_relid, 'access exclusive', interval '10 seconds', true);
         if pg_catalog.to_regrole('freshet_worker') is not null
             and not exists (select from freshet.sink s where v_relid = any (s.reads) and s.state <> 'dropping')
         then
@@ -2689,17 +2691,16 @@ begin
         'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
                    where i.indrelid = s.relid and i.indisunique and i.indisvalid),
         'leaves', coalesce((
-            select pg_catalog.jsonb_object_agg(p.relid::oid::bigint, pg_catalog.jsonb_build_object(
+            select pg_catalog.jsonb_object_agg(p.relid::bigint, pg_catalog.jsonb_build_object(
                 'triggers', coalesce(g.triggers, ''),
                 -- Only a leaf whose truncation is captured may change its file.
                 'file', case when not coalesce(g.truncates, false) then pg_catalog.pg_relation_filenode(p.relid)::bigint end))
-            from pg_catalog.pg_partition_tree(s.relid) p
+            from freshet.partitions_of(s.relid) p
             left join lateral (
                 select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
                        pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A') as truncates
                 from pg_catalog.pg_trigger t where t.tgrelid = p.relid and t.tgname like 'freshet\_%'
-            ) g on true
-            where p.relid <> s.relid), '{}'))
+            ) g on true), '{}'))
     from freshet.source s
     where s.id = fingerprint.source);
 end
@@ -3367,6 +3368,29 @@ $$;
 
 revoke all on function freshet.hides_rows(oid, oid) from public;
 
+-- The other transactions that have a table or its partitions locked so that `lock table …
+-- in … mode` waits for them, or that have a change table locked at all. Null if nobody has.
+create or replace function freshet.holders_of(source oid, mode text, changes text)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select pg_catalog.array_agg(distinct l.virtualtransaction)
+        from pg_catalog.pg_locks l
+        where l.locktype = 'relation' and l.granted and l.pid is distinct from pg_catalog.pg_backend_pid()
+          and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
+          and (l.relation = pg_catalog.to_regclass(changes)
+            or l.relation in (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = pg_catalog.to_regclass(changes))
+            or (l.relation = holders_of.source or l.relation in (select p.relid from freshet.partitions_of(source) p))
+               and (holders_of.mode = 'access exclusive' or l.mode not in ('AccessShareLock', 'RowShareLock'))));
+end
+$$;
+
+revoke all on function freshet.holders_of(oid, text, text) from public;
+
 -- Whether the type of a column takes 'Ada' and 'ADA' for equal: citext. A collation
 -- that is not deterministic may do so too, but does not say it.
 create or replace function freshet.ignores_case(relation oid, attnum smallint)
@@ -3414,7 +3438,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id)
+    return (select s.fingerprint - 'known' - 'unread' is distinct from freshet.fingerprint(s.id)
             from freshet.source s where s.id = is_altered.source);
 end
 $$;
@@ -3530,6 +3554,7 @@ revoke all on function freshet.join_backfill(integer, text, integer, boolean) fr
 --   renew     the same, into a segment that was never written to
 --   rebuild   the same, with a new change table
 --   leaves    make triggers for partitions that have none yet, with the source locked
+--   read      touch some of the rows that a new partition came with
 --   create    make one segment more
 --   switch    let triggers write to a segment
 --   truncate  empty a segment; false if somebody is at it, or it has what is not consumed
@@ -3543,8 +3568,10 @@ declare
     v_relation  text := 'freshet.changes_' || source || '_' || segment;
 begin
     if task in ('capture', 'renew', 'rebuild', 'leaves') then
-        -- With the change table locked, too, nobody reads it by a plan from before.
-        perform freshet.lock_source((select s.relid from freshet.source s where s.id = keep.source));
+        -- With the change table locked, too, nobody reads it by a plan from before. There is no
+        -- waiting for long: who looks after this source looks after others as well.
+        perform freshet.lock_source((select s.relid from freshet.source s where s.id = keep.source),
+            'share row exclusive', interval '2 seconds', task <> 'leaves');
         if task = 'leaves' then
             perform freshet.make_triggers(source);
             return true;
@@ -3560,6 +3587,9 @@ begin
         end if;
         perform freshet.make_capture(source);
         perform freshet.grant_source(source);
+        return true;
+    elsif task = 'read' then
+        perform freshet.read_partition(source);
         return true;
     elsif task = 'create' then
         insert into freshet.segment (source_id, number)
@@ -3873,11 +3903,12 @@ $$;
 revoke all on function freshet.lock_ranges(integer) from public;
 
 -- Locks a source as CREATE TRIGGER does, without making its writers queue for
--- long: short attempts with pauses, and an error after about ten seconds. Its change
--- table, if it has one yet, is locked in the same attempt: writers come to it from the
--- source and workers read it before the source, so that waiting for the one with the
--- other in hand would be a deadlock. An attempt that fails lets go of both.
-create or replace function freshet.lock_source(source oid, mode text default 'share row exclusive')
+-- long: short attempts with pauses, and an error when patience is at its end. Its change
+-- table, if it has one yet, is locked in the same attempt unless changes is false: writers
+-- come to it from the source and workers read it before the source, so that waiting for the
+-- one with the other in hand would be a deadlock. An attempt that fails lets go of both, and
+-- there is no other one before whoever it failed for has let go.
+create or replace function freshet.lock_source(source oid, mode text, patience interval, changes boolean)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -3885,8 +3916,9 @@ as $$
 declare
     v_timeout  text := pg_catalog.current_setting('lock_timeout');
     v_name     text := (select 'freshet.changes_' || s.id from freshet.source s where s.relid = lock_source.source);
-    v_until    timestamptz := pg_catalog.clock_timestamp() + interval '10 seconds';
+    v_until    timestamptz := pg_catalog.clock_timestamp() + patience;
     v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass(v_name));
+    v_holders  text[];
 begin
     if not pg_catalog.pg_has_role(v_owner, 'usage') then
         raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
@@ -3895,35 +3927,43 @@ begin
                           from freshet.source s where s.relid = lock_source.source);
     end if;
     loop
-        begin
-            perform pg_catalog.set_config('lock_timeout', '200ms', true);
-            execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
-            if pg_catalog.to_regclass(v_name) is not null then
-                execute pg_catalog.format('lock table %s in access exclusive mode', v_name);
-            end if;
-            perform pg_catalog.set_config('lock_timeout', v_timeout, true);
-            return;
-        exception when lock_not_available or deadlock_detected then
-            perform pg_catalog.set_config('lock_timeout', v_timeout, true);
-            if pg_catalog.clock_timestamp() > v_until then
-                raise exception 'source: % is in use by a transaction that does not end', source::pg_catalog.regclass
-                    using errcode = 'lock_not_available',
-                          hint = 'Wait for it or end it (see pg_stat_activity), then run this again.';
-            end if;
-        when undefined_table then
-            perform pg_catalog.set_config('lock_timeout', v_timeout, true);
-            -- A change table that was dropped by hand while this waited for it is not there
-            -- to be locked any more.
-            if pg_catalog.clock_timestamp() > v_until or not exists (select from pg_catalog.pg_class c where c.oid = source) then
-                raise;
-            end if;
-        end;
+        if v_holders is null then
+            begin
+                perform pg_catalog.set_config('lock_timeout', '200ms', true);
+                execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
+                if changes and pg_catalog.to_regclass(v_name) is not null then
+                    execute pg_catalog.format('lock table %s in access exclusive mode', v_name);
+                end if;
+                perform pg_catalog.set_config('lock_timeout', v_timeout, true);
+                return;
+            exception when lock_not_available or deadlock_detected then
+                perform pg_catalog.set_config('lock_timeout', v_timeout, true);
+                v_holders := freshet.holders_of(source, mode, case when changes then v_name end);
+            when undefined_table then
+                perform pg_catalog.set_config('lock_timeout', v_timeout, true);
+                -- A change table that was dropped by hand while this waited for it is not there
+                -- to be locked any more.
+                if pg_catalog.clock_timestamp() > v_until or not exists (select from pg_catalog.pg_class c where c.oid = source) then
+                    raise;
+                end if;
+            end;
+        else
+            select pg_catalog.array_agg(h) into v_holders
+            from pg_catalog.unnest(freshet.holders_of(source, mode, case when changes then v_name end)) as h
+            where h = any (v_holders);
+            continue when v_holders is null;
+        end if;
+        if pg_catalog.clock_timestamp() > v_until then
+            raise exception 'source: % is in use by a transaction that does not end', source::pg_catalog.regclass
+                using errcode = 'lock_not_available',
+                      hint = 'Wait for it or end it (see pg_stat_activity), then run this again.';
+        end if;
         perform pg_catalog.pg_sleep(0.05 + pg_catalog.random() * 0.2);
     end loop;
 end
 $$;
 
-revoke all on function freshet.lock_source(oid, text) from public;
+revoke all on function freshet.lock_source(oid, text, interval, boolean) from public;
 
 -- Writes the capture of a source anew: its change table, the trigger function and the
 -- triggers, all of them the source's owner's. Called with the source locked as CREATE
@@ -4526,7 +4566,7 @@ begin
 
     -- A leaf that is truncated by itself fires no trigger of its parents.
     for v_leaf in
-        select p.relid from pg_catalog.pg_partition_tree(v_relid) p where p.relid <> v_relid
+        select p.relid from freshet.partitions_of(v_relid) p
     loop
         if not exists (
             select from pg_catalog.pg_trigger t where t.tgrelid = v_leaf and t.tgname = 'freshet_truncate')
@@ -4549,7 +4589,7 @@ begin
         select t.tgname as name, t.tgrelid::pg_catalog.regclass as relation
         from pg_catalog.pg_trigger t
         where t.tgfoid = v_function and t.tgparentid = 0
-          and t.tgrelid not in (select p.relid from pg_catalog.pg_partition_tree(v_relid) p) and t.tgrelid <> v_relid
+          and t.tgrelid not in (select p.relid from freshet.partitions_of(v_relid) p) and t.tgrelid <> v_relid
     loop
         execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_trigger.relation);
     end loop;
@@ -4608,7 +4648,9 @@ declare
     v_columns  boolean;
     v_sink     record;
     v_leaf     text;
+    v_unread   jsonb;      -- partitions whose rows are not yet touched
     v_error    text;
+    v_pause    integer := 300;     -- at most, before it is tried again, in seconds
 begin
     -- The second is freshet.lock_definitions: whoever creates or drops a sink comes first.
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
@@ -4621,6 +4663,7 @@ begin
         return null;
     end if;
     v_was := coalesce(v_source.fingerprint, '{}');
+    v_unread := coalesce(v_was -> 'unread', '{}');
     v_now := freshet.fingerprint(source);
     if v_source.fingerprint is null then
         update freshet.source s set fingerprint = v_now where s.id = v_source.id;
@@ -4711,11 +4754,18 @@ begin
         then
             v_task := 'leaves';
         end if;
+        if v_task is null and v_unread <> '{}' and v_gaps is null and v_now = v_was - 'known' - 'unread' then
+            v_task := 'read';
+        end if;
 
         if v_task is not null then
             execute pg_catalog.format('select freshet.%I($1, null)', 'keep_' || source) using v_task;
         end if;
-    exception when others then
+    exception when lock_not_available then
+        -- Not for a fault, but until somebody else is done.
+        v_error := sqlerrm;
+        v_pause := 15;
+    when others then
         v_error := coalesce(freshet.owner_advice(source), sqlerrm);
     end;
     if v_error is not null then
@@ -4725,9 +4775,12 @@ begin
         set fingerprint = case when v_was ? 'owner' and v_now -> 'owner' is distinct from v_was -> 'owner'
                 then s.fingerprint || '{"owner": null}' else s.fingerprint end,
             mend_tries = s.mend_tries + 1, mend_error = v_error,
-            mend_after = pg_catalog.clock_timestamp() + least(300, power(2, s.mend_tries)) * interval '1 second'
+            mend_after = pg_catalog.clock_timestamp() + least(v_pause, power(2, least(s.mend_tries, 10))) * interval '1 second'
         where s.id = v_source.id;
         return 'could not be mended: ' || v_error;
+    elsif v_task = 'read' then
+        update freshet.source s set mend_error = null where s.id = v_source.id and s.mend_error is not null;
+        return null;
     end if;
 
     -- As it is from now on. Under the keeper's lock nothing of this changes any more; but
@@ -4757,7 +4810,10 @@ begin
     loop
         v_why := v_why || pg_catalog.format('%s is a new partition', v_leaf::oid::pg_catalog.regclass);
         if not v_missed then
-            v_gone := not freshet.touch_leaf(source, v_leaf::oid) or v_gone;
+            -- Writers wait as long as this transaction lasts, so its rows are read in others.
+            v_unread := pg_catalog.jsonb_set(v_unread, array[v_leaf], '{}');
+            -- Truncated or rewritten before it was seen: rows may be gone again.
+            v_gone := coalesce(pg_catalog.pg_relation_filenode(v_leaf::oid) <> v_leaf::oid, false) or v_gone;
         end if;
     end loop;
     if exists (select from pg_catalog.jsonb_object_keys(v_was -> 'leaves') k where not v_next -> 'leaves' ? k) then
@@ -4812,12 +4868,19 @@ begin
         end if;
     end loop;
 
+    -- Where all is read anew nothing is left to be read.
+    select pg_catalog.jsonb_object_agg(u.key, u.value) into v_unread
+    from pg_catalog.jsonb_each(v_unread) u where not v_missed and v_next -> 'leaves' ? u.key;
+    if v_unread is not null then
+        v_next := v_next || pg_catalog.jsonb_build_object('unread', v_unread);
+    end if;
+
     -- What goes wrong again and again is not warmed for again and again without a pause.
     update freshet.source s
     set fingerprint = v_next, mend_error = null, mended_at = pg_catalog.clock_timestamp(),
         mend_tries = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes' then s.mend_tries + 1 else 0 end,
         mend_after = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes'
-            then pg_catalog.clock_timestamp() + least(300, power(2, s.mend_tries)) * interval '1 second' end
+            then pg_catalog.clock_timestamp() + least(300, power(2, least(s.mend_tries, 10))) * interval '1 second' end
     where s.id = v_source.id;
     delete from freshet.capture_gap g where g.source_id = v_source.id and g.ctid = any (v_gaps);
     return nullif(pg_catalog.array_to_string(v_why, '; '), '');
@@ -4845,8 +4908,8 @@ $$;
 
 revoke all on function freshet.named_key(oid, jsonb) from public;
 
--- Whether capture of a source is to be mended now: something is missing or altered, and it
--- is not the pause after an attempt.
+-- Whether capture of a source is to be mended now: something is missing, altered or not yet
+-- read, and it is not the pause after an attempt.
 create or replace function freshet.needs_mending(source integer)
 returns boolean
 language plpgsql
@@ -4856,6 +4919,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
+            or s.fingerprint ? 'unread'
             or freshet.is_altered(s.id))
     from freshet.source s
     where s.id = needs_mending.source);
@@ -5228,6 +5292,29 @@ end
 $body$;
 
 revoke all on function freshet.parse_key(text) from public;
+
+-- The partitions of a table, at every level, by what the catalog says. pg_partition_tree keeps
+-- them locked until the transaction ends, and who has partitions locked before their parent
+-- is in the way of whoever attaches, detaches or makes one.
+create or replace function freshet.partitions_of(relation oid)
+returns table (relid oid)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- In PL/pgSQL, which keeps the plan: this is asked every second.
+    return query
+    with recursive down (relid) as (
+        select c.oid from pg_catalog.pg_class c where c.oid = partitions_of.relation and c.relkind = 'p'
+        union all
+        select i.inhrelid from down d join pg_catalog.pg_inherits i on i.inhparent = d.relid where not i.inhdetachpending
+    )
+    select d.relid from down d where d.relid <> partitions_of.relation;
+end
+$$;
+
+revoke all on function freshet.partitions_of(oid) from public;
 
 -- Stops a backfill after the chunk that it is at, until it is resumed.
 create or replace function freshet.pause_backfill(id bigint)
@@ -5608,6 +5695,63 @@ as $$
 $$;
 
 revoke all on function freshet.queue_of(text) from public;
+
+-- Touches some of the rows that a partition came with, for those fired no trigger: of the
+-- first partition that its source has on record as unread, the next blocks. They are not read
+-- all at once, and not while anything is locked against writers. A partition whose file is
+-- another one by now is read from its beginning.
+create or replace function freshet.read_partition(source integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set enable_tidscan = on
+set lock_timeout = '500ms'
+as $$
+declare
+    v_blocks   constant bigint := 1024;   -- 8 MiB
+    v_leaf     oid;
+    v_mark     jsonb;
+    v_file     bigint;
+    v_from     bigint;
+    v_columns  text;
+begin
+    select u.key::oid, u.value into v_leaf, v_mark
+    from freshet.source s cross join lateral pg_catalog.jsonb_each(s.fingerprint -> 'unread') u
+    where s.id = read_partition.source
+    order by u.key::bigint
+    limit 1;
+    if (select c.relkind = 'r' from pg_catalog.pg_class c where c.oid = v_leaf) then
+        execute pg_catalog.format('lock table only %s in access share mode', v_leaf::pg_catalog.regclass);
+        v_file := pg_catalog.pg_relation_filenode(v_leaf);
+        v_from := case when (v_mark ->> 'file')::bigint = v_file then (v_mark ->> 'block')::bigint else 0 end;
+        -- By name: a partition may number its columns otherwise.
+        select pg_catalog.string_agg(pg_catalog.format('t.%I', a.attname), ', ' order by a.attnum) into v_columns
+        from freshet.source s
+        cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+        join pg_catalog.pg_attribute a on a.attrelid = s.relid and a.attnum = k.attnum
+        where s.id = read_partition.source;
+        perform freshet.touch(source, pg_catalog.format('select %s from only %s t where t.ctid >= ''(%s,0)'' and t.ctid < ''(%s,0)''',
+            v_columns, v_leaf::pg_catalog.regclass, v_from, v_from + v_blocks));
+        if pg_catalog.pg_relation_size(v_leaf) > (v_from + v_blocks) * pg_catalog.current_setting('block_size')::integer then
+            update freshet.source s
+            set fingerprint = pg_catalog.jsonb_set(s.fingerprint, array['unread', v_leaf::text],
+                pg_catalog.jsonb_build_object('file', v_file, 'block', v_from + v_blocks))
+            where s.id = read_partition.source;
+            return;
+        end if;
+    end if;
+    -- Rows that came since then fired triggers.
+    update freshet.source s
+    set fingerprint = case when (s.fingerprint -> 'unread') - v_leaf::text = '{}' then s.fingerprint - 'unread'
+        else s.fingerprint #- array['unread', v_leaf::text] end
+    where s.id = read_partition.source;
+exception when lock_not_available then
+    raise exception 'source: % is in use by a transaction that does not end', v_leaf::pg_catalog.regclass using errcode = 'lock_not_available';
+end
+$$;
+
+revoke all on function freshet.read_partition(integer) from public;
 
 -- Makes another table the source: the one that has its name now. Columns are found again
 -- by name, as `known` has them from before ({attnum: [name, …]}).
@@ -6798,7 +6942,7 @@ begin
     select greatest(1, coalesce(sum(pg_catalog.pg_relation_size(c.relid)), 0) / pg_catalog.current_setting('block_size')::integer)
     into v_blocks
     from (select v_relid as relid
-          union select p.relid from pg_catalog.pg_partition_tree(v_relid::pg_catalog.regclass) p) c;
+          union all select p.relid from freshet.partitions_of(v_relid) p) c;
     select pg_catalog.string_agg(pg_catalog.format('(%s)::pg_catalog.text', t), ', '),
            pg_catalog.string_agg(pg_catalog.format('%s is not null', t), ' and ')
     into v_texts, v_present
@@ -7058,35 +7202,6 @@ $$;
 
 revoke all on function freshet.touch_keys(integer, jsonb) from public;
 
--- Touches the rows of a partition that was made or attached: those it came with fired no
--- trigger. False if the leaf was truncated or rewritten before it was seen, so that rows
--- may be gone again.
-create or replace function freshet.touch_leaf(source integer, leaf oid)
-returns boolean
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_columns  text;
-begin
-    if (select c.relkind from pg_catalog.pg_class c where c.oid = leaf) <> 'r' then
-        return true;
-    end if;
-    -- By name: a leaf may number its columns otherwise.
-    select pg_catalog.string_agg(pg_catalog.format('t.%I', a.attname), ', ' order by a.attnum) into v_columns
-    from freshet.source s
-    cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
-    join pg_catalog.pg_attribute a on a.attrelid = s.relid and a.attnum = k.attnum
-    where s.id = touch_leaf.source;
-    -- Through the parent: that is what the workers may read.
-    perform freshet.touch(source, pg_catalog.format('select %s from %s t where t.tableoid = %s',
-        v_columns, (select s.relid from freshet.source s where s.id = touch_leaf.source)::pg_catalog.regclass, leaf));
-    return (select pg_catalog.pg_relation_filenode(leaf) = leaf);
-end
-$$;
-
-revoke all on function freshet.touch_leaf(integer, oid) from public;
-
 -- Touches the tuple of every row of a sink's source in (lower, upper], tuples of its
 -- order columns.
 create or replace function freshet.touch_rows(sink integer, lower text[], upper text[])
@@ -7345,7 +7460,7 @@ select s.name as sink,
            when not served.by_any then 'unserved'
            when l.blocked > 0 or l.blocked_by is not null or l.rival is not null then 'blocked'
            when run.reason = 'create' then 'warming'
-           when run.reason is not null then 'rewarming'
+           when run.reason is not null or o.fingerprint ? 'unread' then 'rewarming'
            when a.as_of is null or a.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
            else 'live'
        end as state,

@@ -37,7 +37,7 @@ begin
             using errcode = 'wrong_object_type',
                   hint = 'Its unique indexes do not span the family, so that keys could clash. Partition the table instead.';
     elsif exists (
-        select from pg_catalog.pg_partition_tree(source) p
+        select from freshet.partitions_of(source) p
         join pg_catalog.pg_class c on c.oid = p.relid
         where c.relkind = 'f')
     then
@@ -51,7 +51,7 @@ begin
 
     -- The triggers of a partitioned table are made on each partition.
     select c.oid, c.relowner into v_leaf
-    from pg_catalog.pg_partition_tree(source) p
+    from freshet.partitions_of(source) p
     join pg_catalog.pg_class c on c.oid = p.relid
     where not pg_catalog.pg_has_role(c.relowner, 'usage')
     order by c.oid

@@ -72,7 +72,7 @@ begin
             perform freshet.lock_capture(v_source.id);
             select * into v_source from freshet.source s where s.relid = create_sink.source;
         end if;
-        perform freshet.lock_source(source);
+        perform freshet.lock_source(source, 'share row exclusive', interval '10 seconds', true);
         v_altered := v_source.fingerprint is not null and freshet.is_altered(v_source.id);
         insert into freshet.source as s (relid, schema_name, table_name, key_attnums, floor)
         select c.oid, n.nspname, c.relname, v_sink.key_attnums, freshet.cursor_now()
@@ -115,7 +115,9 @@ begin
 
     -- Only what changes from here on is to be noticed. What was altered before, and nobody
     -- has looked after yet, other sinks of the source may have missed changes by.
-    update freshet.source s set fingerprint = freshet.fingerprint(s.id)
+    update freshet.source s
+    set fingerprint = freshet.fingerprint(s.id)
+        || case when s.fingerprint ? 'unread' then pg_catalog.jsonb_build_object('unread', s.fingerprint -> 'unread') else '{}' end
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
 
     if backfill then

@@ -12,7 +12,7 @@ begin
     end if;
     select s.relid into v_relid from freshet.source s where s.id = drop_capture.source;
     if exists (select from pg_catalog.pg_class c where c.oid = v_relid) then
-        perform freshet.lock_source(v_relid, 'access exclusive');
+        perform freshet.lock_source(v_relid, 'access exclusive', interval '10 seconds', true);
         if pg_catalog.to_regrole('freshet_worker') is not null
             and not exists (select from freshet.sink s where v_relid = any (s.reads) and s.state <> 'dropping')
         then

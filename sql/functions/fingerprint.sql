@@ -36,17 +36,16 @@ begin
         'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
                    where i.indrelid = s.relid and i.indisunique and i.indisvalid),
         'leaves', coalesce((
-            select pg_catalog.jsonb_object_agg(p.relid::oid::bigint, pg_catalog.jsonb_build_object(
+            select pg_catalog.jsonb_object_agg(p.relid::bigint, pg_catalog.jsonb_build_object(
                 'triggers', coalesce(g.triggers, ''),
                 -- Only a leaf whose truncation is captured may change its file.
                 'file', case when not coalesce(g.truncates, false) then pg_catalog.pg_relation_filenode(p.relid)::bigint end))
-            from pg_catalog.pg_partition_tree(s.relid) p
+            from freshet.partitions_of(s.relid) p
             left join lateral (
                 select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
                        pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A') as truncates
                 from pg_catalog.pg_trigger t where t.tgrelid = p.relid and t.tgname like 'freshet\_%'
-            ) g on true
-            where p.relid <> s.relid), '{}'))
+            ) g on true), '{}'))
     from freshet.source s
     where s.id = fingerprint.source);
 end

@@ -3,6 +3,7 @@
 --   renew     the same, into a segment that was never written to
 --   rebuild   the same, with a new change table
 --   leaves    make triggers for partitions that have none yet, with the source locked
+--   read      touch some of the rows that a new partition came with
 --   create    make one segment more
 --   switch    let triggers write to a segment
 --   truncate  empty a segment; false if somebody is at it, or it has what is not consumed
@@ -16,8 +17,10 @@ declare
     v_relation  text := 'freshet.changes_' || source || '_' || segment;
 begin
     if task in ('capture', 'renew', 'rebuild', 'leaves') then
-        -- With the change table locked, too, nobody reads it by a plan from before.
-        perform freshet.lock_source((select s.relid from freshet.source s where s.id = keep.source));
+        -- With the change table locked, too, nobody reads it by a plan from before. There is no
+        -- waiting for long: who looks after this source looks after others as well.
+        perform freshet.lock_source((select s.relid from freshet.source s where s.id = keep.source),
+            'share row exclusive', interval '2 seconds', task <> 'leaves');
         if task = 'leaves' then
             perform freshet.make_triggers(source);
             return true;
@@ -33,6 +36,9 @@ begin
         end if;
         perform freshet.make_capture(source);
         perform freshet.grant_source(source);
+        return true;
+    elsif task = 'read' then
+        perform freshet.read_partition(source);
         return true;
     elsif task = 'create' then
         insert into freshet.segment (source_id, number)

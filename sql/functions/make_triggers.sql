@@ -58,7 +58,7 @@ begin
 
     -- A leaf that is truncated by itself fires no trigger of its parents.
     for v_leaf in
-        select p.relid from pg_catalog.pg_partition_tree(v_relid) p where p.relid <> v_relid
+        select p.relid from freshet.partitions_of(v_relid) p
     loop
         if not exists (
             select from pg_catalog.pg_trigger t where t.tgrelid = v_leaf and t.tgname = 'freshet_truncate')
@@ -81,7 +81,7 @@ begin
         select t.tgname as name, t.tgrelid::pg_catalog.regclass as relation
         from pg_catalog.pg_trigger t
         where t.tgfoid = v_function and t.tgparentid = 0
-          and t.tgrelid not in (select p.relid from pg_catalog.pg_partition_tree(v_relid) p) and t.tgrelid <> v_relid
+          and t.tgrelid not in (select p.relid from freshet.partitions_of(v_relid) p) and t.tgrelid <> v_relid
     loop
         execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_trigger.relation);
     end loop;

@@ -20,7 +20,9 @@ declare
     v_columns  boolean;
     v_sink     record;
     v_leaf     text;
+    v_unread   jsonb;      -- partitions whose rows are not yet touched
     v_error    text;
+    v_pause    integer := 300;     -- at most, before it is tried again, in seconds
 begin
     -- The second is freshet.lock_definitions: whoever creates or drops a sink comes first.
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
@@ -33,6 +35,7 @@ begin
         return null;
     end if;
     v_was := coalesce(v_source.fingerprint, '{}');
+    v_unread := coalesce(v_was -> 'unread', '{}');
     v_now := freshet.fingerprint(source);
     if v_source.fingerprint is null then
         update freshet.source s set fingerprint = v_now where s.id = v_source.id;
@@ -123,11 +126,18 @@ begin
         then
             v_task := 'leaves';
         end if;
+        if v_task is null and v_unread <> '{}' and v_gaps is null and v_now = v_was - 'known' - 'unread' then
+            v_task := 'read';
+        end if;
 
         if v_task is not null then
             execute pg_catalog.format('select freshet.%I($1, null)', 'keep_' || source) using v_task;
         end if;
-    exception when others then
+    exception when lock_not_available then
+        -- Not for a fault, but until somebody else is done.
+        v_error := sqlerrm;
+        v_pause := 15;
+    when others then
         v_error := coalesce(freshet.owner_advice(source), sqlerrm);
     end;
     if v_error is not null then
@@ -137,9 +147,12 @@ begin
         set fingerprint = case when v_was ? 'owner' and v_now -> 'owner' is distinct from v_was -> 'owner'
                 then s.fingerprint || '{"owner": null}' else s.fingerprint end,
             mend_tries = s.mend_tries + 1, mend_error = v_error,
-            mend_after = pg_catalog.clock_timestamp() + least(300, power(2, s.mend_tries)) * interval '1 second'
+            mend_after = pg_catalog.clock_timestamp() + least(v_pause, power(2, least(s.mend_tries, 10))) * interval '1 second'
         where s.id = v_source.id;
         return 'could not be mended: ' || v_error;
+    elsif v_task = 'read' then
+        update freshet.source s set mend_error = null where s.id = v_source.id and s.mend_error is not null;
+        return null;
     end if;
 
     -- As it is from now on. Under the keeper's lock nothing of this changes any more; but
@@ -169,7 +182,10 @@ begin
     loop
         v_why := v_why || pg_catalog.format('%s is a new partition', v_leaf::oid::pg_catalog.regclass);
         if not v_missed then
-            v_gone := not freshet.touch_leaf(source, v_leaf::oid) or v_gone;
+            -- Writers wait as long as this transaction lasts, so its rows are read in others.
+            v_unread := pg_catalog.jsonb_set(v_unread, array[v_leaf], '{}');
+            -- Truncated or rewritten before it was seen: rows may be gone again.
+            v_gone := coalesce(pg_catalog.pg_relation_filenode(v_leaf::oid) <> v_leaf::oid, false) or v_gone;
         end if;
     end loop;
     if exists (select from pg_catalog.jsonb_object_keys(v_was -> 'leaves') k where not v_next -> 'leaves' ? k) then
@@ -224,12 +240,19 @@ begin
         end if;
     end loop;
 
+    -- Where all is read anew nothing is left to be read.
+    select pg_catalog.jsonb_object_agg(u.key, u.value) into v_unread
+    from pg_catalog.jsonb_each(v_unread) u where not v_missed and v_next -> 'leaves' ? u.key;
+    if v_unread is not null then
+        v_next := v_next || pg_catalog.jsonb_build_object('unread', v_unread);
+    end if;
+
     -- What goes wrong again and again is not warmed for again and again without a pause.
     update freshet.source s
     set fingerprint = v_next, mend_error = null, mended_at = pg_catalog.clock_timestamp(),
         mend_tries = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes' then s.mend_tries + 1 else 0 end,
         mend_after = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes'
-            then pg_catalog.clock_timestamp() + least(300, power(2, s.mend_tries)) * interval '1 second' end
+            then pg_catalog.clock_timestamp() + least(300, power(2, least(s.mend_tries, 10))) * interval '1 second' end
     where s.id = v_source.id;
     delete from freshet.capture_gap g where g.source_id = v_source.id and g.ctid = any (v_gaps);
     return nullif(pg_catalog.array_to_string(v_why, '; '), '');

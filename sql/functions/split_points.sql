@@ -29,7 +29,7 @@ begin
     select greatest(1, coalesce(sum(pg_catalog.pg_relation_size(c.relid)), 0) / pg_catalog.current_setting('block_size')::integer)
     into v_blocks
     from (select v_relid as relid
-          union select p.relid from pg_catalog.pg_partition_tree(v_relid::pg_catalog.regclass) p) c;
+          union all select p.relid from freshet.partitions_of(v_relid) p) c;
     select pg_catalog.string_agg(pg_catalog.format('(%s)::pg_catalog.text', t), ', '),
            pg_catalog.string_agg(pg_catalog.format('%s is not null', t), ' and ')
     into v_texts, v_present
