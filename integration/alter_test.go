@@ -41,7 +41,7 @@ func TestAlteredSinkIsWhatItSays(t *testing.T) {
 	wg.Go(func() {
 		draw := rand.New(rand.NewPCG(5, 5))
 		for ctx.Err() == nil {
-			_, err := e.db.Exec(ctx, "update users set name = name || 'x', active = not active, price = coalesce(price, 0) + 1 where id = $1", 1+draw.IntN(2000))
+			_, err := e.db.Exec(t.Context(), "update users set name = name || 'x', active = not active, price = coalesce(price, 0) + 1 where id = $1", 1+draw.IntN(2000))
 			if err != nil && ctx.Err() == nil {
 				t.Errorf("write: %v", err)
 				return
@@ -182,7 +182,7 @@ func TestAlteredKeyLeavesNoStaleEntry(t *testing.T) {
 	wg.Go(func() {
 		draw := rand.New(rand.NewPCG(9, 9))
 		for ctx.Err() == nil {
-			if _, err := e.db.Exec(ctx, "update counters set version = version + 1 where id % 100 = $1", draw.IntN(100)); err != nil && ctx.Err() == nil {
+			if _, err := e.db.Exec(t.Context(), "update counters set version = version + 1 where id % 100 = $1", draw.IntN(100)); err != nil && ctx.Err() == nil {
 				t.Errorf("write: %v", err)
 				return
 			}

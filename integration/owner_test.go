@@ -85,7 +85,7 @@ func TestKeysAreTakenOverFromAnotherInstallation(t *testing.T) {
 		go func() {
 			defer close(done)
 			for ctx.Err() == nil {
-				_, _ = e.db.Exec(ctx, "update users set name = name || '.' where id % 7 = (random() * 7)::int")
+				_, _ = e.db.Exec(t.Context(), "update users set name = name || '.' where id % 7 = (random() * 7)::int")
 			}
 		}()
 		return func() { cancel(); <-done }

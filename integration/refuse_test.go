@@ -92,7 +92,7 @@ func (e *env) once() (stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for id := 1_000_000; ctx.Err() == nil; id++ {
-			if _, err := e.db.Exec(ctx, "insert into counters (id) values ($1)", id); err != nil && ctx.Err() == nil {
+			if _, err := e.db.Exec(e.t.Context(), "insert into counters (id) values ($1)", id); err != nil && ctx.Err() == nil {
 				e.t.Errorf("insert: %v", err)
 				return
 			}

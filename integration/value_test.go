@@ -308,7 +308,7 @@ func TestGroupsStayRightWhileManyWrite(t *testing.T) {
 			draw := rand.New(rand.NewPCG(3, uint64(n)))
 			for ctx.Err() == nil {
 				id := 1 + draw.IntN(2000)
-				_, err := e.db.Exec(ctx, fmt.Sprintf([]string{
+				_, err := e.db.Exec(t.Context(), fmt.Sprintf([]string{
 					"update orders set user_id = %[2]d where id = %[1]d",
 					"update orders set amount = %[2]d where id = %[1]d",
 					"delete from orders where id = %[1]d",

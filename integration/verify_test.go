@@ -91,7 +91,7 @@ func TestVerifyRaisesNoFalseAlarmOnLiveData(t *testing.T) {
 				"delete from users where id = 5000 + $1 % 5000",
 				"update users set id = id + 1000000 where id = 15000 + $1 % 5000",
 			} {
-				if _, err := e.db.Exec(ctx, sql, n); err != nil && ctx.Err() == nil {
+				if _, err := e.db.Exec(t.Context(), sql, n); err != nil && ctx.Err() == nil {
 					done <- err
 					return
 				}
