@@ -138,6 +138,7 @@ func TestBackfillGoesOnWhereItWasStopped(t *testing.T) {
 }
 
 func TestTruncateDuringABackfillLeavesNoEntries(t *testing.T) {
+	t.Parallel()
 	for _, ranges := range []int{1, 6} {
 		t.Run(fmt.Sprintf("%d ranges", ranges), func(t *testing.T) {
 			e := newEnv(t)

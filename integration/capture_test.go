@@ -306,6 +306,7 @@ func (c shape) make(t *testing.T) (e *env, key, names string) {
 // The rows of a bulk statement share rows of the change table, many to each. Whatever the key
 // columns are like, each tuple is captured that rows have had or have now.
 func TestBulkStatementsTouchEveryTuple(t *testing.T) {
+	t.Parallel()
 	for _, c := range shapes {
 		t.Run(c.name, func(t *testing.T) {
 			e, key, names := c.make(t)
@@ -347,6 +348,7 @@ func TestBulkStatementsTouchEveryTuple(t *testing.T) {
 // columns are like. Only the first moments of a transaction are for that: what a session has
 // not done before takes longer.
 func TestUpdateOfOneRowTouchesBothOfItsTuples(t *testing.T) {
+	t.Parallel()
 	for _, c := range shapes {
 		t.Run(c.name, func(t *testing.T) {
 			e, key, names := c.make(t)
@@ -1008,6 +1010,7 @@ func TestCaptureCostsBystandersNothingWhileNobodySleeps(t *testing.T) {
 // A subtransaction in every call would slow down every other session of the server: each takes
 // a transaction id, by which they can be counted.
 func TestLongTransactionsHaveFewSubtransactions(t *testing.T) {
+	t.Parallel()
 	for _, partitions := range []int{0, 1, 100} {
 		t.Run(fmt.Sprintf("%d partitions", partitions), func(t *testing.T) {
 			e := newEnv(t)

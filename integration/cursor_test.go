@@ -152,6 +152,7 @@ func TestTransactionsMayCommitInReverseOrder(t *testing.T) {
 }
 
 func TestOpenWriterHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
 	for _, end := range []string{"commit", "rollback"} {
 		t.Run(end, func(t *testing.T) {
 			e := newEnv(t)

@@ -205,6 +205,7 @@ func every(step int) int {
 }
 
 func TestRedisConnectionCutAnywhereLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, x := range exchanges() {
 		t.Run(x.name, func(t *testing.T) {
 			s := newSevered(t, 16)
@@ -219,6 +220,7 @@ func TestRedisConnectionCutAnywhereLosesNothing(t *testing.T) {
 }
 
 func TestPostgresConnectionCutAnywhereLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, x := range exchanges() {
 		t.Run(x.name, func(t *testing.T) {
 			s := newSevered(t, 1)

@@ -73,6 +73,7 @@ func (d *dumped) awaitInStep() {
 
 // What a backfill wrote are no changes: a cursor that goes back does not bring it again.
 func TestOldDumpFromBeforeABackfillIsWarmedAgain(t *testing.T) {
+	t.Parallel()
 	for name, between := range map[string]func(d *dumped){
 		"at once":          func(*dumped) {},
 		"after changes":    func(d *dumped) { d.exec("update users set name = 'changed' where id <= 10"); d.settle() },
@@ -152,6 +153,7 @@ func TestOldDumpFromBeforeASinkLeavesNoEntryOfItsPredecessor(t *testing.T) {
 // A target that goes back in time has entries again that were removed from it, with nobody to
 // write or sweep them any more.
 func TestOldDumpBringsNoEntriesBackThatWereRemoved(t *testing.T) {
+	t.Parallel()
 	count := func(d *dumped, pattern string) int {
 		keys, err := d.redis.Keys(t.Context(), pattern).Result()
 		if err != nil {

@@ -59,6 +59,7 @@ func (e *env) controlKeys() []string {
 // A server that evicts whatever it likes evicts Freshet's own keys as well. To warm it again
 // for that would have it evict more, and so on for ever.
 func TestTargetThatEvictsIsNotWarmedForEver(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []string{"allkeys-lru", "allkeys-random"} {
 		t.Run(policy, func(t *testing.T) {
 			e := evicting(t, policy)

@@ -431,6 +431,7 @@ func except[T comparable](all, some []T) []T {
 // A worker that dies before or after any commit or EXEC leaves nothing undone that has to
 // follow: the next one finds and does it.
 func TestDeathAtAnyCommitLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, l := range lives() {
 		t.Run(l.name, func(t *testing.T) {
 			m := newMortal(t)

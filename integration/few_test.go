@@ -14,6 +14,7 @@ import (
 // A claim that finds few changes is made by a statement of its own. Whatever the changes are, it finds the entries that the
 // other one does, which goes on in the middle of a window.
 func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, table, key, change string
 		// entries and changes are how many it takes, -1 for any: an old tuple has a row of its own or not.

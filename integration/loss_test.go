@@ -116,6 +116,7 @@ func TestPostgresCrashIsSurvived(t *testing.T) {
 // Two targets, of which one has lost what it had and refuses writes: its lane tries again and
 // again, and the other target does not hear of it.
 func TestTargetThatRefusesHasNoOtherWrittenWithoutEnd(t *testing.T) {
+	t.Parallel()
 	for name, lose := range map[string]func(ctx context.Context, pipe redis.Pipeliner, prefix string){
 		"control key lost": func(ctx context.Context, pipe redis.Pipeliner, prefix string) {
 			pipe.Del(ctx, prefix+"0")

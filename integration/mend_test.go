@@ -36,6 +36,7 @@ func (e *env) rewarms() int {
 // Whatever breaks capture, the application's statement succeeds, and the workers mend what
 // is broken and look at everything that was missed.
 func TestBrokenCaptureIsMendedAndWhatItMissedIsFound(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		// breaks is run first; then rows are changed.
@@ -296,6 +297,7 @@ func TestDefinitionThatMakesNoSenseAnyMoreStopsItsSink(t *testing.T) {
 // What was broken and is not mended yet stays to be seen, whatever Freshet itself does to
 // capture meanwhile.
 func TestWhatIsToBeMendedIsNotCoveredUp(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		covers func(e *env)
@@ -402,6 +404,7 @@ const partsTable = `create table %[1]s (id bigint not null, day date not null, k
 // What a transaction does on which the mending of something else waits is not taken for how
 // things have always been.
 func TestWhatHappensWhileMendWaitsIsSeen(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name      string
 		meanwhile func(e *env, tx pgx.Tx)
@@ -457,6 +460,7 @@ func TestWhatHappensWhileMendWaitsIsSeen(t *testing.T) {
 // Who looks after capture has nothing locked while it waits for a source: a migration that has
 // the source in hand, and then needs one of its partitions, would be a deadlock's victim.
 func TestMigrationsOfPartitionsDoNotDieOfMending(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, statement string }{
 		{"detach", "alter table parts detach partition parts_jan"},
 		{"drop", "drop table parts_jan"},
@@ -540,6 +544,7 @@ func TestWritersDoNotQueueBehindWhoMends(t *testing.T) {
 // The rows that a large partition came with are read in pieces, each in a transaction that
 // nobody waits for; and no row is left out where it is rewritten, truncated or dropped between.
 func TestRowsOfANewPartitionAreReadInPieces(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name      string
 		meanwhile string

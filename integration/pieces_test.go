@@ -12,6 +12,7 @@ import (
 // However many changes a claim has and however large their entries are, a few megabytes of them are in memory at a time,
 // and each is there once.
 func TestBatchIsReadInPiecesThatFitIntoMemory(t *testing.T) {
+	t.Parallel()
 	const mostBytes = 7 << 20
 	for _, c := range []struct {
 		name, change string

@@ -201,6 +201,7 @@ func (d draws) statement(quiet bool) string {
 // Whatever the sinks are and whatever is done to the table and to them, the entries are what
 // plain SQL says.
 func TestEntriesAreWhatPlainSQLSays(t *testing.T) {
+	t.Parallel()
 	seeds := 4
 	if os.Getenv("FRESHET_TEST_EXHAUSTIVE") != "" {
 		seeds = 60

@@ -115,6 +115,7 @@ func (resets) pass(_ *link, d direction, piece []byte) ([]byte, bool) {
 }
 
 func TestRedisThatRefusesIsWaitedForAndNothingIsLost(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name       string
 		directives map[string]string

@@ -84,6 +84,7 @@ func (tl *timelines) putBack(data, kept string) {
 // A backup that is put back in place is the same server on the same timeline. Nothing is
 // written afterwards: the lane that sleeps notices by itself.
 func TestBackupRestoredInPlaceIsWarmedAgain(t *testing.T) {
+	t.Parallel()
 	for name, keep := range map[string]func(*timelines) func(){
 		"hot": (*timelines).keepHot, "cold": (*timelines).keepCold,
 	} {

@@ -376,6 +376,7 @@ func TestSourceIsGivenToAnotherOwner(t *testing.T) {
 // An owner who may not use Freshet any more can put no gap on record either. His statements
 // succeed; workers take note of it, say what helps, and look at everything afterwards.
 func TestOwnerLosesTheRightToUseFreshet(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		takes string

@@ -383,6 +383,7 @@ func TestCursorFromBeforeTheFloorIsNoticed(t *testing.T) {
 // drops the sink locks the change table and then drops the function, and who creates one with
 // another key writes that anew.
 func TestSinksAreChangedWhileTheirChangeTableIsRotated(t *testing.T) {
+	t.Parallel()
 	for name, statement := range map[string]string{
 		"drop":   "select freshet.drop_sink('users')",
 		"create": "select freshet.create_sink('named', 'users', key => 'named:${name}', value => 'count(*)')",

@@ -206,6 +206,7 @@ func TestZombieOfMoreShardsDoesNotWriteTheBatchItHadRead(t *testing.T) {
 // What the target loses while the shards are changed is noticed, though nobody goes on
 // under the control keys that would have shown it.
 func TestLossWhileShardsAreChangedIsNoticed(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		from, to int
