@@ -47,7 +47,7 @@ func TestBackfillWakesASleepingWorkerAtOnce(t *testing.T) {
 }
 
 func TestBackfillOfATableThatIsWrittenTo(t *testing.T) {
-	const rows = 100_000
+	const rows = 30_000
 	e := newEnv(t)
 	e.exec(usersTable)
 	e.exec("insert into users (id, name) select g, 'old' from generate_series(1, $1::int) g", rows)

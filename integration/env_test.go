@@ -28,7 +28,7 @@ import (
 )
 
 // patience is how long a state is waited for before a test gives up.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // env is one test's own database with Freshet installed, and its own Redis key space.
 // Three roles are at work: a superuser installs, another owns the database and creates
@@ -52,14 +52,35 @@ type env struct {
 func newEnv(t *testing.T) *env {
 	t.Helper()
 	t.Parallel()
-	return newEnvOn(t, serverstest.Postgres(t), serverstest.Redis(t))
+	e := environment(t, serverstest.PostgresFrom(t, migrated), serverstest.Redis(t))
+	// Copied with the rest, and no two databases have the same.
+	e.admin().exec("update freshet.installation set id = substr(md5(gen_random_uuid()::text), 1, 12), created_at = now()")
+	return e
+}
+
+// migrated prepares a database as newEnvOn does.
+func migrated(ctx context.Context, databaseURL string) error {
+	pool, err := pgxpool.New(ctx, databaseURL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return install.Migrate(ctx, pool, slog.New(slog.DiscardHandler))
 }
 
 // newEnvOn is for tests with servers of their own.
 func newEnvOn(t *testing.T, databaseURL, redisURL string) *env {
 	t.Helper()
+	if err := migrated(t.Context(), databaseURL); err != nil {
+		t.Fatal(err)
+	}
+	return environment(t, databaseURL, redisURL)
+}
+
+// environment is one on servers where Freshet is installed.
+func environment(t *testing.T, databaseURL, redisURL string) *env {
+	t.Helper()
 	e := &env{t: t, redisURL: redisURL, redis: newRedis(t, redisURL), superURL: databaseURL, super: newPool(t, databaseURL)}
-	e.migrate()
 	e.databaseURL, e.workerURL = databaseURL, databaseURL
 	if os.Getenv("FRESHET_TEST_SUPERUSER") == "" {
 		e.databaseURL, e.workerURL = e.roles(databaseURL)

@@ -599,10 +599,10 @@ func TestPgbenchIsInStepThoughTheWorkerIsKilled(t *testing.T) {
 		cmd.Env = append(os.Environ(), "LC_ALL=C")
 		return cmd
 	}
-	if out, err := run("-i", "-q", "-s", "5").CombinedOutput(); err != nil {
+	if out, err := run("-i", "-q", "-s", "2").CombinedOutput(); err != nil {
 		t.Fatalf("pgbench -i: %v\n%s", err, out)
 	}
-	// Not to_jsonb: half a million documents are compared faster when their bytes agree.
+	// Not to_jsonb: many documents are compared faster when their bytes agree.
 	promises := map[string]string{
 		"pgbench_accounts": "select 'pgbench_accounts:' || aid, row_to_json(t)::text from pgbench_accounts t",
 		"pgbench_tellers":  "select 'pgbench_tellers:' || tid, row_to_json(t)::text from pgbench_tellers t",
@@ -614,7 +614,7 @@ func TestPgbenchIsInStepThoughTheWorkerIsKilled(t *testing.T) {
 	worker, _ := e.worker()
 
 	var out bytes.Buffer
-	bench := run("-n", "-c", "8", "-T", "10")
+	bench := run("-n", "-c", "8", "-T", "6")
 	bench.Stdout, bench.Stderr = &out, &out
 	if err := bench.Start(); err != nil {
 		t.Fatal(err)

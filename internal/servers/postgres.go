@@ -56,7 +56,13 @@ func (p *Postgres) URL(database string) string {
 
 // CreateDatabase makes an empty database and returns its URL.
 func (p *Postgres) CreateDatabase(ctx context.Context, name string) (string, error) {
-	if err := p.exec(ctx, "create database "+pgx.Identifier{name}.Sanitize()); err != nil {
+	return p.CopyDatabase(ctx, "template1", name)
+}
+
+// CopyDatabase creates a database with all that is in another one, which nobody may be
+// connected to, and returns its URL.
+func (p *Postgres) CopyDatabase(ctx context.Context, from, name string) (string, error) {
+	if err := p.exec(ctx, "create database "+pgx.Identifier{name}.Sanitize()+" template "+pgx.Identifier{from}.Sanitize()); err != nil {
 		return "", fmt.Errorf("create database %s: %w", name, err)
 	}
 	return p.URL(name), nil

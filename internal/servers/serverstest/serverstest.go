@@ -42,6 +42,7 @@ var (
 	postgres     = shared[*servers.Postgres]{start: servers.StartPostgres, kind: "postgres"}
 	redisServer  = shared[*servers.Redis]{start: servers.StartRedis, kind: "redis"}
 	databases    atomic.Int64
+	prepared     template
 	freeKeySpace = keySpaces()
 )
 
@@ -50,9 +51,49 @@ var (
 // settings, a crash or old snapshots, needs PostgresWith.
 func Postgres(t testing.TB) (url string) {
 	t.Helper()
+	return database(t, func(context.Context, *servers.Postgres) (string, error) { return "template1", nil })
+}
+
+// PostgresFrom is Postgres with what prepare makes in a database. That is made once for the
+// tests of a binary, so all of them have to give the same, and then copied. It must be
+// disconnected when it returns.
+func PostgresFrom(t testing.TB, prepare func(ctx context.Context, url string) error) (url string) {
+	t.Helper()
+	return database(t, func(ctx context.Context, server *servers.Postgres) (string, error) {
+		return prepared.name(ctx, server, prepare)
+	})
+}
+
+// template is a database that others are copied from.
+type template struct {
+	once sync.Once
+	err  error
+}
+
+func (p *template) name(ctx context.Context, server *servers.Postgres, prepare func(context.Context, string) error) (string, error) {
+	const name = "prepared"
+	p.once.Do(func() {
+		// Not broken off with the test that comes first.
+		ctx := context.WithoutCancel(ctx)
+		url, err := server.CreateDatabase(ctx, name)
+		if err == nil {
+			err = prepare(ctx, url)
+		}
+		if err != nil {
+			p.err = fmt.Errorf("prepare a database for all tests: %w", err)
+		}
+	})
+	return name, p.err
+}
+
+func database(t testing.TB, from func(context.Context, *servers.Postgres) (string, error)) (url string) {
+	t.Helper()
 	server := postgres.get(t)
 	name := "test_" + strconv.FormatInt(databases.Add(1), 10)
-	url, err := server.CreateDatabase(t.Context(), name)
+	source, err := from(t.Context(), server)
+	if err == nil {
+		url, err = server.CopyDatabase(t.Context(), source, name)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
