@@ -2,7 +2,7 @@
 
 GO ?= go
 # Tests of the integration package mostly wait for servers.
-PARALLEL ?= 8
+PARALLEL ?= 6
 
 .DEFAULT_GOAL := help
 

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/freshet/freshet/internal/servers/serverstest"
 )
 
 // backfilled waits until backfill n is completed.
@@ -18,8 +20,9 @@ func (e *env) backfilled(n int64) {
 	})
 }
 
+// What is timed is not run beside everything else.
 func TestBackfillWakesASleepingWorkerAtOnce(t *testing.T) {
-	e := newEnv(t)
+	e := newEnvOn(t, serverstest.Postgres(t), serverstest.Redis(t))
 	e.lazyUsers()
 	e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 100) g")
 	e.settle()

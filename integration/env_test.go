@@ -288,13 +288,27 @@ func (e *env) settle() {
 // await waits until state returns true.
 func (e *env) await(what string, state func() bool) {
 	e.t.Helper()
-	deadline := time.Now().Add(patience)
-	for !state() {
-		if time.Now().After(deadline) {
+	for p := newPolls(); !state(); p.pause() {
+		if p.over() {
 			e.t.Fatalf("gave up waiting: %s", what)
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// polls are looks at something that is waited for: close together at first, and then such that
+// the tests beside this one have the processors.
+type polls struct {
+	deadline time.Time
+	wait     time.Duration
+}
+
+func newPolls() *polls { return &polls{deadline: time.Now().Add(patience), wait: 2 * time.Millisecond} }
+
+func (p *polls) over() bool { return time.Now().After(p.deadline) }
+
+func (p *polls) pause() {
+	time.Sleep(p.wait)
+	p.wait = min(p.wait*5/4, 20*time.Millisecond)
 }
 
 // entry reads one entry, "" if there is none.

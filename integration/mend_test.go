@@ -610,6 +610,32 @@ func TestRowsOfANewPartitionAreReadInPieces(t *testing.T) {
 	}
 }
 
+// A migration has a table in hand and then changes a sink, which waits for who looks after
+// capture; that one waits for the table, and not for long.
+func TestMigrationThatChangesASinkIsInNoDeadlockWithMending(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users', value => 'json_build_object(''name'', name)', backfill => false)")
+	e.exec("alter table users add column a int")
+	migration := e.begin()
+	e.in(migration, "alter table users add column b int")
+	mended := make(chan error, 1)
+	go func() {
+		_, err := e.db.Exec(t.Context(), "select freshet.mend(1)")
+		mended <- err
+	}()
+	e.await("mend waits", func() bool { return e.locked("mend") })
+	e.in(migration, "select freshet.alter_sink('users', max_rate => 100)")
+	e.commit(migration)
+	if err := <-mended; !pg.IsLocked(err) {
+		t.Errorf("mend said %v; want that something is locked", err)
+	}
+	e.exec("select freshet.mend(1)")
+	if one[bool](e, "select freshet.needs_mending(1)") {
+		t.Error("it is not mended")
+	}
+}
+
 // Who has locked a partition for long keeps only that source from being looked after.
 func TestLockedPartitionKeepsNoOtherSourceWaiting(t *testing.T) {
 	e := newEnv(t)

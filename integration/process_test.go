@@ -187,6 +187,7 @@ func (e *env) load() (stop func()) {
 					e.t.Errorf("load: %v", err)
 					return
 				}
+				time.Sleep(time.Millisecond)
 			}
 		})
 	}
@@ -614,7 +615,7 @@ func TestPgbenchIsInStepThoughTheWorkerIsKilled(t *testing.T) {
 	worker, _ := e.worker()
 
 	var out bytes.Buffer
-	bench := run("-n", "-c", "8", "-T", "6")
+	bench := run("-n", "-c", "8", "-t", "700")
 	bench.Stdout, bench.Stderr = &out, &out
 	if err := bench.Start(); err != nil {
 		t.Fatal(err)

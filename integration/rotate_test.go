@@ -48,7 +48,7 @@ func TestChangeTablesStaySmallUnderLoad(t *testing.T) {
 		written += 5000
 		largest = max(largest, e.changeBytes())
 		floors[e.floor()] = true
-		time.Sleep(20 * time.Millisecond) // for others to have the processors as well
+		time.Sleep(150 * time.Millisecond) // for others to have the processors as well
 	}
 	e.settle()
 	e.inStep("counters:*", countersPromise("counters"))

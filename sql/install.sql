@@ -4633,6 +4633,8 @@ create or replace function freshet.mend(source integer)
 returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- A migration may have a table in hand and then change a sink, which waits for this.
+set lock_timeout = '500ms'
 as $$
 declare
     v_source   freshet.source;
@@ -6533,7 +6535,10 @@ begin
         if (v_order, freshet.folded(v_relid, v_parts)) is distinct from (v_sink.order_attnums, v_sink.folded_attnums) then
             perform freshet.restart_ranges(v_sink.id);
         end if;
-    exception when others then
+    exception when lock_not_available then
+        -- Nothing is wrong with the sink. Whoever asked tries again.
+        raise;
+    when others then
         v_wrong := sqlerrm;
     end;
     update freshet.sink s set broken = v_wrong where s.id = v_sink.id and s.broken is distinct from v_wrong;

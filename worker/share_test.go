@@ -265,7 +265,7 @@ func TestHandedOverLanesAreServed(t *testing.T) {
 	s.start(slice)
 	for round := range 10 {
 		s.exec("update users set name = format('round %s', $1::int)", round)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		err := Settle(ctx, s.db, []string{"default"})
 		cancel()
 		if err != nil {

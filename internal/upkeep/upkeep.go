@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -22,13 +23,13 @@ const (
 	timeout     = 30 * time.Second
 	// turn is how long the rows of new partitions of one source are read before others are looked at.
 	turn = 5 * time.Second
-	// patience is how often in a row a source may be locked when its change table is to be rotated, before it is told.
+	// patience is how often in a row something of a source may be locked, before it is told.
 	patience = 12
 )
 
 // Run looks until ctx ends.
 func Run(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger) {
-	n, locked := 0, make(map[int32]int)
+	n, locked := 0, make(locks)
 	task.Repeat(ctx, every, log, "capture cannot be looked after", "capture is looked after again",
 		func(ctx context.Context) error {
 			rotate := n%rotateEvery == 0
@@ -37,9 +38,27 @@ func Run(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.
 		})
 }
 
-// look does one round over all sources. What fails for one is no reason to leave the others. It counts how often in a row
-// a source was locked.
-func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, rotate bool, locked map[int32]int) error {
+// locks are how often in a row what is to be done could not be, for somebody had something locked.
+type locks map[string]int
+
+// judge is what is wrong. That something is locked is not, for it is tried again soon, but it is told if it goes on.
+func (l locks) judge(err error, log *slog.Logger, doing string, source int32) error {
+	what := fmt.Sprintf("%s of source %d", doing, source)
+	switch {
+	case pg.IsLocked(err):
+		if l[what]++; l[what]%patience == 0 {
+			log.Warn("somebody keeps something locked that is needed", "to", what, "tries", l[what], "err", err)
+		}
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	delete(l, what)
+	return nil
+}
+
+// look does one round over all sources. What fails for one is no reason to leave the others.
+func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, rotate bool, locked locks) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	sources, err := ask(ctx, pool, rotate, "")
@@ -51,23 +70,11 @@ func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog
 	}
 	for _, s := range sources {
 		if s.mends {
-			if mendErr := mend(ctx, pool, m, log, s.id); mendErr != nil {
-				err = fmt.Errorf("mend capture of source %d: %w", s.id, mendErr)
-			}
+			err = errors.Join(err, locked.judge(mend(ctx, pool, m, log, s.id), log, "mend capture", s.id))
 		}
 		if s.rotates {
 			_, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id)
-			switch {
-			case pg.IsLocked(rotateErr):
-				// It is not the time, unless that goes on.
-				if locked[s.id]++; locked[s.id]%patience == 0 {
-					log.Warn("a change table cannot be rotated, for somebody has locked what that reads", "source", s.id, "tries", locked[s.id], "err", rotateErr)
-				}
-			case rotateErr != nil:
-				err = fmt.Errorf("rotate change table of source %d: %w", s.id, rotateErr)
-			default:
-				delete(locked, s.id)
-			}
+			err = errors.Join(err, locked.judge(rotateErr, log, "rotate change table", s.id))
 		}
 	}
 	return err

@@ -5,6 +5,8 @@ create or replace function freshet.mend(source integer)
 returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- A migration may have a table in hand and then change a sink, which waits for this.
+set lock_timeout = '500ms'
 as $$
 declare
     v_source   freshet.source;

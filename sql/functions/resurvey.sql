@@ -40,7 +40,10 @@ begin
         if (v_order, freshet.folded(v_relid, v_parts)) is distinct from (v_sink.order_attnums, v_sink.folded_attnums) then
             perform freshet.restart_ranges(v_sink.id);
         end if;
-    exception when others then
+    exception when lock_not_available then
+        -- Nothing is wrong with the sink. Whoever asked tries again.
+        raise;
+    when others then
         v_wrong := sqlerrm;
     end;
     update freshet.sink s set broken = v_wrong where s.id = v_sink.id and s.broken is distinct from v_wrong;
