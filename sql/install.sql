@@ -2241,9 +2241,7 @@ begin
 
     -- Only what changes from here on is to be noticed. What was altered before, and nobody
     -- has looked after yet, other sinks of the source may have missed changes by.
-    update freshet.source s
-    set fingerprint = freshet.fingerprint(s.id)
-        || case when s.fingerprint ? 'unread' then pg_catalog.jsonb_build_object('unread', s.fingerprint -> 'unread') else '{}' end
+    update freshet.source s set fingerprint = freshet.fingerprint(s.id)
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
 
     if backfill then
@@ -3438,7 +3436,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select s.fingerprint - 'known' - 'unread' is distinct from freshet.fingerprint(s.id)
+    return (select s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id)
             from freshet.source s where s.id = is_altered.source);
 end
 $$;
@@ -3554,7 +3552,6 @@ revoke all on function freshet.join_backfill(integer, text, integer, boolean) fr
 --   renew     the same, into a segment that was never written to
 --   rebuild   the same, with a new change table
 --   leaves    make triggers for partitions that have none yet, with the source locked
---   read      touch some of the rows that a new partition came with
 --   create    make one segment more
 --   switch    let triggers write to a segment
 --   truncate  empty a segment; false if somebody is at it, or it has what is not consumed
@@ -3587,9 +3584,6 @@ begin
         end if;
         perform freshet.make_capture(source);
         perform freshet.grant_source(source);
-        return true;
-    elsif task = 'read' then
-        perform freshet.read_partition(source);
         return true;
     elsif task = 'create' then
         insert into freshet.segment (source_id, number)
@@ -3906,8 +3900,8 @@ revoke all on function freshet.lock_ranges(integer) from public;
 -- long: short attempts with pauses, and an error when patience is at its end. Its change
 -- table, if it has one yet, is locked in the same attempt unless changes is false: writers
 -- come to it from the source and workers read it before the source, so that waiting for the
--- one with the other in hand would be a deadlock. An attempt that fails lets go of both, and
--- there is no other one before whoever it failed for has let go.
+-- one with the other in hand would be a deadlock. An attempt that fails lets go of both. The
+-- next one is longer, and does not begin before whoever this one failed for has let go.
 create or replace function freshet.lock_source(source oid, mode text, patience interval, changes boolean)
 returns void
 language plpgsql
@@ -3919,6 +3913,7 @@ declare
     v_until    timestamptz := pg_catalog.clock_timestamp() + patience;
     v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass(v_name));
     v_holders  text[];
+    v_attempt  integer := 200;   -- milliseconds; below deadlock_timeout
 begin
     if not pg_catalog.pg_has_role(v_owner, 'usage') then
         raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
@@ -3929,7 +3924,7 @@ begin
     loop
         if v_holders is null then
             begin
-                perform pg_catalog.set_config('lock_timeout', '200ms', true);
+                perform pg_catalog.set_config('lock_timeout', v_attempt::text, true);
                 execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
                 if changes and pg_catalog.to_regclass(v_name) is not null then
                     execute pg_catalog.format('lock table %s in access exclusive mode', v_name);
@@ -3939,6 +3934,7 @@ begin
             exception when lock_not_available or deadlock_detected then
                 perform pg_catalog.set_config('lock_timeout', v_timeout, true);
                 v_holders := freshet.holders_of(source, mode, case when changes then v_name end);
+                v_attempt := least(2 * v_attempt, 600);
             when undefined_table then
                 perform pg_catalog.set_config('lock_timeout', v_timeout, true);
                 -- A change table that was dropped by hand while this waited for it is not there
@@ -4629,12 +4625,34 @@ revoke all on function freshet.meet_rival(bigint, bigint, text) from public;
 -- Sets capture of a source right again, and has its sinks warmed and swept for what it may
 -- have missed, all in one transaction. Returns what was the matter, null if nothing was
 -- or another worker is at it.
+--
+-- It waits for nobody for long. A migration may have a table in hand and then change a sink,
+-- which waits for this; and where it gives up, it gives back what it has locked itself before
+-- it tries again.
 create or replace function freshet.mend(source integer)
 returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
--- A migration may have a table in hand and then change a sink, which waits for this.
 set lock_timeout = '500ms'
+as $$
+begin
+    return freshet.mend_source(source);
+exception when lock_not_available then
+    -- That is no fault, and nothing to wait long for: it is over when somebody else is done.
+    update freshet.source s
+    set mend_error = sqlerrm, mend_after = pg_catalog.clock_timestamp() + interval '4 seconds'
+    where s.id = (select l.id from freshet.source l where l.id = mend.source for no key update skip locked);
+    return 'could not be mended: ' || sqlerrm;
+end
+$$;
+
+revoke all on function freshet.mend(integer) from public;
+
+-- What freshet.mend does, unless something is locked.
+create or replace function freshet.mend_source(source integer)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_source   freshet.source;
@@ -4650,9 +4668,8 @@ declare
     v_columns  boolean;
     v_sink     record;
     v_leaf     text;
-    v_unread   jsonb;      -- partitions whose rows are not yet touched
+    v_large    boolean := false;   -- a new partition has too many rows to be looked at here
     v_error    text;
-    v_pause    integer := 300;     -- at most, before it is tried again, in seconds
 begin
     -- The second is freshet.lock_definitions: whoever creates or drops a sink comes first.
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
@@ -4660,19 +4677,18 @@ begin
     then
         return null;
     end if;
-    select * into v_source from freshet.source s where s.id = mend.source and s.relid is not null for update;
+    select * into v_source from freshet.source s where s.id = mend_source.source and s.relid is not null for update;
     if not found or not freshet.needs_mending(source) then
         return null;
     end if;
     v_was := coalesce(v_source.fingerprint, '{}');
-    v_unread := coalesce(v_was -> 'unread', '{}');
     v_now := freshet.fingerprint(source);
     if v_source.fingerprint is null then
         update freshet.source s set fingerprint = v_now where s.id = v_source.id;
         return null;
     end if;
     select pg_catalog.array_agg(g.ctid), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
-    from freshet.capture_gap g where g.source_id = mend.source;
+    from freshet.capture_gap g where g.source_id = mend_source.source;
 
     if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
         -- Its rows are gone, and so have to be the entries: the lanes see to that.
@@ -4702,7 +4718,7 @@ begin
         end if;
         if v_gaps is not null then
             v_why := v_why || pg_catalog.format('%s changes were not captured (%s)', pg_catalog.cardinality(v_gaps), (
-                select g.message from freshet.capture_gap g where g.source_id = mend.source order by g.at desc limit 1));
+                select g.message from freshet.capture_gap g where g.source_id = mend_source.source order by g.at desc limit 1));
             v_task := coalesce(v_task, case when v_lapsed then 'capture' else 'renew' end);
             v_missed := true;
         end if;
@@ -4756,17 +4772,12 @@ begin
         then
             v_task := 'leaves';
         end if;
-        if v_task is null and v_unread <> '{}' and v_gaps is null and v_now = v_was - 'known' - 'unread' then
-            v_task := 'read';
-        end if;
 
         if v_task is not null then
             execute pg_catalog.format('select freshet.%I($1, null)', 'keep_' || source) using v_task;
         end if;
     exception when lock_not_available then
-        -- Not for a fault, but until somebody else is done.
-        v_error := sqlerrm;
-        v_pause := 15;
+        raise;
     when others then
         v_error := coalesce(freshet.owner_advice(source), sqlerrm);
     end;
@@ -4777,12 +4788,9 @@ begin
         set fingerprint = case when v_was ? 'owner' and v_now -> 'owner' is distinct from v_was -> 'owner'
                 then s.fingerprint || '{"owner": null}' else s.fingerprint end,
             mend_tries = s.mend_tries + 1, mend_error = v_error,
-            mend_after = pg_catalog.clock_timestamp() + least(v_pause, power(2, least(s.mend_tries, 10))) * interval '1 second'
+            mend_after = pg_catalog.clock_timestamp() + least(300, power(2, least(s.mend_tries, 10))) * interval '1 second'
         where s.id = v_source.id;
         return 'could not be mended: ' || v_error;
-    elsif v_task = 'read' then
-        update freshet.source s set mend_error = null where s.id = v_source.id and s.mend_error is not null;
-        return null;
     end if;
 
     -- As it is from now on. Under the keeper's lock nothing of this changes any more; but
@@ -4803,8 +4811,8 @@ begin
             or exists (
                 select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_next -> 'leaves') n on n.key = w.key
                 where n.value <> w.value)
-            or exists (select from freshet.capture_gap g where g.source_id = mend.source);
-        select pg_catalog.array_agg(g.ctid) into v_gaps from freshet.capture_gap g where g.source_id = mend.source;
+            or exists (select from freshet.capture_gap g where g.source_id = mend_source.source);
+        select pg_catalog.array_agg(g.ctid) into v_gaps from freshet.capture_gap g where g.source_id = mend_source.source;
     end if;
     for v_leaf in
         select k from pg_catalog.jsonb_object_keys(v_next -> 'leaves') k
@@ -4812,8 +4820,7 @@ begin
     loop
         v_why := v_why || pg_catalog.format('%s is a new partition', v_leaf::oid::pg_catalog.regclass);
         if not v_missed then
-            -- Writers wait as long as this transaction lasts, so its rows are read in others.
-            v_unread := pg_catalog.jsonb_set(v_unread, array[v_leaf], '{}');
+            v_large := not freshet.touch_partition(source, v_leaf::oid) or v_large;
             -- Truncated or rewritten before it was seen: rows may be gone again.
             v_gone := coalesce(pg_catalog.pg_relation_filenode(v_leaf::oid) <> v_leaf::oid, false) or v_gone;
         end if;
@@ -4862,20 +4869,13 @@ begin
             end if;
         end if;
         update freshet.sink s set revision = s.revision + 1 where s.id = v_sink.id;
-        if v_missed then
+        if v_missed or v_large then
             perform freshet.request_rewarm(v_sink.id);
         end if;
         if v_missed or v_gone then
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
         end if;
     end loop;
-
-    -- Where all is read anew nothing is left to be read.
-    select pg_catalog.jsonb_object_agg(u.key, u.value) into v_unread
-    from pg_catalog.jsonb_each(v_unread) u where not v_missed and v_next -> 'leaves' ? u.key;
-    if v_unread is not null then
-        v_next := v_next || pg_catalog.jsonb_build_object('unread', v_unread);
-    end if;
 
     -- What goes wrong again and again is not warmed for again and again without a pause.
     update freshet.source s
@@ -4889,7 +4889,7 @@ begin
 end
 $$;
 
-revoke all on function freshet.mend(integer) from public;
+revoke all on function freshet.mend_source(integer) from public;
 
 -- The parts of a key with the columns as they are called now, and their types. Columns are
 -- kept by number, so that a rename is followed; one that is gone stays as it was.
@@ -4910,8 +4910,8 @@ $$;
 
 revoke all on function freshet.named_key(oid, jsonb) from public;
 
--- Whether capture of a source is to be mended now: something is missing, altered or not yet
--- read, and it is not the pause after an attempt.
+-- Whether capture of a source is to be mended now: something is missing or altered, or is said
+-- to be, and it is not the pause after an attempt.
 create or replace function freshet.needs_mending(source integer)
 returns boolean
 language plpgsql
@@ -4921,7 +4921,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
-            or s.fingerprint ? 'unread'
+            or s.mend_error is not null
             or freshet.is_altered(s.id))
     from freshet.source s
     where s.id = needs_mending.source);
@@ -5697,63 +5697,6 @@ as $$
 $$;
 
 revoke all on function freshet.queue_of(text) from public;
-
--- Touches some of the rows that a partition came with, for those fired no trigger: of the
--- first partition that its source has on record as unread, the next blocks. They are not read
--- all at once, and not while anything is locked against writers. A partition whose file is
--- another one by now is read from its beginning.
-create or replace function freshet.read_partition(source integer)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-set row_security = off
-set enable_tidscan = on
-set lock_timeout = '500ms'
-as $$
-declare
-    v_blocks   constant bigint := 1024;   -- 8 MiB
-    v_leaf     oid;
-    v_mark     jsonb;
-    v_file     bigint;
-    v_from     bigint;
-    v_columns  text;
-begin
-    select u.key::oid, u.value into v_leaf, v_mark
-    from freshet.source s cross join lateral pg_catalog.jsonb_each(s.fingerprint -> 'unread') u
-    where s.id = read_partition.source
-    order by u.key::bigint
-    limit 1;
-    if (select c.relkind = 'r' from pg_catalog.pg_class c where c.oid = v_leaf) then
-        execute pg_catalog.format('lock table only %s in access share mode', v_leaf::pg_catalog.regclass);
-        v_file := pg_catalog.pg_relation_filenode(v_leaf);
-        v_from := case when (v_mark ->> 'file')::bigint = v_file then (v_mark ->> 'block')::bigint else 0 end;
-        -- By name: a partition may number its columns otherwise.
-        select pg_catalog.string_agg(pg_catalog.format('t.%I', a.attname), ', ' order by a.attnum) into v_columns
-        from freshet.source s
-        cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
-        join pg_catalog.pg_attribute a on a.attrelid = s.relid and a.attnum = k.attnum
-        where s.id = read_partition.source;
-        perform freshet.touch(source, pg_catalog.format('select %s from only %s t where t.ctid >= ''(%s,0)'' and t.ctid < ''(%s,0)''',
-            v_columns, v_leaf::pg_catalog.regclass, v_from, v_from + v_blocks));
-        if pg_catalog.pg_relation_size(v_leaf) > (v_from + v_blocks) * pg_catalog.current_setting('block_size')::integer then
-            update freshet.source s
-            set fingerprint = pg_catalog.jsonb_set(s.fingerprint, array['unread', v_leaf::text],
-                pg_catalog.jsonb_build_object('file', v_file, 'block', v_from + v_blocks))
-            where s.id = read_partition.source;
-            return;
-        end if;
-    end if;
-    -- Rows that came since then fired triggers.
-    update freshet.source s
-    set fingerprint = case when (s.fingerprint -> 'unread') - v_leaf::text = '{}' then s.fingerprint - 'unread'
-        else s.fingerprint #- array['unread', v_leaf::text] end
-    where s.id = read_partition.source;
-exception when lock_not_available then
-    raise exception 'source: % is in use by a transaction that does not end', v_leaf::pg_catalog.regclass using errcode = 'lock_not_available';
-end
-$$;
-
-revoke all on function freshet.read_partition(integer) from public;
 
 -- Makes another table the source: the one that has its name now. Columns are found again
 -- by name, as `known` has them from before ({attnum: [name, …]}).
@@ -7207,6 +7150,42 @@ $$;
 
 revoke all on function freshet.touch_keys(integer, jsonb) from public;
 
+-- Touches the rows that a partition came with when it was made or attached, for those fired no
+-- trigger. False if they are too many to be looked at while writers wait: the sinks have to be
+-- warmed again instead.
+create or replace function freshet.touch_partition(source integer, partition oid)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_most     constant bigint := 8 << 20;   -- bytes; a tenth of a million rows may have as many
+    v_relid    oid := (select s.relid from freshet.source s where s.id = touch_partition.source);
+    v_within   text := pg_catalog.pg_get_partition_constraintdef(partition);
+    v_columns  text;
+begin
+    if (select c.relkind from pg_catalog.pg_class c where c.oid = partition) <> 'r' or pg_catalog.pg_relation_size(partition) = 0 then
+        return true;
+    end if;
+    -- Beside a partition by hash, or by default, all others would be read as well.
+    if pg_catalog.pg_relation_size(partition) > v_most or v_within is null or v_within ~ '\(NOT |satisfies_hash_partition' then
+        return false;
+    end if;
+    -- By name: a partition may number its columns otherwise.
+    select pg_catalog.string_agg(pg_catalog.format('t.%I', a.attname), ', ' order by a.attnum) into v_columns
+    from freshet.source s
+    cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+    join pg_catalog.pg_attribute a on a.attrelid = s.relid and a.attnum = k.attnum
+    where s.id = touch_partition.source;
+    -- Through the parent: that is what the workers may read.
+    perform freshet.touch(source, pg_catalog.format('select %s from %s t where t.tableoid = %s and %s',
+        v_columns, v_relid::pg_catalog.regclass, partition, v_within));
+    return true;
+end
+$$;
+
+revoke all on function freshet.touch_partition(integer, oid) from public;
+
 -- Touches the tuple of every row of a sink's source in (lower, upper], tuples of its
 -- order columns.
 create or replace function freshet.touch_rows(sink integer, lower text[], upper text[])
@@ -7465,7 +7444,7 @@ select s.name as sink,
            when not served.by_any then 'unserved'
            when l.blocked > 0 or l.blocked_by is not null or l.rival is not null then 'blocked'
            when run.reason = 'create' then 'warming'
-           when run.reason is not null or o.fingerprint ? 'unread' then 'rewarming'
+           when run.reason is not null then 'rewarming'
            when a.as_of is null or a.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
            else 'live'
        end as state,

@@ -116,7 +116,7 @@ func (r *run) broken(ctx context.Context) (left []string, err error) {
 		select coalesce(array_agg(what), '{}') from (
 			select format('capture of %s%s', coalesce(o.relid::regclass::text, o.table_name), ': ' || o.mend_error) as what
 			from freshet.source o
-			where o.relid is not null and o.fingerprint - 'known' - 'unread' is distinct from freshet.fingerprint(o.id)
+			where o.relid is not null and o.fingerprint - 'known' is distinct from freshet.fingerprint(o.id)
 			union all
 			select format('gaps of %s', source) from freshet.capture_gaps
 			union all

@@ -21,8 +21,6 @@ const (
 	// rotateEvery is after how many looks change tables are.
 	rotateEvery = 5
 	timeout     = 30 * time.Second
-	// turn is how long the rows of new partitions of one source are read before others are looked at.
-	turn = 5 * time.Second
 	// patience is how often in a row something of a source may be locked, before it is told.
 	patience = 12
 )
@@ -70,7 +68,14 @@ func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog
 	}
 	for _, s := range sources {
 		if s.mends {
-			err = errors.Join(err, locked.judge(mend(ctx, pool, m, log, s.id), log, "mend capture", s.id))
+			did, rewarmed, mendErr := mend(ctx, pool, s.id)
+			for _, sink := range rewarmed {
+				m.Rewarm(sink, metrics.Captured)
+			}
+			if did != nil {
+				log.Warn("capture was not as it should be", "source", s.id, "found", *did)
+			}
+			err = errors.Join(err, locked.judge(mendErr, log, "mend capture", s.id))
 		}
 		if s.rotates {
 			_, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id)
@@ -134,36 +139,10 @@ func askEach(ctx context.Context, pool *pgxpool.Pool, rotate bool) ([]source, er
 	return sources, nil
 }
 
-// mend looks after one source, as long as that has partitions whose rows are read piece by
-// piece and it is still its turn.
-func mend(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, source int32) error {
-	var before string
-	for begin := time.Now(); time.Since(begin) < turn; {
-		did, unread, rewarmed, err := mendOnce(ctx, pool, source)
-		if err != nil {
-			return err
-		}
-		for _, sink := range rewarmed {
-			m.Rewarm(sink, metrics.Captured)
-		}
-		if did != nil {
-			log.Warn("capture was not as it should be", "source", source, "found", *did)
-		}
-		// What is as it was waits for somebody else.
-		if unread == nil || *unread == before {
-			return nil
-		}
-		before = *unread
-	}
-	return nil
-}
-
-// mendOnce returns what was found, what of which partitions is not read yet, and the sinks
-// that are warmed again because of what was found.
-func mendOnce(ctx context.Context, pool *pgxpool.Pool, source int32) (did, unread *string, rewarmed []string, err error) {
+// mend returns what was found, and the sinks that are warmed again because of it.
+func mend(ctx context.Context, pool *pgxpool.Pool, source int32) (did *string, rewarmed []string, err error) {
 	var batch pgx.Batch
 	batch.Queue("select freshet.mend($1)", source).QueryRow(func(row pgx.Row) error { return row.Scan(&did) })
-	batch.Queue("select (select s.fingerprint ->> 'unread' from freshet.source s where s.id = $1)", source).QueryRow(func(row pgx.Row) error { return row.Scan(&unread) })
 	// In the same transaction: what was asked for before is not counted again.
 	batch.Queue(`
 		select s.name from freshet.backfill_run b join freshet.sink s on s.id = b.sink_id
@@ -172,7 +151,7 @@ func mendOnce(ctx context.Context, pool *pgxpool.Pool, source int32) (did, unrea
 		return err
 	})
 	if err := pool.SendBatch(ctx, &batch).Close(); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	return did, unread, rewarmed, nil
+	return did, rewarmed, nil
 }

@@ -115,9 +115,7 @@ begin
 
     -- Only what changes from here on is to be noticed. What was altered before, and nobody
     -- has looked after yet, other sinks of the source may have missed changes by.
-    update freshet.source s
-    set fingerprint = freshet.fingerprint(s.id)
-        || case when s.fingerprint ? 'unread' then pg_catalog.jsonb_build_object('unread', s.fingerprint -> 'unread') else '{}' end
+    update freshet.source s set fingerprint = freshet.fingerprint(s.id)
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
 
     if backfill then

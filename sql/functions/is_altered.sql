@@ -7,7 +7,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select s.fingerprint - 'known' - 'unread' is distinct from freshet.fingerprint(s.id)
+    return (select s.fingerprint - 'known' is distinct from freshet.fingerprint(s.id)
             from freshet.source s where s.id = is_altered.source);
 end
 $$;

@@ -3,7 +3,6 @@
 --   renew     the same, into a segment that was never written to
 --   rebuild   the same, with a new change table
 --   leaves    make triggers for partitions that have none yet, with the source locked
---   read      touch some of the rows that a new partition came with
 --   create    make one segment more
 --   switch    let triggers write to a segment
 --   truncate  empty a segment; false if somebody is at it, or it has what is not consumed
@@ -36,9 +35,6 @@ begin
         end if;
         perform freshet.make_capture(source);
         perform freshet.grant_source(source);
-        return true;
-    elsif task = 'read' then
-        perform freshet.read_partition(source);
         return true;
     elsif task = 'create' then
         insert into freshet.segment (source_id, number)

@@ -1,5 +1,5 @@
--- Whether capture of a source is to be mended now: something is missing, altered or not yet
--- read, and it is not the pause after an attempt.
+-- Whether capture of a source is to be mended now: something is missing or altered, or is said
+-- to be, and it is not the pause after an attempt.
 create or replace function freshet.needs_mending(source integer)
 returns boolean
 language plpgsql
@@ -9,7 +9,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
-            or s.fingerprint ? 'unread'
+            or s.mend_error is not null
             or freshet.is_altered(s.id))
     from freshet.source s
     where s.id = needs_mending.source);

@@ -47,7 +47,7 @@ select s.name as sink,
            when not served.by_any then 'unserved'
            when l.blocked > 0 or l.blocked_by is not null or l.rival is not null then 'blocked'
            when run.reason = 'create' then 'warming'
-           when run.reason is not null or o.fingerprint ? 'unread' then 'rewarming'
+           when run.reason is not null then 'rewarming'
            when a.as_of is null or a.as_of < pg_catalog.clock_timestamp() - interval '10 seconds' then 'behind'
            else 'live'
        end as state,

@@ -1,0 +1,242 @@
+-- What freshet.mend does, unless something is locked.
+create or replace function freshet.mend_source(source integer)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_source   freshet.source;
+    v_was      jsonb;
+    v_now      jsonb;      -- as it was found
+    v_next     jsonb;      -- as it is once the keeper is done
+    v_gaps     tid[];      -- those that this looks after
+    v_lapsed   boolean;    -- all gaps are of a change table that was full
+    v_why      text[] := '{}';
+    v_task     text;       -- for the keeper
+    v_missed   boolean := false;   -- changes may have been missed: look at everything
+    v_gone     boolean := false;   -- rows may be gone without a trigger
+    v_columns  boolean;
+    v_sink     record;
+    v_leaf     text;
+    v_large    boolean := false;   -- a new partition has too many rows to be looked at here
+    v_error    text;
+begin
+    -- The second is freshet.lock_definitions: whoever creates or drops a sink comes first.
+    if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
+        or not pg_catalog.pg_try_advisory_xact_lock(1181905013)
+    then
+        return null;
+    end if;
+    select * into v_source from freshet.source s where s.id = mend_source.source and s.relid is not null for update;
+    if not found or not freshet.needs_mending(source) then
+        return null;
+    end if;
+    v_was := coalesce(v_source.fingerprint, '{}');
+    v_now := freshet.fingerprint(source);
+    if v_source.fingerprint is null then
+        update freshet.source s set fingerprint = v_now where s.id = v_source.id;
+        return null;
+    end if;
+    select pg_catalog.array_agg(g.ctid), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
+    from freshet.capture_gap g where g.source_id = mend_source.source;
+
+    if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
+        -- Its rows are gone, and so have to be the entries: the lanes see to that.
+        update freshet.sink s
+        set broken = pg_catalog.format('the table %s.%s is gone', v_source.schema_name, v_source.table_name),
+            definition = s.definition + 1, revision = s.revision + 1
+        where s.source_id = v_source.id and s.state <> 'dropping';
+        update freshet.source s
+        set fingerprint = v_now || pg_catalog.jsonb_build_object('known', coalesce(v_was -> 'known', v_was -> 'columns'))
+        where s.id = v_source.id;
+        return 'the table is gone';
+    end if;
+
+    begin
+        if v_now ->> 'named' <> v_source.relid::bigint::text then
+            v_why := v_why || 'another table has its name'::text;
+            perform freshet.rebase(source, (v_now ->> 'named')::oid, coalesce(v_was -> 'known', v_was -> 'columns'));
+            v_task := 'rebuild';
+            v_missed := true;
+        elsif v_now -> 'named' = 'null' then
+            v_why := v_why || 'the table was renamed'::text;
+            update freshet.source s
+            set schema_name = n.nspname, table_name = c.relname
+            from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            where s.id = v_source.id and c.oid = s.relid;
+            v_now := v_now || pg_catalog.jsonb_build_object('named', v_source.relid::bigint);
+        end if;
+        if v_gaps is not null then
+            v_why := v_why || pg_catalog.format('%s changes were not captured (%s)', pg_catalog.cardinality(v_gaps), (
+                select g.message from freshet.capture_gap g where g.source_id = mend_source.source order by g.at desc limit 1));
+            v_task := coalesce(v_task, case when v_lapsed then 'capture' else 'renew' end);
+            v_missed := true;
+        end if;
+        if v_now -> 'triggers' is distinct from v_was -> 'triggers' or v_now -> 'function' is distinct from v_was -> 'function'
+            or v_now -> 'changes' is distinct from v_was -> 'changes'
+        then
+            v_why := v_why || 'triggers or change tables are not as they were'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
+        if v_now -> 'form' is distinct from v_was -> 'form' then
+            v_why := v_why || 'capture is of another version'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
+        if v_was ? 'owner' and v_now -> 'owner' is distinct from v_was -> 'owner' then
+            v_why := v_why || 'the owner, or what he may do, is not as it was'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
+        if exists (
+            select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_now -> 'leaves') n on n.key = w.key
+            where n.value <> w.value)
+        then
+            v_why := v_why || 'a partition was truncated, or its triggers were changed'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
+        v_columns := v_now -> 'columns' is distinct from v_was -> 'columns';
+        if v_task is null and exists (
+            select from pg_catalog.unnest(v_source.key_attnums) as u (attnum)
+            where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text)
+        then
+            v_why := v_why || 'a key column was changed'::text;
+            v_task := 'capture';
+            v_missed := true;
+        end if;
+        if v_task is not null and v_task <> 'rebuild' then
+            -- What is gone is captured no more. Its sinks are stopped below, the others go on.
+            update freshet.source s
+            set key_attnums = coalesce((
+                select pg_catalog.array_agg(u.attnum order by u.attnum) from pg_catalog.unnest(s.key_attnums) as u (attnum)
+                where v_now -> 'columns' ? u.attnum::text), '{}')
+            where s.id = v_source.id and exists (
+                select from pg_catalog.unnest(s.key_attnums) as u (attnum) where not v_now -> 'columns' ? u.attnum::text);
+        end if;
+        if v_task is null and exists (
+            select from pg_catalog.jsonb_object_keys(v_now -> 'leaves') n
+            full join pg_catalog.jsonb_object_keys(v_was -> 'leaves') w on w = n
+            where n is null or w is null)
+        then
+            v_task := 'leaves';
+        end if;
+
+        if v_task is not null then
+            execute pg_catalog.format('select freshet.%I($1, null)', 'keep_' || source) using v_task;
+        end if;
+    exception when lock_not_available then
+        raise;
+    when others then
+        v_error := coalesce(freshet.owner_advice(source), sqlerrm);
+    end;
+    if v_error is not null then
+        -- What was missed stays on record; it is tried again. An owner may be given back what
+        -- he had, and that looks as if nothing had happened.
+        update freshet.source s
+        set fingerprint = case when v_was ? 'owner' and v_now -> 'owner' is distinct from v_was -> 'owner'
+                then s.fingerprint || '{"owner": null}' else s.fingerprint end,
+            mend_tries = s.mend_tries + 1, mend_error = v_error,
+            mend_after = pg_catalog.clock_timestamp() + least(300, power(2, least(s.mend_tries, 10))) * interval '1 second'
+        where s.id = v_source.id;
+        return 'could not be mended: ' || v_error;
+    end if;
+
+    -- As it is from now on. Under the keeper's lock nothing of this changes any more; but
+    -- while it waited for that lock, whoever held it may have done anything. Without a keeper
+    -- nothing is locked, and what was found is all there is to go by.
+    v_next := v_now;
+    if v_task is not null then
+        v_next := freshet.fingerprint(source) || pg_catalog.jsonb_build_object('named', v_now -> 'named');
+        if v_task <> 'rebuild' then
+            -- Seen to by the next look.
+            v_next := v_next || pg_catalog.jsonb_build_object(
+                'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns');
+        end if;
+        v_missed := v_missed
+            or v_next -> 'triggers' is distinct from v_was -> 'triggers'
+            or v_next -> 'function' is distinct from v_was -> 'function'
+            or v_next -> 'changes' is distinct from v_was -> 'changes'
+            or exists (
+                select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_next -> 'leaves') n on n.key = w.key
+                where n.value <> w.value)
+            or exists (select from freshet.capture_gap g where g.source_id = mend_source.source);
+        select pg_catalog.array_agg(g.ctid) into v_gaps from freshet.capture_gap g where g.source_id = mend_source.source;
+    end if;
+    for v_leaf in
+        select k from pg_catalog.jsonb_object_keys(v_next -> 'leaves') k
+        where not coalesce(v_was -> 'leaves', '{}') ? k and v_was <> '{}'
+    loop
+        v_why := v_why || pg_catalog.format('%s is a new partition', v_leaf::oid::pg_catalog.regclass);
+        if not v_missed then
+            v_large := not freshet.touch_partition(source, v_leaf::oid) or v_large;
+            -- Truncated or rewritten before it was seen: rows may be gone again.
+            v_gone := coalesce(pg_catalog.pg_relation_filenode(v_leaf::oid) <> v_leaf::oid, false) or v_gone;
+        end if;
+    end loop;
+    if exists (select from pg_catalog.jsonb_object_keys(v_was -> 'leaves') k where not v_next -> 'leaves' ? k) then
+        v_why := v_why || 'a partition was detached or dropped'::text;
+        v_gone := true;
+    end if;
+    if v_gone then
+        -- What backfills have read of it and not written they read anew, and what they are just
+        -- writing is looked at once more: no change tells that its rows are gone.
+        update freshet.backfill_range r
+        set requested = pg_catalog.pg_current_snapshot()
+        from freshet.backfill_run b join freshet.sink s on s.id = b.sink_id
+        where b.id = r.run_id and s.source_id = v_source.id and r.finished_at is null;
+    end if;
+
+    for v_sink in
+        select s.id, s.on_schema_change, s.broken,
+               exists (
+                   select from (
+                       select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
+                       union
+                       select k::smallint from pg_catalog.jsonb_object_keys(v_now -> 'columns') as k where s.column_attnums is null
+                       union
+                       select k::smallint from pg_catalog.jsonb_object_keys(v_was -> 'columns') as k where s.column_attnums is null) as u (attnum)
+                   where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text) as reshaped
+        from freshet.sink s
+        where s.source_id = v_source.id and s.state <> 'dropping'
+        order by s.id
+    loop
+        if v_columns or v_missed or v_now -> 'unique' is distinct from v_was -> 'unique' or v_sink.broken is not null then
+            perform freshet.resurvey(v_sink.id);
+        end if;
+        if (v_sink.reshaped and v_was <> '{}') or v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id) then
+            -- Nobody writes the old shape any more once this is known.
+            v_why := v_why || 'columns of a sink were changed'::text;
+            update freshet.sink s
+            set definition = s.definition + 1,
+                notice = case when v_sink.on_schema_change = 'notice' and not v_missed then pg_catalog.format(
+                    'columns of the source were changed on %s: run select freshet.backfill(%L) to give older entries their new shape',
+                    pg_catalog.to_char(pg_catalog.now(), 'YYYY-MM-DD'), s.name) end
+            where s.id = v_sink.id;
+            if v_sink.on_schema_change = 'rewarm' and not v_missed then
+                perform freshet.request_rewarm(v_sink.id);
+            end if;
+        end if;
+        update freshet.sink s set revision = s.revision + 1 where s.id = v_sink.id;
+        if v_missed or v_large then
+            perform freshet.request_rewarm(v_sink.id);
+        end if;
+        if v_missed or v_gone then
+            perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
+        end if;
+    end loop;
+
+    -- What goes wrong again and again is not warmed for again and again without a pause.
+    update freshet.source s
+    set fingerprint = v_next, mend_error = null, mended_at = pg_catalog.clock_timestamp(),
+        mend_tries = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes' then s.mend_tries + 1 else 0 end,
+        mend_after = case when v_missed and s.mended_at > pg_catalog.clock_timestamp() - interval '10 minutes'
+            then pg_catalog.clock_timestamp() + least(300, power(2, least(s.mend_tries, 10))) * interval '1 second' end
+    where s.id = v_source.id;
+    delete from freshet.capture_gap g where g.source_id = v_source.id and g.ctid = any (v_gaps);
+    return nullif(pg_catalog.array_to_string(v_why, '; '), '');
+end
+$$;
+
+revoke all on function freshet.mend_source(integer) from public;
