@@ -160,7 +160,8 @@ func (e *env) changed(sink string) {
 func (e *env) gone(sink string) {
 	e.t.Helper()
 	e.await("what "+sink+" had is removed", func() bool {
-		return one[bool](e, "select not exists (select from freshet.status where sink like $1 || '~%' or sink = $1 and state = 'dropping')", sink)
+		return one[bool](e, `select not exists (select from freshet.status where sink like $1 || '~%' or sink = $1 and state = 'dropping')
+			and not exists (select from freshet.lease l join freshet.sink s on s.id = l.sink_id where s.name = $1 and l.closing)`, sink)
 	})
 }
 

@@ -527,7 +527,7 @@ func TestWritersDoNotQueueBehindWhoMends(t *testing.T) {
 			written++
 		}
 	}
-	// Two seconds of patience, one of a pause, two of patience, two of a pause: each begins with an attempt.
+	// There is one attempt, and a pause of two seconds.
 	if queued > 5 {
 		t.Errorf("a writer queued %d times in six seconds, and wrote %d times; want 5 at most", queued, written)
 	}
@@ -539,6 +539,50 @@ func TestWritersDoNotQueueBehindWhoMends(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.follow("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
+}
+
+// An error of before is no reason to see a table that is gone as gone again and again.
+func TestTableThatIsGoneIsGoneOnce(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 50) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	e.admin().exec("update freshet.source set mend_error = 'of before'")
+	e.exec("drop table users cascade")
+	e.await("its entries are gone", func() bool { return len(e.redis.Keys(t.Context(), "users:*").Val()) == 0 })
+	definition := one[int](e, "select definition from freshet.sink")
+	for range 3 {
+		e.exec("select freshet.mend(1)")
+	}
+	if now := one[int](e, "select definition from freshet.sink"); now != definition {
+		t.Errorf("its definition was %d and is %d", definition, now)
+	}
+	if one[bool](e, "select freshet.needs_mending(1)") {
+		t.Error("it still needs mending")
+	}
+}
+
+// A partition that was detached is read for long, as by who archives it: mending does not wait.
+func TestDetachedPartitionThatIsReadIsNotWaitedFor(t *testing.T) {
+	e := newEnv(t)
+	e.exec(fmt.Sprintf(partsTable, "parts"))
+	e.exec("select freshet.create_sink('parts', 'parts')")
+	e.start()
+	e.settle()
+	e.mended()
+	e.exec("alter table parts detach partition parts_jan")
+	archive := e.begin()
+	e.in(archive, "select count(*) from parts_jan")
+	e.exec("create table parts_feb partition of parts for values from ('2026-02-01') to ('2026-03-01')")
+	e.exec("insert into parts values (1, '2026-02-02', 'after')")
+	e.mended()
+	e.follow("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
+	if state := e.stateOf("parts"); state == "failing" {
+		t.Error("the sink fails")
+	}
+	e.commit(archive)
 }
 
 // Of the rows that a partition came with those of a small one are touched, with no other partition
@@ -556,6 +600,8 @@ func TestRowsThatAPartitionComesWith(t *testing.T) {
 		{"a few, a level below", "create table years (like parts including all) partition by range (day); create table more partition of years for values from ('2026-02-01') to ('2026-02-15'); " +
 			"insert into more select g, '2026-02-10', 'x' from generate_series(1, 300) g; alter table parts attach partition years for values from ('2026-02-01') to ('2026-03-01')", 300, false},
 		{"many", table + "insert into more select g, '2026-02-10', 'x' from generate_series(1, 20000) g; alter table parts attach partition more for values from ('2026-02-01') to ('2026-03-01')", 0, true},
+		{"by several columns", "create table several (id bigint not null, day date not null, kind text, primary key (id, day)) partition by range (day, id); create table more partition of several for values from ('2026-02-01', 0) to ('2026-02-15', 0); " +
+			"insert into more select g, '2026-02-10', 'x' from generate_series(1, 300) g; alter table parts attach partition several for values from ('2026-02-01') to ('2026-03-01')", 0, true},
 		{"by default", table + "insert into more select g, '2027-02-10', 'x' from generate_series(1, 300) g; alter table parts attach partition more default", 0, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -347,3 +347,20 @@ func TestKeyChangesThatASessionDoesNotShow(t *testing.T) {
 	}
 	inStep("after an update")
 }
+
+// What a filter calls is found whatever a backslash means to the session.
+func TestVolatileFiltersAreRefusedUnderAnySettings(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	for _, setting := range []string{"on", "off"} {
+		tx := e.begin()
+		e.in(tx, "set local standard_conforming_strings = "+setting)
+		_, err := tx.Exec(t.Context(), "select freshet.create_sink('users', 'users', filter => 'random() > price')")
+		if err == nil || !strings.Contains(err.Error(), "random() is volatile") {
+			t.Errorf("standard_conforming_strings = %s: %v; want that random() is volatile", setting, err)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1230,16 +1230,17 @@ $$;
 
 revoke all on function freshet.bound(integer, text[]) from public;
 
--- The functions that a parsed expression calls, by themselves or as operators.
+-- The functions that a parsed expression calls, by themselves or as operators. No pattern here
+-- or elsewhere has a backslash, which is none where standard_conforming_strings is off.
 create or replace function freshet.called(tree text)
 returns setof oid
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select m[1]::oid from pg_catalog.regexp_matches(tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([1-9]\d*)', 'g') as m
+    select m[1]::oid from pg_catalog.regexp_matches(tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([1-9][0-9]*)', 'g') as m
     union
-    select o.oprcode::oid from pg_catalog.regexp_matches(tree, ':opno (\d+)', 'g') as m
+    select o.oprcode::oid from pg_catalog.regexp_matches(tree, ':opno ([0-9]+)', 'g') as m
     join pg_catalog.pg_operator o on o.oid = m[1]::oid
 $$;
 
@@ -1781,7 +1782,7 @@ begin
     v_probe := freshet.probe(source, argument, expression, what);
     v_tree := v_probe.tree || ' ' || v_probe.behind;
     select a.attname into v_column
-    from pg_catalog.regexp_matches(v_probe.tree, ':varattno (-\d+) ', 'g') as m
+    from pg_catalog.regexp_matches(v_probe.tree, ':varattno (-[0-9]+) ', 'g') as m
     join pg_catalog.pg_attribute a on a.attrelid = source and a.attnum = m[1]::smallint
     -- The one that stays is tableoid.
     where a.attname in ('ctid', 'xmin', 'xmax', 'cmin', 'cmax')
@@ -1821,7 +1822,7 @@ begin
                when count(*) filter (where r.relid = source) > 1 then
                    pg_catalog.format('it reads other rows of %s, whose changes touch other entries', source::pg_catalog.regclass) end)
     into v_others, v_why
-    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_probe.tree, ':rtekind 0 :relid (\d+)', 'g') as m) r
+    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_probe.tree, ':rtekind 0 :relid ([0-9]+)', 'g') as m) r
     where r.relid <> 0;
     if v_why is not null and not drifts then
         raise exception '%: %', argument, v_why
@@ -3565,10 +3566,11 @@ declare
     v_relation  text := 'freshet.changes_' || source || '_' || segment;
 begin
     if task in ('capture', 'renew', 'rebuild', 'leaves') then
-        -- With the change table locked, too, nobody reads it by a plan from before. There is no
-        -- waiting for long: who looks after this source looks after others as well.
+        -- With the change table locked, too, nobody reads it by a plan from before. One attempt:
+        -- whoever mends comes again, and a migration that waits for that one to change a sink
+        -- must not have waited for so long that it looks for a deadlock.
         perform freshet.lock_source((select s.relid from freshet.source s where s.id = keep.source),
-            'share row exclusive', interval '2 seconds', task <> 'leaves');
+            'share row exclusive', interval '0', task <> 'leaves');
         if task = 'leaves' then
             perform freshet.make_triggers(source);
             return true;
@@ -3776,7 +3778,7 @@ begin
             -- A list of nodes: ({…} {…}). A backslash stands before what is part of a name.
             for v_token in
                 select m[1]
-                from pg_catalog.regexp_matches(pg_catalog.substr(v_rest, pg_catalog.strpos(v_rest, ':args ') + 6), '(\\.|[(){}])', 'g') as m
+                from pg_catalog.regexp_matches(pg_catalog.substr(v_rest, pg_catalog.strpos(v_rest, ':args ') + 6), E'(\\\\.|[(){}])', 'g') as m
             loop
                 v_depth := v_depth + case when v_token in ('(', '{') then 1 when v_token in (')', '}') then -1 else 0 end;
                 exit when v_depth = 0;
@@ -3900,8 +3902,8 @@ revoke all on function freshet.lock_ranges(integer) from public;
 -- long: short attempts with pauses, and an error when patience is at its end. Its change
 -- table, if it has one yet, is locked in the same attempt unless changes is false: writers
 -- come to it from the source and workers read it before the source, so that waiting for the
--- one with the other in hand would be a deadlock. An attempt that fails lets go of both. The
--- next one is longer, and does not begin before whoever this one failed for has let go.
+-- one with the other in hand would be a deadlock. An attempt that fails lets go of both, and
+-- the next one does not begin before whoever this one failed for has let go.
 create or replace function freshet.lock_source(source oid, mode text, patience interval, changes boolean)
 returns void
 language plpgsql
@@ -3913,7 +3915,6 @@ declare
     v_until    timestamptz := pg_catalog.clock_timestamp() + patience;
     v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass(v_name));
     v_holders  text[];
-    v_attempt  integer := 200;   -- milliseconds; below deadlock_timeout
 begin
     if not pg_catalog.pg_has_role(v_owner, 'usage') then
         raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
@@ -3924,7 +3925,7 @@ begin
     loop
         if v_holders is null then
             begin
-                perform pg_catalog.set_config('lock_timeout', v_attempt::text, true);
+                perform pg_catalog.set_config('lock_timeout', '200ms', true);
                 execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
                 if changes and pg_catalog.to_regclass(v_name) is not null then
                     execute pg_catalog.format('lock table %s in access exclusive mode', v_name);
@@ -3934,7 +3935,6 @@ begin
             exception when lock_not_available or deadlock_detected then
                 perform pg_catalog.set_config('lock_timeout', v_timeout, true);
                 v_holders := freshet.holders_of(source, mode, case when changes then v_name end);
-                v_attempt := least(2 * v_attempt, 600);
             when undefined_table then
                 perform pg_catalog.set_config('lock_timeout', v_timeout, true);
                 -- A change table that was dropped by hand while this waited for it is not there
@@ -3949,7 +3949,7 @@ begin
             where h = any (v_holders);
             continue when v_holders is null;
         end if;
-        if pg_catalog.clock_timestamp() > v_until then
+        if pg_catalog.clock_timestamp() >= v_until then
             raise exception 'source: % is in use by a transaction that does not end', source::pg_catalog.regclass
                 using errcode = 'lock_not_available',
                       hint = 'Wait for it or end it (see pg_stat_activity), then run this again.';
@@ -4516,6 +4516,7 @@ declare
     v_function  oid := pg_catalog.format('freshet.%I()', 'capture_' || source)::pg_catalog.regprocedure;
     v_trigger   record;
     v_leaf      oid;
+    v_timeout   text := pg_catalog.current_setting('lock_timeout');
 begin
     select s.relid, s.relid::pg_catalog.regclass::text into strict v_relid, v_table
     from freshet.source s where s.id = make_triggers.source;
@@ -4587,7 +4588,14 @@ begin
         where t.tgfoid = v_function and t.tgparentid = 0
           and t.tgrelid not in (select p.relid from freshet.partitions_of(v_relid) p) and t.tgrelid <> v_relid
     loop
-        execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_trigger.relation);
+        -- Not waited for: it captures nothing there, and may be dropped another time.
+        begin
+            perform pg_catalog.set_config('lock_timeout', '50ms', true);
+            execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_trigger.relation);
+        exception when lock_not_available then
+            null;
+        end;
+        perform pg_catalog.set_config('lock_timeout', v_timeout, true);
     end loop;
 end
 $$;
@@ -4640,7 +4648,13 @@ begin
 exception when lock_not_available then
     -- That is no fault, and nothing to wait long for: it is over when somebody else is done.
     update freshet.source s
-    set mend_error = sqlerrm, mend_after = pg_catalog.clock_timestamp() + interval '4 seconds'
+    set mend_error = sqlerrm, mend_after = pg_catalog.clock_timestamp() + interval '2 seconds'
+    where s.id = (select l.id from freshet.source l where l.id = mend.source for no key update skip locked);
+    return 'could not be mended: ' || sqlerrm;
+when others then
+    update freshet.source s
+    set mend_error = sqlerrm, mend_tries = s.mend_tries + 1,
+        mend_after = pg_catalog.clock_timestamp() + least(300, power(2, least(s.mend_tries, 10))) * interval '1 second'
     where s.id = (select l.id from freshet.source l where l.id = mend.source for no key update skip locked);
     return 'could not be mended: ' || sqlerrm;
 end
@@ -4681,10 +4695,12 @@ begin
     if not found or not freshet.needs_mending(source) then
         return null;
     end if;
+    -- Before the table is: nobody who has a sink makes the table's writers wait.
+    perform from freshet.sink s where s.source_id = v_source.id order by s.id for update;
     v_was := coalesce(v_source.fingerprint, '{}');
     v_now := freshet.fingerprint(source);
     if v_source.fingerprint is null then
-        update freshet.source s set fingerprint = v_now where s.id = v_source.id;
+        update freshet.source s set fingerprint = v_now, mend_error = null where s.id = v_source.id;
         return null;
     end if;
     select pg_catalog.array_agg(g.ctid), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
@@ -4695,9 +4711,10 @@ begin
         update freshet.sink s
         set broken = pg_catalog.format('the table %s.%s is gone', v_source.schema_name, v_source.table_name),
             definition = s.definition + 1, revision = s.revision + 1
-        where s.source_id = v_source.id and s.state <> 'dropping';
+        where s.source_id = v_source.id and s.state <> 'dropping' and freshet.is_altered(v_source.id);
         update freshet.source s
-        set fingerprint = v_now || pg_catalog.jsonb_build_object('known', coalesce(v_was -> 'known', v_was -> 'columns'))
+        set fingerprint = v_now || pg_catalog.jsonb_build_object('known', coalesce(v_was -> 'known', v_was -> 'columns')),
+            mend_error = null, mend_after = null, mend_tries = 0
         where s.id = v_source.id;
         return 'the table is gone';
     end if;
@@ -5395,7 +5412,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select case when value is not null then coalesce(pg_catalog.string_agg(
         case when c.c ~ '^[A-Za-z0-9._~-]$' then c.c
-            else pg_catalog.regexp_replace(pg_catalog.upper(pg_catalog.encode(pg_catalog.convert_to(c.c, 'UTF8'), 'hex')), '(..)', '%\1', 'g') end,
+            else pg_catalog.regexp_replace(pg_catalog.upper(pg_catalog.encode(pg_catalog.convert_to(c.c, 'UTF8'), 'hex')), '(..)', E'%\\1', 'g') end,
         '' order by c.n), '') end
     from pg_catalog.regexp_split_to_table(value, '') with ordinality as c (c, n)
 $$;
@@ -5657,7 +5674,7 @@ begin
             where p.pronargdefaults > 0 and freshet.leaves_out(b.tree, p.oid)
             union all
             select r.ev_class, r.ev_action::text collate pg_catalog."C"
-            from pg_catalog.regexp_matches(b.tree, ':relid (\d+)', 'g') as m
+            from pg_catalog.regexp_matches(b.tree, ':relid ([0-9]+)', 'g') as m
             join pg_catalog.pg_class v on v.oid = m[1]::oid and v.relkind = 'v'
             join pg_catalog.pg_rewrite r on r.ev_class = v.oid and r.rulename = '_RETURN'
         ) x
@@ -7157,6 +7174,7 @@ create or replace function freshet.touch_partition(source integer, partition oid
 returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set enable_partition_pruning = on
 as $$
 declare
     v_most     constant bigint := 8 << 20;   -- bytes; a tenth of a million rows may have as many
@@ -7167,8 +7185,16 @@ begin
     if (select c.relkind from pg_catalog.pg_class c where c.oid = partition) <> 'r' or pg_catalog.pg_relation_size(partition) = 0 then
         return true;
     end if;
-    -- Beside a partition by hash, or by default, all others would be read as well.
-    if pg_catalog.pg_relation_size(partition) > v_most or v_within is null or v_within ~ '\(NOT |satisfies_hash_partition' then
+    if pg_catalog.pg_relation_size(partition) > v_most
+        -- What row security hides now is read when it no longer is.
+        or freshet.hides_rows(v_relid, pg_catalog.to_regrole(pg_catalog.quote_ident(current_user)))
+        -- Beside a partition by hash, by several columns or by default others would be read as well.
+        or v_within is null or v_within ~ '[(]NOT '
+        or exists (
+            select from pg_catalog.pg_partition_ancestors(partition) a
+            join pg_catalog.pg_partitioned_table p on p.partrelid = a.relid
+            where p.partstrat not in ('r', 'l') or p.partnatts <> 1)
+    then
         return false;
     end if;
     -- By name: a partition may number its columns otherwise.
@@ -7181,6 +7207,11 @@ begin
     perform freshet.touch(source, pg_catalog.format('select %s from %s t where t.tableoid = %s and %s',
         v_columns, v_relid::pg_catalog.regclass, partition, v_within));
     return true;
+exception when lock_not_available then
+    raise;
+when others then
+    -- Such as a type in the bounds that this role may not use.
+    return false;
 end
 $$;
 

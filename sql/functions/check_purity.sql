@@ -25,7 +25,7 @@ begin
     v_probe := freshet.probe(source, argument, expression, what);
     v_tree := v_probe.tree || ' ' || v_probe.behind;
     select a.attname into v_column
-    from pg_catalog.regexp_matches(v_probe.tree, ':varattno (-\d+) ', 'g') as m
+    from pg_catalog.regexp_matches(v_probe.tree, ':varattno (-[0-9]+) ', 'g') as m
     join pg_catalog.pg_attribute a on a.attrelid = source and a.attnum = m[1]::smallint
     -- The one that stays is tableoid.
     where a.attname in ('ctid', 'xmin', 'xmax', 'cmin', 'cmax')
@@ -65,7 +65,7 @@ begin
                when count(*) filter (where r.relid = source) > 1 then
                    pg_catalog.format('it reads other rows of %s, whose changes touch other entries', source::pg_catalog.regclass) end)
     into v_others, v_why
-    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_probe.tree, ':rtekind 0 :relid (\d+)', 'g') as m) r
+    from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_probe.tree, ':rtekind 0 :relid ([0-9]+)', 'g') as m) r
     where r.relid <> 0;
     if v_why is not null and not drifts then
         raise exception '%: %', argument, v_why

@@ -16,10 +16,11 @@ declare
     v_relation  text := 'freshet.changes_' || source || '_' || segment;
 begin
     if task in ('capture', 'renew', 'rebuild', 'leaves') then
-        -- With the change table locked, too, nobody reads it by a plan from before. There is no
-        -- waiting for long: who looks after this source looks after others as well.
+        -- With the change table locked, too, nobody reads it by a plan from before. One attempt:
+        -- whoever mends comes again, and a migration that waits for that one to change a sink
+        -- must not have waited for so long that it looks for a deadlock.
         perform freshet.lock_source((select s.relid from freshet.source s where s.id = keep.source),
-            'share row exclusive', interval '2 seconds', task <> 'leaves');
+            'share row exclusive', interval '0', task <> 'leaves');
         if task = 'leaves' then
             perform freshet.make_triggers(source);
             return true;

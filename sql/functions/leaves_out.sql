@@ -21,7 +21,7 @@ begin
             -- A list of nodes: ({…} {…}). A backslash stands before what is part of a name.
             for v_token in
                 select m[1]
-                from pg_catalog.regexp_matches(pg_catalog.substr(v_rest, pg_catalog.strpos(v_rest, ':args ') + 6), '(\\.|[(){}])', 'g') as m
+                from pg_catalog.regexp_matches(pg_catalog.substr(v_rest, pg_catalog.strpos(v_rest, ':args ') + 6), E'(\\\\.|[(){}])', 'g') as m
             loop
                 v_depth := v_depth + case when v_token in ('(', '{') then 1 when v_token in (')', '}') then -1 else 0 end;
                 exit when v_depth = 0;

@@ -2,8 +2,8 @@
 -- long: short attempts with pauses, and an error when patience is at its end. Its change
 -- table, if it has one yet, is locked in the same attempt unless changes is false: writers
 -- come to it from the source and workers read it before the source, so that waiting for the
--- one with the other in hand would be a deadlock. An attempt that fails lets go of both. The
--- next one is longer, and does not begin before whoever this one failed for has let go.
+-- one with the other in hand would be a deadlock. An attempt that fails lets go of both, and
+-- the next one does not begin before whoever this one failed for has let go.
 create or replace function freshet.lock_source(source oid, mode text, patience interval, changes boolean)
 returns void
 language plpgsql
@@ -15,7 +15,6 @@ declare
     v_until    timestamptz := pg_catalog.clock_timestamp() + patience;
     v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass(v_name));
     v_holders  text[];
-    v_attempt  integer := 200;   -- milliseconds; below deadlock_timeout
 begin
     if not pg_catalog.pg_has_role(v_owner, 'usage') then
         raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
@@ -26,7 +25,7 @@ begin
     loop
         if v_holders is null then
             begin
-                perform pg_catalog.set_config('lock_timeout', v_attempt::text, true);
+                perform pg_catalog.set_config('lock_timeout', '200ms', true);
                 execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
                 if changes and pg_catalog.to_regclass(v_name) is not null then
                     execute pg_catalog.format('lock table %s in access exclusive mode', v_name);
@@ -36,7 +35,6 @@ begin
             exception when lock_not_available or deadlock_detected then
                 perform pg_catalog.set_config('lock_timeout', v_timeout, true);
                 v_holders := freshet.holders_of(source, mode, case when changes then v_name end);
-                v_attempt := least(2 * v_attempt, 600);
             when undefined_table then
                 perform pg_catalog.set_config('lock_timeout', v_timeout, true);
                 -- A change table that was dropped by hand while this waited for it is not there
@@ -51,7 +49,7 @@ begin
             where h = any (v_holders);
             continue when v_holders is null;
         end if;
-        if pg_catalog.clock_timestamp() > v_until then
+        if pg_catalog.clock_timestamp() >= v_until then
             raise exception 'source: % is in use by a transaction that does not end', source::pg_catalog.regclass
                 using errcode = 'lock_not_available',
                       hint = 'Wait for it or end it (see pg_stat_activity), then run this again.';

@@ -12,6 +12,7 @@ declare
     v_function  oid := pg_catalog.format('freshet.%I()', 'capture_' || source)::pg_catalog.regprocedure;
     v_trigger   record;
     v_leaf      oid;
+    v_timeout   text := pg_catalog.current_setting('lock_timeout');
 begin
     select s.relid, s.relid::pg_catalog.regclass::text into strict v_relid, v_table
     from freshet.source s where s.id = make_triggers.source;
@@ -83,7 +84,14 @@ begin
         where t.tgfoid = v_function and t.tgparentid = 0
           and t.tgrelid not in (select p.relid from freshet.partitions_of(v_relid) p) and t.tgrelid <> v_relid
     loop
-        execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_trigger.relation);
+        -- Not waited for: it captures nothing there, and may be dropped another time.
+        begin
+            perform pg_catalog.set_config('lock_timeout', '50ms', true);
+            execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_trigger.relation);
+        exception when lock_not_available then
+            null;
+        end;
+        perform pg_catalog.set_config('lock_timeout', v_timeout, true);
     end loop;
 end
 $$;

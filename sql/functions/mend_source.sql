@@ -31,10 +31,12 @@ begin
     if not found or not freshet.needs_mending(source) then
         return null;
     end if;
+    -- Before the table is: nobody who has a sink makes the table's writers wait.
+    perform from freshet.sink s where s.source_id = v_source.id order by s.id for update;
     v_was := coalesce(v_source.fingerprint, '{}');
     v_now := freshet.fingerprint(source);
     if v_source.fingerprint is null then
-        update freshet.source s set fingerprint = v_now where s.id = v_source.id;
+        update freshet.source s set fingerprint = v_now, mend_error = null where s.id = v_source.id;
         return null;
     end if;
     select pg_catalog.array_agg(g.ctid), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
@@ -45,9 +47,10 @@ begin
         update freshet.sink s
         set broken = pg_catalog.format('the table %s.%s is gone', v_source.schema_name, v_source.table_name),
             definition = s.definition + 1, revision = s.revision + 1
-        where s.source_id = v_source.id and s.state <> 'dropping';
+        where s.source_id = v_source.id and s.state <> 'dropping' and freshet.is_altered(v_source.id);
         update freshet.source s
-        set fingerprint = v_now || pg_catalog.jsonb_build_object('known', coalesce(v_was -> 'known', v_was -> 'columns'))
+        set fingerprint = v_now || pg_catalog.jsonb_build_object('known', coalesce(v_was -> 'known', v_was -> 'columns')),
+            mend_error = null, mend_after = null, mend_tries = 0
         where s.id = v_source.id;
         return 'the table is gone';
     end if;

@@ -60,7 +60,7 @@ begin
             where p.pronargdefaults > 0 and freshet.leaves_out(b.tree, p.oid)
             union all
             select r.ev_class, r.ev_action::text collate pg_catalog."C"
-            from pg_catalog.regexp_matches(b.tree, ':relid (\d+)', 'g') as m
+            from pg_catalog.regexp_matches(b.tree, ':relid ([0-9]+)', 'g') as m
             join pg_catalog.pg_class v on v.oid = m[1]::oid and v.relkind = 'v'
             join pg_catalog.pg_rewrite r on r.ev_class = v.oid and r.rulename = '_RETURN'
         ) x
