@@ -4648,7 +4648,7 @@ begin
 exception when lock_not_available then
     -- That is no fault, and nothing to wait long for: it is over when somebody else is done.
     update freshet.source s
-    set mend_error = sqlerrm, mend_after = pg_catalog.clock_timestamp() + interval '2 seconds'
+    set mend_error = sqlerrm, mend_after = pg_catalog.clock_timestamp() + interval '0.5 seconds'
     where s.id = (select l.id from freshet.source l where l.id = mend.source for no key update skip locked);
     return 'could not be mended: ' || sqlerrm;
 when others then
@@ -4678,7 +4678,7 @@ declare
     v_why      text[] := '{}';
     v_task     text;       -- for the keeper
     v_missed   boolean := false;   -- changes may have been missed: look at everything
-    v_gone     boolean := false;   -- rows may be gone without a trigger
+    v_gone     boolean;            -- rows may be gone without a trigger
     v_columns  boolean;
     v_sink     record;
     v_leaf     text;
@@ -4699,6 +4699,9 @@ begin
     perform from freshet.sink s where s.source_id = v_source.id order by s.id for update;
     v_was := coalesce(v_source.fingerprint, '{}');
     v_now := freshet.fingerprint(source);
+    -- What an attempt has seen that came to nothing may be over by now, such as a partition that
+    -- was made, written to and dropped.
+    v_gone := v_source.mend_error is not null;
     if v_source.fingerprint is null then
         update freshet.source s set fingerprint = v_now, mend_error = null where s.id = v_source.id;
         return null;

@@ -16,7 +16,7 @@ begin
 exception when lock_not_available then
     -- That is no fault, and nothing to wait long for: it is over when somebody else is done.
     update freshet.source s
-    set mend_error = sqlerrm, mend_after = pg_catalog.clock_timestamp() + interval '2 seconds'
+    set mend_error = sqlerrm, mend_after = pg_catalog.clock_timestamp() + interval '0.5 seconds'
     where s.id = (select l.id from freshet.source l where l.id = mend.source for no key update skip locked);
     return 'could not be mended: ' || sqlerrm;
 when others then
