@@ -1009,8 +1009,9 @@ func TestCaptureCostsBystandersNothingWhileNobodySleeps(t *testing.T) {
 
 // A subtransaction in every call would slow down every other session of the server: each takes
 // a transaction id, by which they can be counted.
+//
+// Not run beside everything else, which takes ids as well.
 func TestLongTransactionsHaveFewSubtransactions(t *testing.T) {
-	t.Parallel()
 	for _, partitions := range []int{0, 1, 100} {
 		t.Run(fmt.Sprintf("%d partitions", partitions), func(t *testing.T) {
 			e := newEnv(t)
@@ -1035,7 +1036,7 @@ func TestLongTransactionsHaveFewSubtransactions(t *testing.T) {
 			for range 5 {
 				least = min(least, taken("do $$ begin for i in 1..1000 loop update users set name = 'b' where id = i; end loop; end $$"))
 			}
-			if least > 600 {
+			if least > 200 {
 				t.Errorf("1000 updates in a transaction took %d transaction ids", least)
 			}
 			// More than 64 of them in one transaction are what slows others down. Rows of a

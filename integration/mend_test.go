@@ -401,6 +401,17 @@ const partsTable = `create table %[1]s (id bigint not null, day date not null, k
 	create table %[1]s_jan partition of %[1]s for values from ('2026-01-01') to ('2026-02-01');
 	insert into %[1]s select g, '2026-01-10', '%[1]s' from generate_series(1, 200) g`
 
+// parts makes that table and a sink of it, and starts a worker that has looked after both.
+func (e *env) parts() (stop func()) {
+	e.t.Helper()
+	e.exec(fmt.Sprintf(partsTable, "parts"))
+	e.exec("select freshet.create_sink('parts', 'parts')")
+	stop = e.start()
+	e.settle()
+	e.mended()
+	return stop
+}
+
 // What a transaction does on which the mending of something else waits is not taken for how
 // things have always been.
 func TestWhatHappensWhileMendWaitsIsSeen(t *testing.T) {
@@ -493,11 +504,7 @@ func TestMigrationsOfPartitionsDoNotDieOfMending(t *testing.T) {
 // all: other writers do not queue again and again behind who tries.
 func TestWritersDoNotQueueBehindWhoMends(t *testing.T) {
 	e := newEnv(t)
-	e.exec(fmt.Sprintf(partsTable, "parts"))
-	e.exec("select freshet.create_sink('parts', 'parts')")
-	e.start()
-	e.settle()
-	e.mended()
+	e.parts()
 	tx := e.begin()
 	e.in(tx, "update parts set kind = 'x' where id = 1")
 	e.exec("create table parts_feb (id bigint not null, day date not null, kind text, primary key (id, day))")
@@ -567,11 +574,7 @@ func TestTableThatIsGoneIsGoneOnce(t *testing.T) {
 // What a partition has left behind that was gone before it could be looked after is swept.
 func TestPartitionThatIsGoneBeforeItIsMended(t *testing.T) {
 	e := newEnv(t)
-	e.exec(fmt.Sprintf(partsTable, "parts"))
-	e.exec("select freshet.create_sink('parts', 'parts')")
-	e.start()
-	e.settle()
-	e.mended()
+	e.parts()
 	open := e.begin()
 	e.in(open, "update parts set kind = 'x' where id = 1 and day = '2026-01-10'")
 	e.exec("create table parts_feb (like parts including all)")
@@ -590,11 +593,7 @@ func TestPartitionThatIsGoneBeforeItIsMended(t *testing.T) {
 // A partition that was detached is read for long, as by who archives it: mending does not wait.
 func TestDetachedPartitionThatIsReadIsNotWaitedFor(t *testing.T) {
 	e := newEnv(t)
-	e.exec(fmt.Sprintf(partsTable, "parts"))
-	e.exec("select freshet.create_sink('parts', 'parts')")
-	e.start()
-	e.settle()
-	e.mended()
+	e.parts()
 	e.exec("alter table parts detach partition parts_jan")
 	archive := e.begin()
 	e.in(archive, "select count(*) from parts_jan")
@@ -629,11 +628,7 @@ func TestRowsThatAPartitionComesWith(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := newEnv(t)
-			e.exec(fmt.Sprintf(partsTable, "parts"))
-			e.exec("select freshet.create_sink('parts', 'parts')")
-			stop := e.start()
-			e.settle()
-			e.mended()
+			stop := e.parts()
 			stop()
 			e.exec(c.make)
 			tx := e.begin()
