@@ -16,6 +16,14 @@ import (
 // hang, while it is open, holds the transform test_hangs.
 var hang atomic.Pointer[chan struct{}]
 
+// holding are what the transform test_holds waits for, and says when it does, by the name of a row.
+var holding sync.Map
+
+type hold struct {
+	reached, release chan struct{}
+	once             sync.Once
+}
+
 func init() {
 	worker.RegisterTransform("test_label", func(_ context.Context, r worker.Record) (worker.Value, error) {
 		if r.IsNull("name") {
@@ -33,6 +41,14 @@ func init() {
 	worker.RegisterTransform("test_hangs", func(_ context.Context, r worker.Record) (worker.Value, error) {
 		if held := hang.Load(); held != nil && r.Text("name") == "hang" {
 			<-*held
+		}
+		return worker.Text(r.Text("name")), nil
+	})
+	worker.RegisterTransform("test_holds", func(_ context.Context, r worker.Record) (worker.Value, error) {
+		if held, ok := holding.Load(r.Text("name")); ok {
+			held := held.(*hold)
+			held.once.Do(func() { close(held.reached) })
+			<-held.release
 		}
 		return worker.Text(r.Text("name")), nil
 	})

@@ -309,6 +309,14 @@ create table freshet.capture_gap (
     message    text not null
 );
 
+-- Partitions that a worker has come upon before anybody has looked after them. Without a
+-- foreign key, which would wait for whoever mends the source.
+create table freshet.noted_partition (
+    source_id  integer not null,
+    relid      oid not null,
+    constraint noted_partition_pkey primary key (source_id, relid)
+);
+
 -- An entry that is absent from a target because making it raises an error. A row is here
 -- before the entry is removed, and goes after the entry that is right was written.
 create table freshet.failure (
@@ -1699,6 +1707,24 @@ $$;
 
 revoke all on function freshet.check_moment(oid, text, text) from public;
 
+-- Refuses a read of a table that has the source's name and is another one: that is for
+-- freshet.mend to follow, or over in a moment. Returns an empty text where it is not.
+create or replace function freshet.check_name(name text, relation oid)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if pg_catalog.to_regclass(name) is distinct from relation::pg_catalog.regclass then
+        raise exception 'source: another table has the name %', name using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    return '';
+end
+$$;
+
+revoke all on function freshet.check_name(text, oid) from public;
+
 -- Refuses a template whose keys could also be those of another sink on the same
 -- target: two writers of one key would overwrite each other for ever. `self` is left out, and
 -- so are sinks that only remove what they have: until that is done, a worker that finds their
@@ -1754,6 +1780,28 @@ end
 $$;
 
 revoke all on function freshet.check_owner(integer) from public;
+
+-- Refuses a read of a partitioned source that has a partition of which nothing is on record
+-- yet. One that came and went between two looks after the source would leave entries without
+-- a row that nobody knows of. Who is refused calls freshet.note_partitions and reads again.
+-- Called in the statement that reads the source, which keeps its partitions from being
+-- dropped meanwhile. Returns an empty text.
+create or replace function freshet.check_partitions(source integer)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (select from freshet.unknown_partitions(source)) then
+        raise exception 'source: a partition of source % is not on record yet', source
+            using errcode = 'FR001';
+    end if;
+    return '';
+end
+$$;
+
+revoke all on function freshet.check_partitions(integer) from public;
 
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
 -- What is volatile is always refused, in a view and in a default argument too; what is
@@ -2358,6 +2406,21 @@ $$;
 
 revoke all on function freshet.define(text, regclass, text, text[], text, text, text, interval, text, boolean) from public;
 
+-- Whether a name has another value in the one object than in the other. Names that only one of
+-- them has do not count.
+create or replace function freshet.differs(was jsonb, now jsonb)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from pg_catalog.jsonb_each(was) w join pg_catalog.jsonb_each(now) n on n.key = w.key
+        where n.value <> w.value)
+$$;
+
+revoke all on function freshet.differs(jsonb, jsonb) from public;
+
 -- Removes the capture of a source that no sink needs any more. Called under freshet.lock_capture.
 create or replace function freshet.drop_capture(source integer)
 returns void
@@ -2385,6 +2448,7 @@ begin
     execute pg_catalog.format('drop table if exists freshet.%I cascade', 'changes_' || source);
     delete from freshet.segment g where g.source_id = drop_capture.source;
     delete from freshet.capture_gap g where g.source_id = drop_capture.source;
+    delete from freshet.noted_partition n where n.source_id = drop_capture.source;
     -- The row stays for sinks whose entries are still being removed; a new sink on
     -- the same table gets a source of its own.
     update freshet.source s set relid = null where s.id = drop_capture.source;
@@ -2670,9 +2734,14 @@ begin
                   where n.nspname = s.schema_name and c.relname = s.table_name),
         'relation', (select n.nspname || '.' || c.relname || ' ' || c.relkind::text || c.relpersistence::text
                      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = s.relid),
-        'columns', coalesce((
-            select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint))
-            from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped), '{}'),
+        'columns', coalesce(a.columns, '{}'),
+        -- Whoever gives a column other values without touching rows, as ALTER TABLE … USING does,
+        -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
+        'versions', coalesce(a.versions, '{}'),
+        'files', (select pg_catalog.hashtextextended(pg_catalog.string_agg(c.relfilenode::text, ' ' order by c.oid), 0)
+                  from pg_catalog.pg_class c
+                  where c.oid in (select s.relid union all select p.relid from freshet.partitions_of(s.relid) p)),
+        'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}'),
         'function', (select p.oid || '.' || p.xmin::text from pg_catalog.pg_proc p
                      where p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))),
         -- whose the table is, whose its capture, and whether he may still capture anything:
@@ -2701,6 +2770,12 @@ begin
                 from pg_catalog.pg_trigger t where t.tgrelid = p.relid and t.tgname like 'freshet\_%'
             ) g on true), '{}'))
     from freshet.source s
+    left join lateral (
+        select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint)) as columns,
+               pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
+               pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types
+        from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
+    ) a on true
     where s.id = fingerprint.source);
 end
 $$;
@@ -3078,9 +3153,9 @@ begin
     if pg_catalog.to_regrole('freshet_worker') is not null then
         grant usage on schema freshet to freshet_worker;
         grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.segment, freshet.sink, freshet.lease,
-            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed, freshet.capture_gap,
+            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed, freshet.capture_gap, freshet.noted_partition,
             freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
-        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed to freshet_worker;
+        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed, freshet.noted_partition to freshet_worker;
         grant update on freshet.segment, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed to freshet_worker;
         -- What a sink is made of is not a worker's business either, but for what has to
         -- follow from changes of its source.
@@ -3090,7 +3165,7 @@ begin
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
         grant update (past) on freshet.installation to freshet_worker;
-        grant delete on freshet.backfill_run, freshet.failure, freshet.removed, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        grant delete on freshet.backfill_run, freshet.failure, freshet.removed, freshet.capture_gap, freshet.noted_partition, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c
@@ -4669,21 +4744,28 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_source   freshet.source;
-    v_was      jsonb;
-    v_now      jsonb;      -- as it was found
-    v_next     jsonb;      -- as it is once the keeper is done
-    v_gaps     tid[];      -- those that this looks after
-    v_lapsed   boolean;    -- all gaps are of a change table that was full
-    v_why      text[] := '{}';
-    v_task     text;       -- for the keeper
-    v_missed   boolean := false;   -- changes may have been missed: look at everything
-    v_gone     boolean;            -- rows may be gone without a trigger
-    v_columns  boolean;
-    v_sink     record;
-    v_leaf     text;
-    v_large    boolean := false;   -- a new partition has too many rows to be looked at here
-    v_error    text;
+    v_source     freshet.source;
+    v_was        jsonb;
+    v_now        jsonb;      -- as it was found
+    v_next       jsonb;      -- as it is once the keeper is done
+    v_quiet      constant text[] := '{versions,files,types}';   -- change often, and mostly for nothing
+    v_gaps       tid[];      -- those that this looks after
+    v_lapsed     boolean;    -- all gaps are of a change table that was full
+    v_noted      boolean;    -- a partition was come upon that is gone
+    v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
+    v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
+    v_columns    boolean;
+    v_retyped    boolean;    -- so that filters may let other rows pass
+    v_why        text[] := '{}';
+    v_task       text;       -- for the keeper
+    v_missed     boolean := false;   -- changes may have been missed: look at everything
+    v_gone       boolean := false;   -- rows may be gone without a trigger
+    v_large      boolean := false;   -- a new partition has too many rows to be looked at here
+    v_leaf       text;
+    v_sink       record;
+    v_reshaped   boolean;    -- entries of the sink have other columns
+    v_rewarm     boolean;
+    v_error      text;
 begin
     -- The second is freshet.lock_definitions: whoever creates or drops a sink comes first.
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
@@ -4699,15 +4781,15 @@ begin
     perform from freshet.sink s where s.source_id = v_source.id order by s.id for update;
     v_was := coalesce(v_source.fingerprint, '{}');
     v_now := freshet.fingerprint(source);
-    -- What an attempt has seen that came to nothing may be over by now, such as a partition that
-    -- was made, written to and dropped.
-    v_gone := v_source.mend_error is not null;
     if v_source.fingerprint is null then
         update freshet.source s set fingerprint = v_now, mend_error = null where s.id = v_source.id;
         return null;
     end if;
     select pg_catalog.array_agg(g.ctid), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
     from freshet.capture_gap g where g.source_id = mend_source.source;
+    v_noted := exists (
+        select from freshet.noted_partition n
+        where n.source_id = mend_source.source and not v_now -> 'leaves' ? n.relid::text);
 
     if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
         -- Its rows are gone, and so have to be the entries: the lanes see to that.
@@ -4719,7 +4801,19 @@ begin
         set fingerprint = v_now || pg_catalog.jsonb_build_object('known', coalesce(v_was -> 'known', v_was -> 'columns')),
             mend_error = null, mend_after = null, mend_tries = 0
         where s.id = v_source.id;
+        delete from freshet.noted_partition n where n.source_id = v_source.id;
         return 'the table is gone';
+    end if;
+
+    -- Many things alter the catalog and no entry, such as VACUUM FULL, or one more value of an enum.
+    v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
+    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
+    if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and v_source.mend_error is null
+        and v_was - v_quiet = v_now - v_quiet
+    then
+        update freshet.source s set fingerprint = v_was || v_now where s.id = v_source.id;
+        delete from freshet.noted_partition n where n.source_id = v_source.id and v_now -> 'leaves' ? n.relid::text;
+        return null;
     end if;
 
     begin
@@ -4767,7 +4861,22 @@ begin
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;
+        if v_rewritten and exists (
+            -- Where its type is another as well, that is seen to below, for the sinks concerned.
+            select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key
+            where n.value <> w.value and v_now -> 'columns' -> w.key = v_was -> 'columns' -> w.key)
+        then
+            v_why := v_why || 'a column was given other values'::text;
+            v_missed := true;
+        end if;
+        if v_reworded then
+            v_why := v_why || 'values of a type read otherwise'::text;
+            v_missed := true;
+        end if;
         v_columns := v_now -> 'columns' is distinct from v_was -> 'columns';
+        v_retyped := exists (
+            select from pg_catalog.jsonb_each(v_was -> 'columns') w join pg_catalog.jsonb_each(v_now -> 'columns') n on n.key = w.key
+            where n.value - 0 <> w.value - 0);
         if v_task is null and exists (
             select from pg_catalog.unnest(v_source.key_attnums) as u (attnum)
             where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text)
@@ -4785,10 +4894,10 @@ begin
             where s.id = v_source.id and exists (
                 select from pg_catalog.unnest(s.key_attnums) as u (attnum) where not v_now -> 'columns' ? u.attnum::text);
         end if;
-        if v_task is null and exists (
+        if v_task is null and (v_noted or exists (
             select from pg_catalog.jsonb_object_keys(v_now -> 'leaves') n
             full join pg_catalog.jsonb_object_keys(v_was -> 'leaves') w on w = n
-            where n is null or w is null)
+            where n is null or w is null))
         then
             v_task := 'leaves';
         end if;
@@ -4822,7 +4931,8 @@ begin
         if v_task <> 'rebuild' then
             -- Seen to by the next look.
             v_next := v_next || pg_catalog.jsonb_build_object(
-                'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns');
+                'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
+                'versions', v_now -> 'versions', 'files', v_now -> 'files', 'types', v_now -> 'types');
         end if;
         v_missed := v_missed
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'
@@ -4849,6 +4959,17 @@ begin
         v_why := v_why || 'a partition was detached or dropped'::text;
         v_gone := true;
     end if;
+    -- With the table locked none comes back before the note is gone.
+    with taken as (
+        delete from freshet.noted_partition n
+        where n.source_id = v_source.id and (v_task is not null or v_next -> 'leaves' ? n.relid::text)
+        returning n.relid
+    )
+    select coalesce(pg_catalog.bool_or(not v_next -> 'leaves' ? t.relid::text), false) into v_noted from taken t;
+    if v_noted then
+        v_why := v_why || 'a partition came and went'::text;
+        v_gone := true;
+    end if;
     if v_gone then
         -- What backfills have read of it and not written they read anew, and what they are just
         -- writing is looked at once more: no change tells that its rows are gone.
@@ -4859,8 +4980,8 @@ begin
     end if;
 
     for v_sink in
-        select s.id, s.on_schema_change, s.broken,
-               exists (
+        select s.id, s.on_schema_change, s.broken, s.grouped,
+               v_retyped and (s.filter is not null or s.expires_at is not null) or exists (
                    select from (
                        select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
                        union
@@ -4875,24 +4996,25 @@ begin
         if v_columns or v_missed or v_now -> 'unique' is distinct from v_was -> 'unique' or v_sink.broken is not null then
             perform freshet.resurvey(v_sink.id);
         end if;
-        if (v_sink.reshaped and v_was <> '{}') or v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id) then
-            -- Nobody writes the old shape any more once this is known.
+        v_reshaped := (v_sink.reshaped and v_was <> '{}') or v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id);
+        -- A group whose rows are gone in part is no orphan.
+        v_rewarm := v_missed or v_large or v_gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
+        if v_reshaped then
             v_why := v_why || 'columns of a sink were changed'::text;
             update freshet.sink s
-            set definition = s.definition + 1,
-                notice = case when v_sink.on_schema_change = 'notice' and not v_missed then pg_catalog.format(
+            set notice = case when not v_rewarm then pg_catalog.format(
                     'columns of the source were changed on %s: run select freshet.backfill(%L) to give older entries their new shape',
                     pg_catalog.to_char(pg_catalog.now(), 'YYYY-MM-DD'), s.name) end
             where s.id = v_sink.id;
-            if v_sink.on_schema_change = 'rewarm' and not v_missed then
-                perform freshet.request_rewarm(v_sink.id);
-            end if;
         end if;
-        update freshet.sink s set revision = s.revision + 1 where s.id = v_sink.id;
-        if v_missed or v_large then
+        -- With another definition nobody writes what he had read before: no change would follow that sets it right.
+        update freshet.sink s
+        set revision = s.revision + 1, definition = s.definition + case when v_reshaped or v_rewarm then 1 else 0 end
+        where s.id = v_sink.id;
+        if v_rewarm then
             perform freshet.request_rewarm(v_sink.id);
         end if;
-        if v_missed or v_gone then
+        if v_missed or v_gone or v_reshaped and v_retyped then
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
         end if;
     end loop;
@@ -4941,6 +5063,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
+            or exists (select from freshet.noted_partition n where n.source_id = s.id)
             or s.mend_error is not null
             or freshet.is_altered(s.id))
     from freshet.source s
@@ -5067,6 +5190,20 @@ end
 $$;
 
 revoke all on function freshet.next_chunk(bigint, bigint, integer, bigint, text, text[], bigint, text[], pg_snapshot) from public;
+
+-- Puts partitions on record that nobody has looked after yet, before anything of them is
+-- written to a target. freshet.mend takes the notes in.
+create or replace function freshet.note_partitions(source integer)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into freshet.noted_partition (source_id, relid)
+    select note_partitions.source, p.relid from freshet.unknown_partitions(note_partitions.source) p
+    on conflict do nothing
+$$;
+
+revoke all on function freshet.note_partitions(integer) from public;
 
 -- The order columns of a sink as SQL terms: of its source's rows, or of the rows of its
 -- change table.
@@ -6225,6 +6362,48 @@ $$;
 
 revoke all on function freshet.remove_again(integer, text) from public;
 
+-- How values of types that users have made read: a label for each value of an enum, the
+-- attributes of a composite type; those of the types within them too. A name that stands for
+-- something else than before is a column whose values read otherwise, though no row was touched.
+create or replace function freshet.renderings(types oid[])
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive within (type) as (
+        select t from pg_catalog.unnest(types) as t
+        union
+        select x.type
+        from within w
+        join pg_catalog.pg_type t on t.oid = w.type
+        cross join lateral (
+            select t.typelem as type
+            union all
+            select t.typbasetype
+            union all
+            select r.rngsubtype from pg_catalog.pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
+            union all
+            select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+        ) x
+        -- What comes with Postgres does not change.
+        where x.type >= 16384
+    )
+    select pg_catalog.jsonb_object_agg(r.name, r.reads)
+    from (
+        select 'value ' || e.oid as name, e.enumlabel::text as reads
+        from within w join pg_catalog.pg_enum e on e.enumtypid = w.type
+        union all
+        select 'row ' || w.type, pg_catalog.string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ', ' order by a.attnum)
+        from within w
+        join pg_catalog.pg_type t on t.oid = w.type
+        join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+        group by w.type
+    ) r
+$$;
+
+revoke all on function freshet.renderings(oid[]) from public;
+
 -- Draws the value of this incarnation if there is none. Many workers may come at
 -- once: the first one's value stays.
 create or replace function freshet.renew_incarnation()
@@ -7303,6 +7482,38 @@ as $$
 $$;
 
 revoke all on function freshet.type_name(oid) from public;
+
+-- Partitions of a source of which nothing is on record: they are neither in its fingerprint nor noted.
+create or replace function freshet.unknown_partitions(source integer)
+returns table (relid oid)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_relid   oid;
+    v_leaves  jsonb;
+begin
+    -- In PL/pgSQL, which keeps the plans: this is asked in each read.
+    select s.relid, coalesce(s.fingerprint -> 'leaves', '{}') into v_relid, v_leaves
+    from freshet.source s where s.id = unknown_partitions.source;
+    return query
+    with recursive down (relid) as (
+        select v_relid
+        union all
+        -- Those that are being detached too: who has begun to read before goes on reading them.
+        select i.inhrelid from down d join pg_catalog.pg_inherits i on i.inhparent = d.relid
+    )
+    select d.relid from down d
+    where d.relid <> v_relid
+      and not v_leaves ? d.relid::text
+      and not exists (
+          select from freshet.noted_partition n
+          where n.source_id = unknown_partitions.source and n.relid = d.relid);
+end
+$$;
+
+revoke all on function freshet.unknown_partitions(integer) from public;
 
 -- Enqueues the parked ranges that can be worked on again: of these backfills, or of all.
 create or replace function freshet.unpark(runs bigint[] default null)

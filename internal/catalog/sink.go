@@ -36,6 +36,8 @@ type Sink struct {
 	Schema, Table string
 	// Relation is its OID.
 	Relation uint32
+	// Partitioned: it is a partitioned table.
+	Partitioned bool
 	// RowSecurity: policies apply to what this role reads of it, or of the tables in Reads.
 	RowSecurity bool
 	// Reads are the OIDs of other tables that its expressions read.
@@ -157,7 +159,7 @@ join pg_catalog.pg_class c on c.oid = $2::text::regclass
 
 const sinkQuery = `
 select s.id, s.name, s.definition, s.revision, s.source_id, coalesce(n.nspname, ''), coalesce(c.relname, ''),
-       coalesce(c.oid, 0)::bigint, coalesce(pg_catalog.row_security_active(c.oid), false) or exists (select from pg_catalog.unnest(s.reads) as t where pg_catalog.row_security_active(t)), s.reads::bigint[],
+       coalesce(c.oid, 0)::bigint, coalesce(c.relkind = 'p', false), coalesce(pg_catalog.row_security_active(c.oid), false) or exists (select from pg_catalog.unnest(s.reads) as t where pg_catalog.row_security_active(t)), s.reads::bigint[],
        coalesce(s.filter, ''), s.state = 'paused', s.state = 'failing', s.state = 'dropping', s.state = 'retiring', coalesce(extract(epoch from s.expires), 0)::float8, s.keep_entries, s.shards, coalesce(s.broken, ''), s.coverage, s.targets,
        (select pg_catalog.json_agg(p.part || pg_catalog.jsonb_build_object('class', freshet.key_class((p.part ->> 'type')::oid, p.part -> 'modifiers')) order by p.n)
         from pg_catalog.jsonb_array_elements(s.key_parts) with ordinality as p (part, n)),
@@ -223,7 +225,7 @@ func load(ctx context.Context, db Querier, from string, args ...any) (*Sink, err
 		rawParts            []byte
 	)
 	err := db.QueryRow(ctx, sinkQuery+from, args...).Scan(
-		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.RowSecurity, &s.Reads,
+		&s.ID, &s.Name, &s.Definition, &s.Revision, &s.SourceID, &s.Schema, &s.Table, &s.Relation, &s.Partitioned, &s.RowSecurity, &s.Reads,
 		&s.Filter, &s.Paused, &s.Failing, &s.Dropping, &s.Retiring, &expires, &s.KeepEntries, &s.Shards, &s.Broken, &s.Coverage, &s.Targets,
 		&rawParts, &s.Value, &s.ValueType, &s.Transform, &s.Grouped, &s.ExpiresAt, &s.Drifts, &keyAttnums, &folded, &order, &keyColumns, &columns)
 	if errors.Is(err, pgx.ErrNoRows) {

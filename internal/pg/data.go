@@ -40,6 +40,12 @@ func IsType(err error) bool {
 	return errors.As(err, &other)
 }
 
+// IsUnrecorded reports whether err is that of freshet.check_partitions.
+func IsUnrecorded(err error) bool {
+	var reply *pgconn.PgError
+	return errors.As(err, &reply) && reply.Code == "FR001"
+}
+
 // IsLocked reports whether err is that a lock was not to be had in time.
 func IsLocked(err error) bool {
 	var reply *pgconn.PgError

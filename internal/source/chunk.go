@@ -155,7 +155,7 @@ func (r *Reader) rowsWith(ctx context.Context, l listing, params [][]byte, full 
 		last  [][]byte
 		keys  = make([][]byte, len(r.parts))
 	)
-	err := pg.Read(ctx, r.pool, l.query, params, func(values [][]byte) error {
+	err := r.read(ctx, l.query, params, func(values [][]byte) error {
 		if values[0] != nil {
 			seen = true
 			var err error

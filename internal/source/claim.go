@@ -263,7 +263,7 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Prepared, c cursor.Cursor, 
 		params[2] = strconv.AppendUint(nil, c.Xid, 10)
 		params[3] = strconv.AppendInt(nil, c.ID, 10)
 	}
-	err := pg.Read(ctx, r.pool, q, params, func(values [][]byte) error {
+	err := r.read(ctx, q, params, func(values [][]byte) error {
 		if values[0] == nil {
 			return row(values[1:], b.At)
 		}

@@ -41,7 +41,7 @@ func (r *Reader) claimFew(ctx context.Context, c cursor.Cursor, e *Entries) (b B
 		begun, ended bool
 	)
 	params := [][]byte{[]byte(c.Done.String()), fmt.Append(nil, fewChanges)}
-	err = pg.Read(ctx, r.pool, r.few.query, params, func(values [][]byte) error {
+	err = r.read(ctx, r.few.query, params, func(values [][]byte) error {
 		if values[0] != nil {
 			var err error
 			if !begun {

@@ -143,7 +143,7 @@ func (r *Reader) Lookup(ctx context.Context, tuples [][]string, e *Entries) (Met
 // that there is no room.
 func (r *Reader) lookUp(ctx context.Context, some tuples, e *Entries, full func() bool) (meta Meta, cut bool, err error) {
 	tuple := r.newTuple()
-	err = pg.Read(ctx, r.pool, r.lookup, some.columns(), func(values [][]byte) error {
+	err = r.read(ctx, r.lookup, some.columns(), func(values [][]byte) error {
 		if values[0] == nil {
 			if cut = cut || full(); cut || hasNull(values[2:2+len(r.parts)]) {
 				return nil

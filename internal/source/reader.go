@@ -125,6 +125,23 @@ func (r *Reader) Suspect(suspected func(key string) bool) { r.suspected = suspec
 // Sink is the definition that r reads for.
 func (r *Reader) Sink() *catalog.Sink { return r.sink }
 
+// tries is how often partitions may turn up that are not on record, before it is an error.
+const tries = 5
+
+// read runs a statement that begins with what [statements.meta] says. Where partitions are not on
+// record yet, which that refuses before anything is read, they are put there first.
+func (r *Reader) read(ctx context.Context, q pg.Prepared, params [][]byte, row func(values [][]byte) error) error {
+	for n := 1; ; n++ {
+		err := pg.Read(ctx, r.pool, q, params, row)
+		if n == tries || !pg.IsUnrecorded(err) {
+			return err
+		}
+		if _, err := r.pool.Exec(ctx, "select freshet.note_partitions($1)", r.sink.SourceID); err != nil {
+			return fmt.Errorf("note partitions: %w", err)
+		}
+	}
+}
+
 // row is one row that was read.
 type row struct {
 	present bool

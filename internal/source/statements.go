@@ -42,17 +42,21 @@ const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.
  || '|' || pg_catalog.pg_current_wal_insert_lsn() || '|' || pg_catalog.pg_current_wal_flush_lsn()
  || '|' || pg_catalog.statement_timestamp()`
 
-// meta is the expression for this sink. Where policies apply, it fails if they could hide
-// a row: in the same statement, for they cannot change while it reads.
+// meta is the expression for this sink. It fails if what is read could be something else than
+// the source as it is known: another table of that name, a partition that is not on record, less
+// than all rows where policies apply. In the same statement, for nothing of this can change
+// while it reads.
 func (s statements) meta() string {
+	checked := fmt.Sprintf("%s || freshet.check_name('%s', %d::oid)", meta, strings.ReplaceAll(s.table, "'", "''"), s.r.sink.Relation)
+	if s.r.sink.Partitioned {
+		checked += fmt.Sprintf(" || freshet.check_partitions(%d)", s.r.sink.SourceID)
+	}
 	if s.r.sink.RowSecurity {
-		checked := fmt.Sprintf("%s || freshet.check_visible(%d::oid)", meta, s.r.sink.Relation)
-		for _, relation := range s.r.sink.Reads {
+		for _, relation := range append([]uint32{s.r.sink.Relation}, s.r.sink.Reads...) {
 			checked += fmt.Sprintf(" || freshet.check_visible(%d::oid)", relation)
 		}
-		return checked
 	}
-	return meta
+	return checked
 }
 
 func (s statements) quoted(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -25,6 +25,7 @@ begin
     execute pg_catalog.format('drop table if exists freshet.%I cascade', 'changes_' || source);
     delete from freshet.segment g where g.source_id = drop_capture.source;
     delete from freshet.capture_gap g where g.source_id = drop_capture.source;
+    delete from freshet.noted_partition n where n.source_id = drop_capture.source;
     -- The row stays for sinks whose entries are still being removed; a new sink on
     -- the same table gets a source of its own.
     update freshet.source s set relid = null where s.id = drop_capture.source;

@@ -16,9 +16,14 @@ begin
                   where n.nspname = s.schema_name and c.relname = s.table_name),
         'relation', (select n.nspname || '.' || c.relname || ' ' || c.relkind::text || c.relpersistence::text
                      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = s.relid),
-        'columns', coalesce((
-            select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint))
-            from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped), '{}'),
+        'columns', coalesce(a.columns, '{}'),
+        -- Whoever gives a column other values without touching rows, as ALTER TABLE … USING does,
+        -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
+        'versions', coalesce(a.versions, '{}'),
+        'files', (select pg_catalog.hashtextextended(pg_catalog.string_agg(c.relfilenode::text, ' ' order by c.oid), 0)
+                  from pg_catalog.pg_class c
+                  where c.oid in (select s.relid union all select p.relid from freshet.partitions_of(s.relid) p)),
+        'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}'),
         'function', (select p.oid || '.' || p.xmin::text from pg_catalog.pg_proc p
                      where p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))),
         -- whose the table is, whose its capture, and whether he may still capture anything:
@@ -47,6 +52,12 @@ begin
                 from pg_catalog.pg_trigger t where t.tgrelid = p.relid and t.tgname like 'freshet\_%'
             ) g on true), '{}'))
     from freshet.source s
+    left join lateral (
+        select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint)) as columns,
+               pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
+               pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types
+        from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
+    ) a on true
     where s.id = fingerprint.source);
 end
 $$;

@@ -55,9 +55,9 @@ begin
     if pg_catalog.to_regrole('freshet_worker') is not null then
         grant usage on schema freshet to freshet_worker;
         grant select on freshet.schema_version, freshet.installation, freshet.incarnation, freshet.source, freshet.segment, freshet.sink, freshet.lease,
-            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed, freshet.capture_gap,
+            freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed, freshet.capture_gap, freshet.noted_partition,
             freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes to freshet_worker;
-        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed to freshet_worker;
+        grant insert on freshet.incarnation, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed, freshet.noted_partition to freshet_worker;
         grant update on freshet.segment, freshet.lease, freshet.worker, freshet.backfill_run, freshet.backfill_range, freshet.failure, freshet.removed to freshet_worker;
         -- What a sink is made of is not a worker's business either, but for what has to
         -- follow from changes of its source.
@@ -67,7 +67,7 @@ begin
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
         grant update (past) on freshet.installation to freshet_worker;
-        grant delete on freshet.backfill_run, freshet.failure, freshet.removed, freshet.capture_gap, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
+        grant delete on freshet.backfill_run, freshet.failure, freshet.removed, freshet.capture_gap, freshet.noted_partition, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c

@@ -5,21 +5,28 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_source   freshet.source;
-    v_was      jsonb;
-    v_now      jsonb;      -- as it was found
-    v_next     jsonb;      -- as it is once the keeper is done
-    v_gaps     tid[];      -- those that this looks after
-    v_lapsed   boolean;    -- all gaps are of a change table that was full
-    v_why      text[] := '{}';
-    v_task     text;       -- for the keeper
-    v_missed   boolean := false;   -- changes may have been missed: look at everything
-    v_gone     boolean;            -- rows may be gone without a trigger
-    v_columns  boolean;
-    v_sink     record;
-    v_leaf     text;
-    v_large    boolean := false;   -- a new partition has too many rows to be looked at here
-    v_error    text;
+    v_source     freshet.source;
+    v_was        jsonb;
+    v_now        jsonb;      -- as it was found
+    v_next       jsonb;      -- as it is once the keeper is done
+    v_quiet      constant text[] := '{versions,files,types}';   -- change often, and mostly for nothing
+    v_gaps       tid[];      -- those that this looks after
+    v_lapsed     boolean;    -- all gaps are of a change table that was full
+    v_noted      boolean;    -- a partition was come upon that is gone
+    v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
+    v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
+    v_columns    boolean;
+    v_retyped    boolean;    -- so that filters may let other rows pass
+    v_why        text[] := '{}';
+    v_task       text;       -- for the keeper
+    v_missed     boolean := false;   -- changes may have been missed: look at everything
+    v_gone       boolean := false;   -- rows may be gone without a trigger
+    v_large      boolean := false;   -- a new partition has too many rows to be looked at here
+    v_leaf       text;
+    v_sink       record;
+    v_reshaped   boolean;    -- entries of the sink have other columns
+    v_rewarm     boolean;
+    v_error      text;
 begin
     -- The second is freshet.lock_definitions: whoever creates or drops a sink comes first.
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
@@ -35,15 +42,15 @@ begin
     perform from freshet.sink s where s.source_id = v_source.id order by s.id for update;
     v_was := coalesce(v_source.fingerprint, '{}');
     v_now := freshet.fingerprint(source);
-    -- What an attempt has seen that came to nothing may be over by now, such as a partition that
-    -- was made, written to and dropped.
-    v_gone := v_source.mend_error is not null;
     if v_source.fingerprint is null then
         update freshet.source s set fingerprint = v_now, mend_error = null where s.id = v_source.id;
         return null;
     end if;
     select pg_catalog.array_agg(g.ctid), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
     from freshet.capture_gap g where g.source_id = mend_source.source;
+    v_noted := exists (
+        select from freshet.noted_partition n
+        where n.source_id = mend_source.source and not v_now -> 'leaves' ? n.relid::text);
 
     if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
         -- Its rows are gone, and so have to be the entries: the lanes see to that.
@@ -55,7 +62,19 @@ begin
         set fingerprint = v_now || pg_catalog.jsonb_build_object('known', coalesce(v_was -> 'known', v_was -> 'columns')),
             mend_error = null, mend_after = null, mend_tries = 0
         where s.id = v_source.id;
+        delete from freshet.noted_partition n where n.source_id = v_source.id;
         return 'the table is gone';
+    end if;
+
+    -- Many things alter the catalog and no entry, such as VACUUM FULL, or one more value of an enum.
+    v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
+    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
+    if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and v_source.mend_error is null
+        and v_was - v_quiet = v_now - v_quiet
+    then
+        update freshet.source s set fingerprint = v_was || v_now where s.id = v_source.id;
+        delete from freshet.noted_partition n where n.source_id = v_source.id and v_now -> 'leaves' ? n.relid::text;
+        return null;
     end if;
 
     begin
@@ -103,7 +122,22 @@ begin
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;
+        if v_rewritten and exists (
+            -- Where its type is another as well, that is seen to below, for the sinks concerned.
+            select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key
+            where n.value <> w.value and v_now -> 'columns' -> w.key = v_was -> 'columns' -> w.key)
+        then
+            v_why := v_why || 'a column was given other values'::text;
+            v_missed := true;
+        end if;
+        if v_reworded then
+            v_why := v_why || 'values of a type read otherwise'::text;
+            v_missed := true;
+        end if;
         v_columns := v_now -> 'columns' is distinct from v_was -> 'columns';
+        v_retyped := exists (
+            select from pg_catalog.jsonb_each(v_was -> 'columns') w join pg_catalog.jsonb_each(v_now -> 'columns') n on n.key = w.key
+            where n.value - 0 <> w.value - 0);
         if v_task is null and exists (
             select from pg_catalog.unnest(v_source.key_attnums) as u (attnum)
             where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text)
@@ -121,10 +155,10 @@ begin
             where s.id = v_source.id and exists (
                 select from pg_catalog.unnest(s.key_attnums) as u (attnum) where not v_now -> 'columns' ? u.attnum::text);
         end if;
-        if v_task is null and exists (
+        if v_task is null and (v_noted or exists (
             select from pg_catalog.jsonb_object_keys(v_now -> 'leaves') n
             full join pg_catalog.jsonb_object_keys(v_was -> 'leaves') w on w = n
-            where n is null or w is null)
+            where n is null or w is null))
         then
             v_task := 'leaves';
         end if;
@@ -158,7 +192,8 @@ begin
         if v_task <> 'rebuild' then
             -- Seen to by the next look.
             v_next := v_next || pg_catalog.jsonb_build_object(
-                'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns');
+                'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
+                'versions', v_now -> 'versions', 'files', v_now -> 'files', 'types', v_now -> 'types');
         end if;
         v_missed := v_missed
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'
@@ -185,6 +220,17 @@ begin
         v_why := v_why || 'a partition was detached or dropped'::text;
         v_gone := true;
     end if;
+    -- With the table locked none comes back before the note is gone.
+    with taken as (
+        delete from freshet.noted_partition n
+        where n.source_id = v_source.id and (v_task is not null or v_next -> 'leaves' ? n.relid::text)
+        returning n.relid
+    )
+    select coalesce(pg_catalog.bool_or(not v_next -> 'leaves' ? t.relid::text), false) into v_noted from taken t;
+    if v_noted then
+        v_why := v_why || 'a partition came and went'::text;
+        v_gone := true;
+    end if;
     if v_gone then
         -- What backfills have read of it and not written they read anew, and what they are just
         -- writing is looked at once more: no change tells that its rows are gone.
@@ -195,8 +241,8 @@ begin
     end if;
 
     for v_sink in
-        select s.id, s.on_schema_change, s.broken,
-               exists (
+        select s.id, s.on_schema_change, s.broken, s.grouped,
+               v_retyped and (s.filter is not null or s.expires_at is not null) or exists (
                    select from (
                        select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
                        union
@@ -211,24 +257,25 @@ begin
         if v_columns or v_missed or v_now -> 'unique' is distinct from v_was -> 'unique' or v_sink.broken is not null then
             perform freshet.resurvey(v_sink.id);
         end if;
-        if (v_sink.reshaped and v_was <> '{}') or v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id) then
-            -- Nobody writes the old shape any more once this is known.
+        v_reshaped := (v_sink.reshaped and v_was <> '{}') or v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id);
+        -- A group whose rows are gone in part is no orphan.
+        v_rewarm := v_missed or v_large or v_gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
+        if v_reshaped then
             v_why := v_why || 'columns of a sink were changed'::text;
             update freshet.sink s
-            set definition = s.definition + 1,
-                notice = case when v_sink.on_schema_change = 'notice' and not v_missed then pg_catalog.format(
+            set notice = case when not v_rewarm then pg_catalog.format(
                     'columns of the source were changed on %s: run select freshet.backfill(%L) to give older entries their new shape',
                     pg_catalog.to_char(pg_catalog.now(), 'YYYY-MM-DD'), s.name) end
             where s.id = v_sink.id;
-            if v_sink.on_schema_change = 'rewarm' and not v_missed then
-                perform freshet.request_rewarm(v_sink.id);
-            end if;
         end if;
-        update freshet.sink s set revision = s.revision + 1 where s.id = v_sink.id;
-        if v_missed or v_large then
+        -- With another definition nobody writes what he had read before: no change would follow that sets it right.
+        update freshet.sink s
+        set revision = s.revision + 1, definition = s.definition + case when v_reshaped or v_rewarm then 1 else 0 end
+        where s.id = v_sink.id;
+        if v_rewarm then
             perform freshet.request_rewarm(v_sink.id);
         end if;
-        if v_missed or v_gone then
+        if v_missed or v_gone or v_reshaped and v_retyped then
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
         end if;
     end loop;

@@ -263,6 +263,14 @@ create table freshet.capture_gap (
     message    text not null
 );
 
+-- Partitions that a worker has come upon before anybody has looked after them. Without a
+-- foreign key, which would wait for whoever mends the source.
+create table freshet.noted_partition (
+    source_id  integer not null,
+    relid      oid not null,
+    constraint noted_partition_pkey primary key (source_id, relid)
+);
+
 -- An entry that is absent from a target because making it raises an error. A row is here
 -- before the entry is removed, and goes after the entry that is right was written.
 create table freshet.failure (

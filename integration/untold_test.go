@@ -1,0 +1,150 @@
+package integration
+
+import (
+	"sync"
+	"testing"
+)
+
+// unmended keeps workers from looking after capture until release is called.
+func (e *env) unmended() (release func()) {
+	e.t.Helper()
+	tx := e.admin().begin()
+	e.in(tx, "select pg_advisory_xact_lock(1181905014, id) from freshet.source")
+	return func() {
+		e.t.Helper()
+		e.commit(tx)
+	}
+}
+
+// What makes other entries and fires no trigger leaves none wrong: neither the value of one
+// whose key has no row any more, nor that of one whose row is another, or reads otherwise.
+func TestWhatFiresNoTriggerLeavesNoEntryWrong(t *testing.T) {
+	t.Parallel()
+	const (
+		prices = `create type mood as enum ('bad', 'good', 'best');
+			create type size as (width integer, unit text);
+			create table t (id bigint primary key, price bigint not null, active boolean not null default true, mood mood not null default 'bad', sizes size[] not null default array[row(1, 'm')::size]);
+			insert into t select g, g, g % 3 > 0, case when g % 2 = 0 then 'good' else 'bad' end::mood from generate_series(1, 200) g`
+		rows   = "select 't:' || id, to_jsonb(t)::text from t"
+		parted = `create table t (id bigint not null, day date not null, customer bigint not null, price bigint not null default 1, primary key (id, day)) partition by range (day);
+			create index on t (customer);
+			create table t_jan partition of t for values from ('2026-01-01') to ('2026-02-01');
+			create table t_feb partition of t for values from ('2026-02-01') to ('2026-03-01');
+			insert into t select g, case when g % 3 = 0 then '2026-01-10'::date else '2026-02-10' end, g % 20 from generate_series(1, 300) g`
+		byDay  = "select 't:' || id || ':' || day, to_jsonb(t)::text from t"
+		groups = "select 't:' || customer, jsonb_build_object('n', count(*), 'sum', sum(price))::text from t group by customer"
+		group  = "select freshet.create_sink('t', 't', key => 't:${customer}', value => $$ jsonb_build_object('n', count(*), 'sum', sum(price)) $$)"
+		march  = `create table t_mar (like t including all);
+			insert into t_mar select g, '2026-03-10', g % 20 from generate_series(1, 100) g;
+			alter table t attach partition t_mar for values from ('2026-03-01') to ('2026-04-01')`
+	)
+	for _, c := range []struct {
+		name, table, sink, promise string
+		// unseen happens between two looks, after it so much that a look sees.
+		unseen func(e *env)
+		after  string
+	}{
+		{name: "a partition of groups is dropped", table: parted, sink: group, promise: groups, after: "drop table t_jan"},
+		{name: "a partition of groups is detached", table: parted, sink: group, promise: groups, after: "alter table t detach partition t_jan"},
+		{name: "a partition comes, is written to and goes", table: parted, promise: byDay, unseen: func(e *env) {
+			e.exec(march)
+			e.exec("insert into t values (1000, '2026-03-07', 1)")
+			e.appears("t:1000:2026-03-07")
+			e.exec("drop table t_mar")
+		}},
+		{name: "a partition comes, is read by a backfill and goes", table: parted, promise: byDay, unseen: func(e *env) {
+			e.exec(march)
+			e.exec("select freshet.backfill('t')")
+			e.appears("t:7:2026-03-10")
+			e.exec("drop table t_mar")
+		}},
+		{name: "a partition of groups comes, is read and goes", table: parted, sink: group, promise: groups, unseen: func(e *env) {
+			was := e.entry("t:5")
+			e.exec(march)
+			e.exec("update t_feb set price = 1 where customer = 5")
+			e.await("the group is read", func() bool { return e.entry("t:5") != was })
+			e.exec("drop table t_mar")
+		}},
+		{name: "a partition comes, is read a level below and goes", table: parted, promise: byDay, unseen: func(e *env) {
+			e.exec(`create table t_mar partition of t for values from ('2026-03-01') to ('2026-04-01') partition by range (id);
+				create table t_mar_low partition of t_mar for values from (0) to (100000);
+				insert into t values (1000, '2026-03-07', 1)`)
+			e.appears("t:1000:2026-03-07")
+			e.exec("alter table t_mar detach partition t_mar_low")
+			e.exec("drop table t_mar")
+		}},
+		{name: "another table has the name and is read", table: prices, promise: rows, unseen: func(e *env) {
+			e.exec("create table other (like t including all); insert into other (id, price) select g, -g from generate_series(1, 200) g; grant select on other to public")
+			e.exec("alter table t rename to mine; alter table other rename to t")
+			e.exec("update mine set price = price + 1 where id = 7")
+			e.exec("select freshet.backfill('t')")
+			e.await("somebody would read it", func() bool {
+				return one[bool](e.admin(), "select exists (select from freshet.status where last_error like '%has the name%')")
+			})
+			e.exec("alter table t rename to other; alter table mine rename to t")
+		}},
+		{name: "a column gets other values of its type", table: prices, promise: rows, after: "alter table t alter column price type bigint using price * 100"},
+		{name: "a column of partitions gets other values of its type", table: parted, promise: byDay, after: "alter table t alter column price type bigint using price * 100"},
+		{name: "a column gets another type and its own again", table: prices, promise: rows, unseen: func(e *env) {
+			e.exec("alter table t alter column price type text using price || '00'")
+			e.exec("alter table t alter column price type bigint using price::bigint")
+		}},
+		{name: "a key gets other values", table: prices, promise: rows, after: "alter table t alter column id type bigint using id + 1000"},
+		{name: "other rows pass a filter", table: prices, sink: "select freshet.create_sink('t', 't', filter => 'active')", promise: rows + " where active",
+			after: "alter table t alter column active type boolean using not active"},
+		{name: "other rows pass a filter by another type", table: prices, sink: "select freshet.create_sink('t', 't', filter => 'price > 100')", promise: rows + " where price > 100",
+			after: "alter table t alter column price type integer using 200 - price"},
+		{name: "a value of an enum is renamed", table: prices, promise: rows, after: "alter type mood rename value 'good' to 'fine'"},
+		{name: "an attribute of a composite type is renamed", table: prices, promise: rows, after: "alter type size rename attribute unit to measure"},
+		{name: "an attribute of a composite type is added", table: prices, promise: rows, after: "alter type size add attribute depth integer"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec(c.table)
+			if c.sink == "" {
+				c.sink = "select freshet.create_sink('t', 't')"
+			}
+			e.exec(c.sink)
+			e.start()
+			e.settle()
+			e.mended()
+			e.follow("t:*", c.promise)
+			if c.unseen != nil {
+				release := e.unmended()
+				c.unseen(e)
+				release()
+			} else {
+				e.exec(c.after)
+			}
+			e.follow("t:*", c.promise)
+			e.mended()
+			e.inStep("t:*", c.promise)
+		})
+	}
+}
+
+// A lane that had read a row before it was changed without a trigger does not write it after it
+// was warmed again: no change would follow that sets it right.
+func TestWhatWasReadBeforeAMishapIsNotWrittenAfterIt(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 50) g")
+	e.exec("select freshet.create_sink('users', 'users', columns => '{name}', transform => 'go:test_holds')")
+	e.start()
+	e.settle()
+	e.mended()
+
+	held := &hold{reached: make(chan struct{}), release: make(chan struct{})}
+	holding.Store(t.Name(), held)
+	release := sync.OnceFunc(func() { close(held.release) })
+	defer release()
+	e.exec("update users set name = $1 where id = 1", t.Name())
+	<-held.reached
+	e.transaction("alter table users disable trigger freshet_update", "update users set name = 'right' where id = 1", "alter table users enable always trigger freshet_update")
+	e.await("the sink is warmed again", func() bool {
+		return one[bool](e, "select coalesce(bool_or(finished_at is not null), false) from freshet.backfills where reason = 'rewarm'")
+	})
+	release()
+	e.exec("update users set name = 'later' where id = 2")
+	e.follow("users:*", "select 'users:' || id, name from users")
+}
