@@ -147,6 +147,8 @@ create table freshet.sink (
     accept_drift      boolean not null default false,
     -- other tables that its expressions read
     reads             oid[] not null default '{}',
+    -- functions that users have made which its expressions call, as they are written
+    calls             text[] not null default '{}',
     targets           text[] not null,
     shards            integer not null
         constraint sink_shards_are_few check (shards between 1 and 64),
@@ -1073,7 +1075,7 @@ begin
         set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
             column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, transform = v_next.transform, grouped = v_next.grouped,
             filter = v_next.filter, expires = v_next.expires, expires_at = v_next.expires_at, accept_drift = v_next.accept_drift,
-            reads = v_next.reads, targets = v_next.targets, broken = null, notice = null,
+            reads = v_next.reads, calls = v_next.calls, targets = v_next.targets, broken = null, notice = null,
             coverage = 'lazy', definition = s.definition + 1, revision = s.revision + 1
         where s.id = v_sink.id;
         for v_target in select t from pg_catalog.unnest(v_sink.targets) as t where t <> all (targets) loop
@@ -1514,10 +1516,12 @@ begin
     perform freshet.check_expression(source, 'filter', filter, 'condition');
     v_sink.value_type := freshet.check_expression(source, 'value', value, v_what);
     perform freshet.check_moment(source, expires_at, v_what);
-    v_sink.reads := freshet.check_purity(source, 'filter', filter, 'condition', v_drifts)
-        || freshet.check_purity(source, 'value', value, v_what, v_drifts)
-        || freshet.check_purity(source, 'expires_at', expires_at, v_what, v_drifts);
-    select coalesce(pg_catalog.array_agg(distinct o), '{}') into v_sink.reads from pg_catalog.unnest(v_sink.reads) as o;
+    select coalesce(pg_catalog.array_agg(distinct r) filter (where r is not null), '{}'),
+           coalesce(pg_catalog.array_agg(distinct c) filter (where c is not null), '{}')
+    into v_sink.reads, v_sink.calls
+    from (values ('filter', filter, 'condition'), ('value', value, v_what), ('expires_at', expires_at, v_what)) as e (argument, sql, what)
+    cross join lateral freshet.check_purity(source, e.argument, e.sql, e.what, v_drifts) p
+    left join lateral rows from (pg_catalog.unnest(p.reads), pg_catalog.unnest(p.calls)) as u (r, c) on true;
 
     v_sink.key := key;
     v_sink.folded_attnums := freshet.folded(source, v_sink.key_parts);
@@ -1666,6 +1670,56 @@ $body$;
 
 revoke all on function freshet.check_key(jsonb) from public;
 
+-- Refuses a table whose rows can change without a trigger of its own, saying why.
+create or replace function freshet.check_kind(source oid)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_class   pg_catalog.pg_class;
+    v_schema  name;
+    v_leaf    record;
+    v_name    text := source::pg_catalog.regclass::text;
+begin
+    select * into strict v_class from pg_catalog.pg_class c where c.oid = check_kind.source;
+    select n.nspname into v_schema from pg_catalog.pg_namespace n where n.oid = v_class.relnamespace;
+    if v_schema in ('freshet', 'pg_catalog', 'information_schema') then
+        raise exception 'source: % belongs to the schema %, which cannot feed a sink', v_name, v_schema
+            using errcode = 'wrong_object_type';
+    elsif v_class.relispartition then
+        raise exception 'source: % is a partition', v_name
+            using errcode = 'wrong_object_type',
+                  hint = pg_catalog.format('Name the partitioned table, %s.', pg_catalog.pg_partition_root(source)::text);
+    elsif v_class.relkind not in ('r', 'p') then
+        raise exception 'source: % is not a table', v_name
+            using errcode = 'wrong_object_type',
+                  hint = 'Name a table; views and foreign tables fire no triggers for their rows.';
+    elsif v_class.relpersistence <> 'p' then
+        raise exception 'source: % is a temporary or unlogged table, whose rows vanish without a trigger', v_name
+            using errcode = 'wrong_object_type';
+    elsif v_class.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where source in (i.inhrelid, i.inhparent)) then
+        raise exception 'source: % inherits from a table or is inherited from', v_name
+            using errcode = 'wrong_object_type',
+                  hint = 'Its unique indexes do not span the family, so that keys could clash. Partition the table instead.';
+    end if;
+    select c.oid::pg_catalog.regclass as name, c.relkind into v_leaf
+    from freshet.partitions_of(source) p
+    join pg_catalog.pg_class c on c.oid = p.relid
+    where c.relkind = 'f' or c.relpersistence <> 'p'
+    order by c.oid
+    limit 1;
+    if found then
+        raise exception 'source: the partition % of % is %', v_leaf.name, v_name, case v_leaf.relkind
+                when 'f' then 'a foreign table, whose rows change without a trigger' else 'unlogged, and its rows can vanish without a trigger' end
+            using errcode = 'wrong_object_type';
+    end if;
+end
+$$;
+
+revoke all on function freshet.check_kind(oid) from public;
+
 -- Refuses limits of a backlog that make no sense.
 create or replace function freshet.check_limits(max_lag interval, max_pending bigint)
 returns void
@@ -1806,13 +1860,21 @@ revoke all on function freshet.check_partitions(integer) from public;
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
--- check_expression. Returns the other tables.
+-- check_expression. `reads` are the other tables, `calls` the functions that users have made:
+-- as they are written, for one that is dropped and made again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
 -- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
 -- that are the same for every worker.
-create or replace function freshet.check_purity(source oid, argument text, expression text, what text, drifts boolean)
-returns oid[]
+drop function if exists freshet.check_purity(oid, text, text, text, boolean);
+create function freshet.check_purity(
+    source      oid,
+    argument    text,
+    expression  text,
+    what        text,
+    drifts      boolean,
+    out reads   oid[],
+    out calls   text[])
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1821,11 +1883,12 @@ declare
     v_tree    text;
     v_column  text;
     v_called  record;
-    v_others  oid[];
     v_why     text;
 begin
+    reads := '{}';
+    calls := '{}';
     if expression is null then
-        return '{}';
+        return;
     end if;
     v_probe := freshet.probe(source, argument, expression, what);
     v_tree := v_probe.tree || ' ' || v_probe.behind;
@@ -1869,7 +1932,7 @@ begin
                    pg_catalog.format('it reads %s, and nothing here tells when that changes', min(r.relid::pg_catalog.regclass::text) filter (where r.relid <> source))
                when count(*) filter (where r.relid = source) > 1 then
                    pg_catalog.format('it reads other rows of %s, whose changes touch other entries', source::pg_catalog.regclass) end)
-    into v_others, v_why
+    into reads, v_why
     from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_probe.tree, ':rtekind 0 :relid ([0-9]+)', 'g') as m) r
     where r.relid <> 0;
     if v_why is not null and not drifts then
@@ -1877,7 +1940,10 @@ begin
             using errcode = 'invalid_parameter_value',
                   hint = 'Give expires, for how long an entry may be as it was, or say accept_drift => true.';
     end if;
-    return v_others;
+    select coalesce(pg_catalog.array_agg(c.oid::pg_catalog.regprocedure::text order by c.oid), '{}') into calls
+    from freshet.called(v_tree) as c (oid)
+    -- What comes with Postgres does not change.
+    where c.oid >= 16384;
 end
 $$;
 
@@ -1946,7 +2012,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_class   pg_catalog.pg_class;
-    v_schema  name;
     v_role    oid;
     v_leaf    record;
     v_name    text := source::pg_catalog.regclass::text;
@@ -1955,34 +2020,8 @@ begin
     if not found then
         raise exception 'source: there is no table with oid %', source using errcode = 'undefined_table';
     end if;
-    select n.nspname into v_schema from pg_catalog.pg_namespace n where n.oid = v_class.relnamespace;
-
-    if v_schema in ('freshet', 'pg_catalog', 'information_schema') then
-        raise exception 'source: % belongs to the schema %, which cannot feed a sink', v_name, v_schema
-            using errcode = 'wrong_object_type';
-    elsif v_class.relispartition then
-        raise exception 'source: % is a partition', v_name
-            using errcode = 'wrong_object_type',
-                  hint = pg_catalog.format('Name the partitioned table, %s.', pg_catalog.pg_partition_root(source)::text);
-    elsif v_class.relkind not in ('r', 'p') then
-        raise exception 'source: % is not a table', v_name
-            using errcode = 'wrong_object_type',
-                  hint = 'Name a table; views and foreign tables fire no triggers for their rows.';
-    elsif v_class.relpersistence <> 'p' then
-        raise exception 'source: % is a temporary or unlogged table, whose rows vanish without a trigger', v_name
-            using errcode = 'wrong_object_type';
-    elsif v_class.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where source in (i.inhrelid, i.inhparent)) then
-        raise exception 'source: % inherits from a table or is inherited from', v_name
-            using errcode = 'wrong_object_type',
-                  hint = 'Its unique indexes do not span the family, so that keys could clash. Partition the table instead.';
-    elsif exists (
-        select from freshet.partitions_of(source) p
-        join pg_catalog.pg_class c on c.oid = p.relid
-        where c.relkind = 'f')
-    then
-        raise exception 'source: a partition of % is a foreign table, whose rows change without a trigger', v_name
-            using errcode = 'wrong_object_type';
-    elsif not pg_catalog.pg_has_role(v_class.relowner, 'usage') then
+    perform freshet.check_kind(source);
+    if not pg_catalog.pg_has_role(v_class.relowner, 'usage') then
         raise exception 'source: only the owner of % can create a sink on it', v_name
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_class.relowner));
@@ -2267,12 +2306,12 @@ begin
 
     insert into freshet.sink (
         name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value, value_type,
-        transform, grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture,
+        transform, grouped, filter, expires, expires_at, accept_drift, reads, calls, targets, shards, capture,
         on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, v_sink.key, v_sink.key_parts, v_sink.key_attnums, v_sink.folded_attnums,
         v_sink.order_attnums, v_sink.column_attnums, v_sink.value, v_sink.value_type,
-        v_sink.transform, v_sink.grouped, v_sink.filter, v_sink.expires, v_sink.expires_at, v_sink.accept_drift, v_sink.reads,
+        v_sink.transform, v_sink.grouped, v_sink.filter, v_sink.expires, v_sink.expires_at, v_sink.accept_drift, v_sink.reads, v_sink.calls,
         create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning * into v_sink;
@@ -2742,6 +2781,19 @@ begin
                   from pg_catalog.pg_class c
                   where c.oid in (select s.relid union all select p.relid from freshet.partitions_of(s.relid) p)),
         'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}'),
+        -- what the sinks' expressions call: another body makes other entries
+        'calls', coalesce((
+            select pg_catalog.jsonb_object_agg(c.call, (
+                select pg_catalog.hashtextextended(pg_catalog.concat_ws('|', p.prosrc, p.probin, p.prosqlbody, p.proconfig, p.provolatile, p.proisstrict, p.prosecdef), 0)
+                from pg_catalog.pg_proc p where p.oid = pg_catalog.to_regprocedure(c.call)))
+            from freshet.sink k cross join lateral pg_catalog.unnest(k.calls) as c (call)
+            where k.source_id = s.id), '{}'),
+        -- whether rows could come and go without a trigger of the table's; see freshet.check_kind
+        'kind', (select c.relispartition::text || c.relpersistence::text
+                     || (c.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent)))::text
+                     || exists (select from freshet.partitions_of(c.oid) p join pg_catalog.pg_class l on l.oid = p.relid
+                                where l.relkind = 'f' or l.relpersistence <> 'p')::text
+                 from pg_catalog.pg_class c where c.oid = s.relid),
         'function', (select p.oid || '.' || p.xmin::text from pg_catalog.pg_proc p
                      where p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))),
         -- whose the table is, whose its capture, and whether he may still capture anything:
@@ -4748,12 +4800,12 @@ declare
     v_was        jsonb;
     v_now        jsonb;      -- as it was found
     v_next       jsonb;      -- as it is once the keeper is done
-    v_quiet      constant text[] := '{versions,files,types}';   -- change often, and mostly for nothing
+    v_quiet      constant text[] := '{versions,files,types,calls}';   -- change often, and mostly for nothing
     v_gaps       tid[];      -- those that this looks after
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
     v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
-    v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
+    v_reworded   boolean;    -- the same rows read otherwise: values of an enum were renamed, or a function was replaced
     v_columns    boolean;
     v_retyped    boolean;    -- so that filters may let other rows pass
     v_why        text[] := '{}';
@@ -4807,7 +4859,7 @@ begin
 
     -- Many things alter the catalog and no entry, such as VACUUM FULL, or one more value of an enum.
     v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
-    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
+    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types') or freshet.differs(v_was -> 'calls', v_now -> 'calls');
     if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
@@ -4869,8 +4921,12 @@ begin
             v_why := v_why || 'a column was given other values'::text;
             v_missed := true;
         end if;
+        if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
+            v_why := v_why || 'the table is of another kind'::text;
+            v_missed := true;
+        end if;
         if v_reworded then
-            v_why := v_why || 'values of a type read otherwise'::text;
+            v_why := v_why || 'values of a type read otherwise, or a function of a sink does'::text;
             v_missed := true;
         end if;
         v_columns := v_now -> 'columns' is distinct from v_was -> 'columns';
@@ -4932,7 +4988,8 @@ begin
             -- Seen to by the next look.
             v_next := v_next || pg_catalog.jsonb_build_object(
                 'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
-                'versions', v_now -> 'versions', 'files', v_now -> 'files', 'types', v_now -> 'types');
+                'versions', v_now -> 'versions', 'files', v_now -> 'files', 'types', v_now -> 'types',
+                'calls', v_now -> 'calls', 'kind', v_now -> 'kind');
         end if;
         v_missed := v_missed
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'
@@ -6653,6 +6710,7 @@ begin
     select s.* into strict v_sink from freshet.sink s where s.id = resurvey.sink;
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
     begin
+        perform freshet.check_kind(v_relid);
         if exists (
             select from pg_catalog.unnest(v_sink.key_attnums) as u (attnum)
             where not exists (

@@ -155,10 +155,12 @@ begin
     perform freshet.check_expression(source, 'filter', filter, 'condition');
     v_sink.value_type := freshet.check_expression(source, 'value', value, v_what);
     perform freshet.check_moment(source, expires_at, v_what);
-    v_sink.reads := freshet.check_purity(source, 'filter', filter, 'condition', v_drifts)
-        || freshet.check_purity(source, 'value', value, v_what, v_drifts)
-        || freshet.check_purity(source, 'expires_at', expires_at, v_what, v_drifts);
-    select coalesce(pg_catalog.array_agg(distinct o), '{}') into v_sink.reads from pg_catalog.unnest(v_sink.reads) as o;
+    select coalesce(pg_catalog.array_agg(distinct r) filter (where r is not null), '{}'),
+           coalesce(pg_catalog.array_agg(distinct c) filter (where c is not null), '{}')
+    into v_sink.reads, v_sink.calls
+    from (values ('filter', filter, 'condition'), ('value', value, v_what), ('expires_at', expires_at, v_what)) as e (argument, sql, what)
+    cross join lateral freshet.check_purity(source, e.argument, e.sql, e.what, v_drifts) p
+    left join lateral rows from (pg_catalog.unnest(p.reads), pg_catalog.unnest(p.calls)) as u (r, c) on true;
 
     v_sink.key := key;
     v_sink.folded_attnums := freshet.folded(source, v_sink.key_parts);

@@ -1,13 +1,21 @@
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
--- check_expression. Returns the other tables.
+-- check_expression. `reads` are the other tables, `calls` the functions that users have made:
+-- as they are written, for one that is dropped and made again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
 -- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
 -- that are the same for every worker.
-create or replace function freshet.check_purity(source oid, argument text, expression text, what text, drifts boolean)
-returns oid[]
+drop function if exists freshet.check_purity(oid, text, text, text, boolean);
+create function freshet.check_purity(
+    source      oid,
+    argument    text,
+    expression  text,
+    what        text,
+    drifts      boolean,
+    out reads   oid[],
+    out calls   text[])
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -16,11 +24,12 @@ declare
     v_tree    text;
     v_column  text;
     v_called  record;
-    v_others  oid[];
     v_why     text;
 begin
+    reads := '{}';
+    calls := '{}';
     if expression is null then
-        return '{}';
+        return;
     end if;
     v_probe := freshet.probe(source, argument, expression, what);
     v_tree := v_probe.tree || ' ' || v_probe.behind;
@@ -64,7 +73,7 @@ begin
                    pg_catalog.format('it reads %s, and nothing here tells when that changes', min(r.relid::pg_catalog.regclass::text) filter (where r.relid <> source))
                when count(*) filter (where r.relid = source) > 1 then
                    pg_catalog.format('it reads other rows of %s, whose changes touch other entries', source::pg_catalog.regclass) end)
-    into v_others, v_why
+    into reads, v_why
     from (select m[1]::oid as relid from pg_catalog.regexp_matches(v_probe.tree, ':rtekind 0 :relid ([0-9]+)', 'g') as m) r
     where r.relid <> 0;
     if v_why is not null and not drifts then
@@ -72,7 +81,10 @@ begin
             using errcode = 'invalid_parameter_value',
                   hint = 'Give expires, for how long an entry may be as it was, or say accept_drift => true.';
     end if;
-    return v_others;
+    select coalesce(pg_catalog.array_agg(c.oid::pg_catalog.regprocedure::text order by c.oid), '{}') into calls
+    from freshet.called(v_tree) as c (oid)
+    -- What comes with Postgres does not change.
+    where c.oid >= 16384;
 end
 $$;
 

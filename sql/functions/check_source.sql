@@ -7,7 +7,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_class   pg_catalog.pg_class;
-    v_schema  name;
     v_role    oid;
     v_leaf    record;
     v_name    text := source::pg_catalog.regclass::text;
@@ -16,34 +15,8 @@ begin
     if not found then
         raise exception 'source: there is no table with oid %', source using errcode = 'undefined_table';
     end if;
-    select n.nspname into v_schema from pg_catalog.pg_namespace n where n.oid = v_class.relnamespace;
-
-    if v_schema in ('freshet', 'pg_catalog', 'information_schema') then
-        raise exception 'source: % belongs to the schema %, which cannot feed a sink', v_name, v_schema
-            using errcode = 'wrong_object_type';
-    elsif v_class.relispartition then
-        raise exception 'source: % is a partition', v_name
-            using errcode = 'wrong_object_type',
-                  hint = pg_catalog.format('Name the partitioned table, %s.', pg_catalog.pg_partition_root(source)::text);
-    elsif v_class.relkind not in ('r', 'p') then
-        raise exception 'source: % is not a table', v_name
-            using errcode = 'wrong_object_type',
-                  hint = 'Name a table; views and foreign tables fire no triggers for their rows.';
-    elsif v_class.relpersistence <> 'p' then
-        raise exception 'source: % is a temporary or unlogged table, whose rows vanish without a trigger', v_name
-            using errcode = 'wrong_object_type';
-    elsif v_class.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where source in (i.inhrelid, i.inhparent)) then
-        raise exception 'source: % inherits from a table or is inherited from', v_name
-            using errcode = 'wrong_object_type',
-                  hint = 'Its unique indexes do not span the family, so that keys could clash. Partition the table instead.';
-    elsif exists (
-        select from freshet.partitions_of(source) p
-        join pg_catalog.pg_class c on c.oid = p.relid
-        where c.relkind = 'f')
-    then
-        raise exception 'source: a partition of % is a foreign table, whose rows change without a trigger', v_name
-            using errcode = 'wrong_object_type';
-    elsif not pg_catalog.pg_has_role(v_class.relowner, 'usage') then
+    perform freshet.check_kind(source);
+    if not pg_catalog.pg_has_role(v_class.relowner, 'usage') then
         raise exception 'source: only the owner of % can create a sink on it', v_name
             using errcode = 'insufficient_privilege',
                   hint = pg_catalog.format('Run this as %I.', pg_catalog.pg_get_userbyid(v_class.relowner));

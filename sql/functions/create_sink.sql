@@ -92,12 +92,12 @@ begin
 
     insert into freshet.sink (
         name, source_id, key, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value, value_type,
-        transform, grouped, filter, expires, expires_at, accept_drift, reads, targets, shards, capture,
+        transform, grouped, filter, expires, expires_at, accept_drift, reads, calls, targets, shards, capture,
         on_schema_change, max_lag, max_pending, max_rate)
     values (
         create_sink.name, v_source.id, v_sink.key, v_sink.key_parts, v_sink.key_attnums, v_sink.folded_attnums,
         v_sink.order_attnums, v_sink.column_attnums, v_sink.value, v_sink.value_type,
-        v_sink.transform, v_sink.grouped, v_sink.filter, v_sink.expires, v_sink.expires_at, v_sink.accept_drift, v_sink.reads,
+        v_sink.transform, v_sink.grouped, v_sink.filter, v_sink.expires, v_sink.expires_at, v_sink.accept_drift, v_sink.reads, v_sink.calls,
         create_sink.targets, create_sink.shards, create_sink.capture,
         create_sink.on_schema_change, create_sink.max_lag, create_sink.max_pending, create_sink.max_rate)
     returning * into v_sink;

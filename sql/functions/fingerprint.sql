@@ -24,6 +24,19 @@ begin
                   from pg_catalog.pg_class c
                   where c.oid in (select s.relid union all select p.relid from freshet.partitions_of(s.relid) p)),
         'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}'),
+        -- what the sinks' expressions call: another body makes other entries
+        'calls', coalesce((
+            select pg_catalog.jsonb_object_agg(c.call, (
+                select pg_catalog.hashtextextended(pg_catalog.concat_ws('|', p.prosrc, p.probin, p.prosqlbody, p.proconfig, p.provolatile, p.proisstrict, p.prosecdef), 0)
+                from pg_catalog.pg_proc p where p.oid = pg_catalog.to_regprocedure(c.call)))
+            from freshet.sink k cross join lateral pg_catalog.unnest(k.calls) as c (call)
+            where k.source_id = s.id), '{}'),
+        -- whether rows could come and go without a trigger of the table's; see freshet.check_kind
+        'kind', (select c.relispartition::text || c.relpersistence::text
+                     || (c.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent)))::text
+                     || exists (select from freshet.partitions_of(c.oid) p join pg_catalog.pg_class l on l.oid = p.relid
+                                where l.relkind = 'f' or l.relpersistence <> 'p')::text
+                 from pg_catalog.pg_class c where c.oid = s.relid),
         'function', (select p.oid || '.' || p.xmin::text from pg_catalog.pg_proc p
                      where p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))),
         -- whose the table is, whose its capture, and whether he may still capture anything:

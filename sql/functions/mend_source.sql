@@ -9,12 +9,12 @@ declare
     v_was        jsonb;
     v_now        jsonb;      -- as it was found
     v_next       jsonb;      -- as it is once the keeper is done
-    v_quiet      constant text[] := '{versions,files,types}';   -- change often, and mostly for nothing
+    v_quiet      constant text[] := '{versions,files,types,calls}';   -- change often, and mostly for nothing
     v_gaps       tid[];      -- those that this looks after
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
     v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
-    v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
+    v_reworded   boolean;    -- the same rows read otherwise: values of an enum were renamed, or a function was replaced
     v_columns    boolean;
     v_retyped    boolean;    -- so that filters may let other rows pass
     v_why        text[] := '{}';
@@ -68,7 +68,7 @@ begin
 
     -- Many things alter the catalog and no entry, such as VACUUM FULL, or one more value of an enum.
     v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
-    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
+    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types') or freshet.differs(v_was -> 'calls', v_now -> 'calls');
     if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
@@ -130,8 +130,12 @@ begin
             v_why := v_why || 'a column was given other values'::text;
             v_missed := true;
         end if;
+        if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
+            v_why := v_why || 'the table is of another kind'::text;
+            v_missed := true;
+        end if;
         if v_reworded then
-            v_why := v_why || 'values of a type read otherwise'::text;
+            v_why := v_why || 'values of a type read otherwise, or a function of a sink does'::text;
             v_missed := true;
         end if;
         v_columns := v_now -> 'columns' is distinct from v_was -> 'columns';
@@ -193,7 +197,8 @@ begin
             -- Seen to by the next look.
             v_next := v_next || pg_catalog.jsonb_build_object(
                 'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
-                'versions', v_now -> 'versions', 'files', v_now -> 'files', 'types', v_now -> 'types');
+                'versions', v_now -> 'versions', 'files', v_now -> 'files', 'types', v_now -> 'types',
+                'calls', v_now -> 'calls', 'kind', v_now -> 'kind');
         end if;
         v_missed := v_missed
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'

@@ -16,6 +16,7 @@ begin
     select s.* into strict v_sink from freshet.sink s where s.id = resurvey.sink;
     select o.relid into v_relid from freshet.source o where o.id = v_sink.source_id;
     begin
+        perform freshet.check_kind(v_relid);
         if exists (
             select from pg_catalog.unnest(v_sink.key_attnums) as u (attnum)
             where not exists (

@@ -101,6 +101,8 @@ create table freshet.sink (
     accept_drift      boolean not null default false,
     -- other tables that its expressions read
     reads             oid[] not null default '{}',
+    -- functions that users have made which its expressions call, as they are written
+    calls             text[] not null default '{}',
     targets           text[] not null,
     shards            integer not null
         constraint sink_shards_are_few check (shards between 1 and 64),
