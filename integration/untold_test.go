@@ -169,7 +169,7 @@ func TestSourceThatCannotBeCapturedAnyMoreStopsItsSinks(t *testing.T) {
 		{"it is a partition", usersTable, "create table all_users (like users including all) partition by range (id); alter table all_users attach partition users for values from (0) to (1000)",
 			"insert into all_users (id, name) values (99, 'through the parent')", "alter table all_users detach partition users", "users is a partition"},
 		{"a partition is unlogged", "create table users (id bigint primary key, name text) partition by range (id); create table users_low partition of users for values from (0) to (1000)",
-			"alter table users_low set unlogged", "update users set name = 'meanwhile' where id = 3", "alter table users_low set logged", "the partition users_low of users is unlogged"},
+			"alter table users_low set unlogged", "update users set name = 'meanwhile' where id = 3", "alter table users_low set logged", "users_low of public.users is unlogged"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := newEnv(t)
