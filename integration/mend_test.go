@@ -22,7 +22,8 @@ func (e *env) mended() {
 		// What somebody just mends was looked at before.
 		e.admin().exec("select pg_advisory_xact_lock(1181905014, id) from freshet.source")
 		// Not needs_mending, which is false in the pause after an attempt too.
-		return one[bool](e.admin(), `select not bool_or(freshet.is_altered(s.id) or exists (select from freshet.capture_gap g where g.source_id = s.id))
+		return one[bool](e.admin(), `select not bool_or(freshet.is_altered(s.id) or exists (select from freshet.capture_gap g where g.source_id = s.id)
+				or exists (select from freshet.noted_partition n where n.source_id = s.id))
 			from freshet.source s where s.relid is not null`)
 	})
 	e.settle()

@@ -147,8 +147,8 @@ create table freshet.sink (
     accept_drift      boolean not null default false,
     -- other tables that its expressions read
     reads             oid[] not null default '{}',
-    -- functions that users have made which its expressions call, as they are written
-    calls             text[] not null default '{}',
+    -- functions that users have made which its expressions call: [["schema", "name"]]
+    calls             jsonb not null default '[]',
     targets           text[] not null,
     shards            integer not null
         constraint sink_shards_are_few check (shards between 1 and 64),
@@ -316,7 +316,9 @@ create table freshet.capture_gap (
 create table freshet.noted_partition (
     source_id  integer not null,
     relid      oid not null,
-    constraint noted_partition_pkey primary key (source_id, relid)
+    -- xmin of its row in pg_inherits: attached again, it is another one
+    attached   text not null,
+    constraint noted_partition_pkey primary key (source_id, relid, attached)
 );
 
 -- An entry that is absent from a target because making it raises an error. A row is here
@@ -1078,6 +1080,7 @@ begin
             reads = v_next.reads, calls = v_next.calls, targets = v_next.targets, broken = null, notice = null,
             coverage = 'lazy', definition = s.definition + 1, revision = s.revision + 1
         where s.id = v_sink.id;
+        perform freshet.watch_calls(v_sink.source_id);
         for v_target in select t from pg_catalog.unnest(v_sink.targets) as t where t <> all (targets) loop
             perform freshet.close_target(v_sink.id, v_target);
         end loop;
@@ -1379,10 +1382,12 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_sink     freshet.sink;
-    v_missing  text;
-    v_what     text;
-    v_drifts   boolean;
+    v_sink        freshet.sink;
+    v_missing     text;
+    v_what        text;
+    v_drifts      boolean;
+    v_expression  record;
+    v_pure        record;
 begin
     if accept_drift is null then
         raise exception 'accept_drift: say true or false' using errcode = 'invalid_parameter_value';
@@ -1516,12 +1521,17 @@ begin
     perform freshet.check_expression(source, 'filter', filter, 'condition');
     v_sink.value_type := freshet.check_expression(source, 'value', value, v_what);
     perform freshet.check_moment(source, expires_at, v_what);
-    select coalesce(pg_catalog.array_agg(distinct r) filter (where r is not null), '{}'),
-           coalesce(pg_catalog.array_agg(distinct c) filter (where c is not null), '{}')
-    into v_sink.reads, v_sink.calls
-    from (values ('filter', filter, 'condition'), ('value', value, v_what), ('expires_at', expires_at, v_what)) as e (argument, sql, what)
-    cross join lateral freshet.check_purity(source, e.argument, e.sql, e.what, v_drifts) p
-    left join lateral rows from (pg_catalog.unnest(p.reads), pg_catalog.unnest(p.calls)) as u (r, c) on true;
+    v_sink.reads := '{}';
+    v_sink.calls := '[]';
+    for v_expression in
+        select e.argument, e.sql, e.what
+        from (values ('filter', filter, 'condition'), ('value', value, v_what), ('expires_at', expires_at, v_what)) as e (argument, sql, what)
+    loop
+        v_pure := freshet.check_purity(source, v_expression.argument, v_expression.sql, v_expression.what, v_drifts);
+        v_sink.reads := v_sink.reads || v_pure.reads;
+        v_sink.calls := v_sink.calls || v_pure.calls;
+    end loop;
+    select coalesce(pg_catalog.array_agg(distinct o), '{}') into v_sink.reads from pg_catalog.unnest(v_sink.reads) as o;
 
     v_sink.key := key;
     v_sink.folded_attnums := freshet.folded(source, v_sink.key_parts);
@@ -1683,7 +1693,10 @@ declare
     v_leaf    record;
     v_name    text := source::pg_catalog.regclass::text;
 begin
-    select * into strict v_class from pg_catalog.pg_class c where c.oid = check_kind.source;
+    select * into v_class from pg_catalog.pg_class c where c.oid = check_kind.source;
+    if not found then
+        return;
+    end if;
     select n.nspname into v_schema from pg_catalog.pg_namespace n where n.oid = v_class.relnamespace;
     if v_schema in ('freshet', 'pg_catalog', 'information_schema') then
         raise exception 'source: % belongs to the schema %, which cannot feed a sink', v_name, v_schema
@@ -1860,8 +1873,8 @@ revoke all on function freshet.check_partitions(integer) from public;
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
--- check_expression. `reads` are the other tables, `calls` the functions that users have made:
--- as they are written, for one that is dropped and made again is the same.
+-- check_expression. `reads` are the other tables, `calls` the functions that users have made, as
+-- [["schema", "name"]]: one that is dropped and made again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
 -- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
@@ -1874,7 +1887,7 @@ create function freshet.check_purity(
     what        text,
     drifts      boolean,
     out reads   oid[],
-    out calls   text[])
+    out calls   jsonb)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1886,7 +1899,7 @@ declare
     v_why     text;
 begin
     reads := '{}';
-    calls := '{}';
+    calls := '[]';
     if expression is null then
         return;
     end if;
@@ -1940,8 +1953,10 @@ begin
             using errcode = 'invalid_parameter_value',
                   hint = 'Give expires, for how long an entry may be as it was, or say accept_drift => true.';
     end if;
-    select coalesce(pg_catalog.array_agg(c.oid::pg_catalog.regprocedure::text order by c.oid), '{}') into calls
+    select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(n.nspname, p.proname)), '[]') into calls
     from freshet.called(v_tree) as c (oid)
+    join pg_catalog.pg_proc p on p.oid = c.oid
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     -- What comes with Postgres does not change.
     where c.oid >= 16384;
 end
@@ -2331,6 +2346,7 @@ begin
     -- has looked after yet, other sinks of the source may have missed changes by.
     update freshet.source s set fingerprint = freshet.fingerprint(s.id)
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
+    perform freshet.watch_calls(v_source.id);
 
     if backfill then
         -- Among keys that are taken over there may be some without a row.
@@ -2781,12 +2797,15 @@ begin
                   from pg_catalog.pg_class c
                   where c.oid in (select s.relid union all select p.relid from freshet.partitions_of(s.relid) p)),
         'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}'),
-        -- what the sinks' expressions call: another body makes other entries
+        -- what the sinks' expressions call: another body makes other entries. All of one name, for
+        -- which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(c.call, (
-                select pg_catalog.hashtextextended(pg_catalog.concat_ws('|', p.prosrc, p.probin, p.prosqlbody, p.proconfig, p.provolatile, p.proisstrict, p.prosecdef), 0)
-                from pg_catalog.pg_proc p where p.oid = pg_catalog.to_regprocedure(c.call)))
-            from freshet.sink k cross join lateral pg_catalog.unnest(k.calls) as c (call)
+            select pg_catalog.jsonb_object_agg(c.call::text, (
+                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', p.oid, p.prosrc, p.probin, p.prosqlbody, p.proconfig,
+                           p.provolatile, p.proisstrict, p.prosecdef, p.proargtypes, p.proargdefaults, (select g::text from pg_catalog.pg_aggregate g where g.aggfnoid = p.oid)), ',' order by p.oid), 0)
+                from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+                where p.proname = c.call ->> 1 and n.nspname = c.call ->> 0))
+            from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as c (call)
             where k.source_id = s.id), '{}'),
         -- whether rows could come and go without a trigger of the table's; see freshet.check_kind
         'kind', (select c.relispartition::text || c.relpersistence::text
@@ -4691,6 +4710,9 @@ begin
     -- A leaf that is truncated by itself fires no trigger of its parents.
     for v_leaf in
         select p.relid from freshet.partitions_of(v_relid) p
+        join pg_catalog.pg_class c on c.oid = p.relid
+        -- Foreign ones are refused by freshet.check_kind, and some versions know no such triggers on them.
+        where c.relkind <> 'f'
     loop
         if not exists (
             select from pg_catalog.pg_trigger t where t.tgrelid = v_leaf and t.tgname = 'freshet_truncate')
@@ -4805,7 +4827,9 @@ declare
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
     v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
-    v_reworded   boolean;    -- the same rows read otherwise: values of an enum were renamed, or a function was replaced
+    v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
+    v_recalled   boolean;    -- a function of a sink's was replaced
+    v_unfit      boolean := false;   -- it is no table any more that can be captured
     v_columns    boolean;
     v_retyped    boolean;    -- so that filters may let other rows pass
     v_why        text[] := '{}';
@@ -4840,8 +4864,8 @@ begin
     select pg_catalog.array_agg(g.ctid), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
     from freshet.capture_gap g where g.source_id = mend_source.source;
     v_noted := exists (
-        select from freshet.noted_partition n
-        where n.source_id = mend_source.source and not v_now -> 'leaves' ? n.relid::text);
+        select from freshet.settled_notes(mend_source.source) n
+        where not (n.stays and v_now -> 'leaves' ? n.relid::text));
 
     if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
         -- Its rows are gone, and so have to be the entries: the lanes see to that.
@@ -4859,12 +4883,14 @@ begin
 
     -- Many things alter the catalog and no entry, such as VACUUM FULL, or one more value of an enum.
     v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
-    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types') or freshet.differs(v_was -> 'calls', v_now -> 'calls');
-    if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and v_source.mend_error is null
+    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
+    v_recalled := freshet.differs(v_was -> 'calls', v_now -> 'calls');
+    if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
         update freshet.source s set fingerprint = v_was || v_now where s.id = v_source.id;
-        delete from freshet.noted_partition n where n.source_id = v_source.id and v_now -> 'leaves' ? n.relid::text;
+        delete from freshet.noted_partition n using freshet.settled_notes(v_source.id) t
+        where n.source_id = v_source.id and n.relid = t.relid and n.attached = t.attached and t.stays and v_now -> 'leaves' ? n.relid::text;
         return null;
     end if;
 
@@ -4924,9 +4950,14 @@ begin
         if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
             v_why := v_why || 'the table is of another kind'::text;
             v_missed := true;
+            begin
+                perform freshet.check_kind(v_source.relid);
+            exception when wrong_object_type then
+                v_unfit := true;
+            end;
         end if;
         if v_reworded then
-            v_why := v_why || 'values of a type read otherwise, or a function of a sink does'::text;
+            v_why := v_why || 'values of a type read otherwise'::text;
             v_missed := true;
         end if;
         v_columns := v_now -> 'columns' is distinct from v_was -> 'columns';
@@ -5018,11 +5049,12 @@ begin
     end if;
     -- With the table locked none comes back before the note is gone.
     with taken as (
-        delete from freshet.noted_partition n
-        where n.source_id = v_source.id and (v_task is not null or v_next -> 'leaves' ? n.relid::text)
-        returning n.relid
+        delete from freshet.noted_partition n using freshet.settled_notes(v_source.id) t
+        where n.source_id = v_source.id and n.relid = t.relid and n.attached = t.attached
+          and (v_task is not null or t.stays and v_next -> 'leaves' ? n.relid::text)
+        returning t.stays and v_next -> 'leaves' ? n.relid::text as known
     )
-    select coalesce(pg_catalog.bool_or(not v_next -> 'leaves' ? t.relid::text), false) into v_noted from taken t;
+    select coalesce(not pg_catalog.bool_and(t.known), false) into v_noted from taken t;
     if v_noted then
         v_why := v_why || 'a partition came and went'::text;
         v_gone := true;
@@ -5038,6 +5070,9 @@ begin
 
     for v_sink in
         select s.id, s.on_schema_change, s.broken, s.grouped,
+               v_recalled and exists (
+                   select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
+                   where v_now -> 'calls' -> c.call::text <> v_was -> 'calls' -> c.call::text) as recalled,
                v_retyped and (s.filter is not null or s.expires_at is not null) or exists (
                    select from (
                        select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
@@ -5050,12 +5085,15 @@ begin
         where s.source_id = v_source.id and s.state <> 'dropping'
         order by s.id
     loop
-        if v_columns or v_missed or v_now -> 'unique' is distinct from v_was -> 'unique' or v_sink.broken is not null then
+        if v_columns or v_missed or v_sink.recalled or v_now -> 'unique' is distinct from v_was -> 'unique' or v_sink.broken is not null then
             perform freshet.resurvey(v_sink.id);
         end if;
         v_reshaped := (v_sink.reshaped and v_was <> '{}') or v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id);
         -- A group whose rows are gone in part is no orphan.
-        v_rewarm := v_missed or v_large or v_gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
+        v_rewarm := v_missed or v_large or v_sink.recalled or v_gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
+        if v_sink.recalled then
+            v_why := v_why || 'a function of a sink was replaced'::text;
+        end if;
         if v_reshaped then
             v_why := v_why || 'columns of a sink were changed'::text;
             update freshet.sink s
@@ -5068,10 +5106,12 @@ begin
         update freshet.sink s
         set revision = s.revision + 1, definition = s.definition + case when v_reshaped or v_rewarm then 1 else 0 end
         where s.id = v_sink.id;
+        -- Of what cannot be captured nothing is read. It is of another kind again when it can.
+        continue when v_unfit;
         if v_rewarm then
             perform freshet.request_rewarm(v_sink.id);
         end if;
-        if v_missed or v_gone or v_reshaped and v_retyped then
+        if v_missed or v_gone or v_sink.recalled or v_reshaped and v_retyped then
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
         end if;
     end loop;
@@ -5120,7 +5160,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
-            or exists (select from freshet.noted_partition n where n.source_id = s.id)
+            or exists (select from freshet.settled_notes(s.id))
             or s.mend_error is not null
             or freshet.is_altered(s.id))
     from freshet.source s
@@ -5255,8 +5295,8 @@ returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-    insert into freshet.noted_partition (source_id, relid)
-    select note_partitions.source, p.relid from freshet.unknown_partitions(note_partitions.source) p
+    insert into freshet.noted_partition (source_id, relid, attached)
+    select note_partitions.source, p.relid, p.attached from freshet.unknown_partitions(note_partitions.source) p
     on conflict do nothing
 $$;
 
@@ -6448,10 +6488,11 @@ as $$
     )
     select pg_catalog.jsonb_object_agg(r.name, r.reads)
     from (
-        select 'value ' || e.oid as name, e.enumlabel::text as reads
+        -- xmin, for what is renamed and renamed back
+        select 'value ' || e.oid as name, e.enumlabel || ' ' || e.xmin::text as reads
         from within w join pg_catalog.pg_enum e on e.enumtypid = w.type
         union all
-        select 'row ' || w.type, pg_catalog.string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ', ' order by a.attnum)
+        select 'row ' || w.type, pg_catalog.string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod || ' ' || a.xmin::text, ', ' order by a.attnum)
         from within w
         join pg_catalog.pg_type t on t.oid = w.type
         join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
@@ -7101,6 +7142,25 @@ $$;
 
 revoke all on function freshet.rotate(integer) from public;
 
+-- The notes of partitions that came upon a source's readers, for freshet.mend to take in. One
+-- that is being detached is not among them: what is to be done about it is known when it is gone.
+create or replace function freshet.settled_notes(source integer)
+returns table (relid oid, attached text, stays boolean)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select n.relid, n.attached, i.inhrelid is not null
+    from freshet.noted_partition n
+    left join pg_catalog.pg_inherits i on i.inhrelid = n.relid and i.xmin::text = n.attached
+    where n.source_id = settled_notes.source and i.inhdetachpending is distinct from true;
+end
+$$;
+
+revoke all on function freshet.settled_notes(integer) from public;
+
 -- Whether everything that is visible in `inner` is visible in `outer` too.
 create or replace function freshet.snapshot_covers("outer" pg_snapshot, "inner" pg_snapshot)
 returns boolean
@@ -7543,7 +7603,7 @@ revoke all on function freshet.type_name(oid) from public;
 
 -- Partitions of a source of which nothing is on record: they are neither in its fingerprint nor noted.
 create or replace function freshet.unknown_partitions(source integer)
-returns table (relid oid)
+returns table (relid oid, attached text)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
@@ -7556,18 +7616,20 @@ begin
     select s.relid, coalesce(s.fingerprint -> 'leaves', '{}') into v_relid, v_leaves
     from freshet.source s where s.id = unknown_partitions.source;
     return query
-    with recursive down (relid) as (
-        select v_relid
+    with recursive down (relid, attached, leaving) as (
+        select v_relid, null::text, false
         union all
         -- Those that are being detached too: who has begun to read before goes on reading them.
-        select i.inhrelid from down d join pg_catalog.pg_inherits i on i.inhparent = d.relid
+        select i.inhrelid, i.xmin::text, i.inhdetachpending
+        from down d join pg_catalog.pg_inherits i on i.inhparent = d.relid
+        where not d.leaving
     )
-    select d.relid from down d
+    select d.relid, d.attached from down d
     where d.relid <> v_relid
       and not v_leaves ? d.relid::text
       and not exists (
           select from freshet.noted_partition n
-          where n.source_id = unknown_partitions.source and n.relid = d.relid);
+          where n.source_id = unknown_partitions.source and n.relid = d.relid and n.attached = d.attached);
 end
 $$;
 
@@ -7940,6 +8002,22 @@ as $$
 $$;
 
 revoke all on function freshet.walk_index(oid, jsonb, boolean) from public;
+
+-- Takes the functions that the sinks of a source call as they are now, those that were not watched
+-- yet: what becomes of them from here on is noticed.
+create or replace function freshet.watch_calls(source integer)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update freshet.source s
+    set fingerprint = s.fingerprint || pg_catalog.jsonb_build_object(
+        'calls', freshet.fingerprint(s.id) -> 'calls' || coalesce(s.fingerprint -> 'calls', '{}'))
+    where s.id = watch_calls.source and s.fingerprint is not null
+      and exists (select from freshet.sink k where k.source_id = s.id and k.calls <> '[]')
+$$;
+
+revoke all on function freshet.watch_calls(integer) from public;
 
 -- The transaction ids that are finished in `new` and were not in `old`, as closed
 -- ranges in ascending order. Running transactions are cut out, so that the rows a

@@ -94,8 +94,8 @@ var (
 // Read runs q in one round trip and calls row for each row with its values in binary
 // form, valid during the call only. Parameters are in text form, nil is null. After
 // an error the connection is closed: it may be inside a failed transaction, or hold
-// a plan from before the table was altered. Only a [DataError] leaves it as it was: whoever
-// looks for the row that raises one gets many of them.
+// a plan from before the table was altered. Only a [DataError] leaves it as it was, for whoever
+// looks for the row that raises one gets many of them, and what IsUnrecorded tells.
 func Read(ctx context.Context, pool *pgxpool.Pool, q Prepared, params [][]byte, row func(values [][]byte) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -108,8 +108,10 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Prepared, params [][]byte, 
 		if err == nil {
 			return
 		}
-		observed(conn.Conn(), err)
-		if IsData(err) {
+		if !IsUnrecorded(err) {
+			observed(conn.Conn(), err)
+		}
+		if IsData(err) || IsUnrecorded(err) {
 			if _, rollbackErr := conn.Conn().PgConn().Exec(ctx, "rollback").ReadAll(); rollbackErr == nil {
 				return
 			}

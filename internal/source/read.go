@@ -84,8 +84,11 @@ func (r *Reader) Absent(ctx context.Context, tuples [][]string) ([][]string, err
 		return r.absentOf(ctx, tuples)
 	}
 	given := r.tuplesOf(tuples)
-	err := pg.Read(ctx, r.pool, r.absent, given.columns(), func(values [][]byte) error {
-		n := int(binary.BigEndian.Uint64(values[0]))
+	err := r.read(ctx, r.absent, given.columns(), func(values [][]byte) error {
+		if values[0] != nil {
+			return nil
+		}
+		n := int(binary.BigEndian.Uint64(values[1]))
 		gone = append(gone, tuples[n-1])
 		return nil
 	})

@@ -13,7 +13,8 @@ import (
 // that a filter's names always mean the source's.
 type statements struct {
 	r       *Reader
-	table   string // schema.table
+	name    string // schema.table
+	table   string // the same, as it is read from
 	alias   string // the table's name: what a filter calls it
 	changes string
 	filter  string
@@ -22,10 +23,15 @@ type statements struct {
 func newStatements(r *Reader) statements {
 	s := statements{
 		r:       r,
-		table:   pgx.Identifier{r.sink.Schema, r.sink.Table}.Sanitize(),
+		name:    pgx.Identifier{r.sink.Schema, r.sink.Table}.Sanitize(),
 		alias:   pgx.Identifier{r.sink.Table}.Sanitize(),
 		changes: fmt.Sprintf("freshet.changes_%d", r.sink.SourceID),
 		filter:  "true",
+	}
+	s.table = s.name
+	if !r.sink.Partitioned {
+		// Rows of a table that inherits from it are not its own.
+		s.table = "only " + s.name
 	}
 	if r.sink.Filter != "" {
 		// The line breaks end a comment in the filter.
@@ -47,7 +53,7 @@ const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.
 // than all rows where policies apply. In the same statement, for nothing of this can change
 // while it reads.
 func (s statements) meta() string {
-	checked := fmt.Sprintf("%s || freshet.check_name('%s', %d::oid)", meta, strings.ReplaceAll(s.table, "'", "''"), s.r.sink.Relation)
+	checked := fmt.Sprintf("%s || freshet.check_name('%s', %d::oid)", meta, strings.ReplaceAll(s.name, "'", "''"), s.r.sink.Relation)
 	if s.r.sink.Partitioned {
 		checked += fmt.Sprintf(" || freshet.check_partitions(%d)", s.r.sink.SourceID)
 	}
@@ -423,13 +429,15 @@ select (not exists (%s) and not exists (select from freshet_b c where c.op = 't'
  || '|' || coalesce(freshet.incarnation(), '')`, s.after(), s.since(), s.r.sink.SourceID)
 }
 
-// absent lists, by their numbers from 1, the tuples without a row that passes the filter; the
+// absent lists, after meta, by their numbers from 1, the tuples without a row that passes the filter; the
 // parameters are those of lookup. It is far cheaper than that.
 func (s statements) absent() string {
 	column := func(i int) string { return fmt.Sprintf("k%d", i) }
-	return fmt.Sprintf(`select freshet_k.freshet_n from (%s) as freshet_k
+	return fmt.Sprintf(`select %s as meta, null::bigint
+union all
+select null, freshet_k.freshet_n from (%s) as freshet_k
 where not exists (select from %s as %s where %s and %s offset 0)`,
-		s.given(column, ", u.n as freshet_n"), s.table, s.alias, s.same("freshet_k", column), s.filter)
+		s.meta(), s.given(column, ", u.n as freshet_n"), s.table, s.alias, s.same("freshet_k", column), s.filter)
 }
 
 // lookup reads the rows of given tuples: one text[] parameter for each key column.

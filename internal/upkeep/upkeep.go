@@ -60,11 +60,11 @@ func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	sources, err := ask(ctx, pool, rotate, "")
-	if pg.IsLocked(err) {
+	if err != nil {
 		sources, err = askEach(ctx, pool, rotate)
 	}
 	if err != nil {
-		return fmt.Errorf("look at capture: %w", err)
+		err = fmt.Errorf("look at capture: %w", err)
 	}
 	for _, s := range sources {
 		if s.mends {
@@ -113,8 +113,8 @@ func ask(ctx context.Context, pool *pgxpool.Pool, rotate bool, condition string,
 	return sources, pool.SendBatch(ctx, &batch).Close()
 }
 
-// askEach asks about each source by itself, for what one is locked by is no reason to leave the
-// others. One that is locked is looked at when it no longer is: until then nothing of it
+// askEach asks about each source by itself, for what one is locked by, or fails for, is no reason to
+// leave the others. One that is locked is looked at when it no longer is: until then nothing of it
 // can be mended.
 func askEach(ctx context.Context, pool *pgxpool.Pool, rotate bool) ([]source, error) {
 	rows, err := pool.Query(ctx, "select s.id from freshet.source s where s.relid is not null order by s.id")
@@ -125,18 +125,21 @@ func askEach(ctx context.Context, pool *pgxpool.Pool, rotate bool) ([]source, er
 	if err != nil {
 		return nil, err
 	}
-	var sources []source
+	var (
+		sources []source
+		failed  error
+	)
 	for _, id := range ids {
 		found, err := ask(ctx, pool, rotate, "and s.id = $2", id)
 		if pg.IsLocked(err) {
 			found, err = []source{{id: id}}, nil
 		}
 		if err != nil {
-			return nil, err
+			failed = errors.Join(failed, fmt.Errorf("source %d: %w", id, err))
 		}
 		sources = append(sources, found...)
 	}
-	return sources, nil
+	return sources, failed
 }
 
 // mend returns what was found, and the sinks that are warmed again because of it.

@@ -167,6 +167,7 @@ begin
             reads = v_next.reads, calls = v_next.calls, targets = v_next.targets, broken = null, notice = null,
             coverage = 'lazy', definition = s.definition + 1, revision = s.revision + 1
         where s.id = v_sink.id;
+        perform freshet.watch_calls(v_sink.source_id);
         for v_target in select t from pg_catalog.unnest(v_sink.targets) as t where t <> all (targets) loop
             perform freshet.close_target(v_sink.id, v_target);
         end loop;

@@ -18,10 +18,12 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_sink     freshet.sink;
-    v_missing  text;
-    v_what     text;
-    v_drifts   boolean;
+    v_sink        freshet.sink;
+    v_missing     text;
+    v_what        text;
+    v_drifts      boolean;
+    v_expression  record;
+    v_pure        record;
 begin
     if accept_drift is null then
         raise exception 'accept_drift: say true or false' using errcode = 'invalid_parameter_value';
@@ -155,12 +157,17 @@ begin
     perform freshet.check_expression(source, 'filter', filter, 'condition');
     v_sink.value_type := freshet.check_expression(source, 'value', value, v_what);
     perform freshet.check_moment(source, expires_at, v_what);
-    select coalesce(pg_catalog.array_agg(distinct r) filter (where r is not null), '{}'),
-           coalesce(pg_catalog.array_agg(distinct c) filter (where c is not null), '{}')
-    into v_sink.reads, v_sink.calls
-    from (values ('filter', filter, 'condition'), ('value', value, v_what), ('expires_at', expires_at, v_what)) as e (argument, sql, what)
-    cross join lateral freshet.check_purity(source, e.argument, e.sql, e.what, v_drifts) p
-    left join lateral rows from (pg_catalog.unnest(p.reads), pg_catalog.unnest(p.calls)) as u (r, c) on true;
+    v_sink.reads := '{}';
+    v_sink.calls := '[]';
+    for v_expression in
+        select e.argument, e.sql, e.what
+        from (values ('filter', filter, 'condition'), ('value', value, v_what), ('expires_at', expires_at, v_what)) as e (argument, sql, what)
+    loop
+        v_pure := freshet.check_purity(source, v_expression.argument, v_expression.sql, v_expression.what, v_drifts);
+        v_sink.reads := v_sink.reads || v_pure.reads;
+        v_sink.calls := v_sink.calls || v_pure.calls;
+    end loop;
+    select coalesce(pg_catalog.array_agg(distinct o), '{}') into v_sink.reads from pg_catalog.unnest(v_sink.reads) as o;
 
     v_sink.key := key;
     v_sink.folded_attnums := freshet.folded(source, v_sink.key_parts);

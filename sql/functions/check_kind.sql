@@ -11,7 +11,10 @@ declare
     v_leaf    record;
     v_name    text := source::pg_catalog.regclass::text;
 begin
-    select * into strict v_class from pg_catalog.pg_class c where c.oid = check_kind.source;
+    select * into v_class from pg_catalog.pg_class c where c.oid = check_kind.source;
+    if not found then
+        return;
+    end if;
     select n.nspname into v_schema from pg_catalog.pg_namespace n where n.oid = v_class.relnamespace;
     if v_schema in ('freshet', 'pg_catalog', 'information_schema') then
         raise exception 'source: % belongs to the schema %, which cannot feed a sink', v_name, v_schema

@@ -1,8 +1,8 @@
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
--- check_expression. `reads` are the other tables, `calls` the functions that users have made:
--- as they are written, for one that is dropped and made again is the same.
+-- check_expression. `reads` are the other tables, `calls` the functions that users have made, as
+-- [["schema", "name"]]: one that is dropped and made again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
 -- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
@@ -15,7 +15,7 @@ create function freshet.check_purity(
     what        text,
     drifts      boolean,
     out reads   oid[],
-    out calls   text[])
+    out calls   jsonb)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -27,7 +27,7 @@ declare
     v_why     text;
 begin
     reads := '{}';
-    calls := '{}';
+    calls := '[]';
     if expression is null then
         return;
     end if;
@@ -81,8 +81,10 @@ begin
             using errcode = 'invalid_parameter_value',
                   hint = 'Give expires, for how long an entry may be as it was, or say accept_drift => true.';
     end if;
-    select coalesce(pg_catalog.array_agg(c.oid::pg_catalog.regprocedure::text order by c.oid), '{}') into calls
+    select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(n.nspname, p.proname)), '[]') into calls
     from freshet.called(v_tree) as c (oid)
+    join pg_catalog.pg_proc p on p.oid = c.oid
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     -- What comes with Postgres does not change.
     where c.oid >= 16384;
 end

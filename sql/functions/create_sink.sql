@@ -117,6 +117,7 @@ begin
     -- has looked after yet, other sinks of the source may have missed changes by.
     update freshet.source s set fingerprint = freshet.fingerprint(s.id)
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
+    perform freshet.watch_calls(v_source.id);
 
     if backfill then
         -- Among keys that are taken over there may be some without a row.

@@ -24,12 +24,15 @@ begin
                   from pg_catalog.pg_class c
                   where c.oid in (select s.relid union all select p.relid from freshet.partitions_of(s.relid) p)),
         'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}'),
-        -- what the sinks' expressions call: another body makes other entries
+        -- what the sinks' expressions call: another body makes other entries. All of one name, for
+        -- which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(c.call, (
-                select pg_catalog.hashtextextended(pg_catalog.concat_ws('|', p.prosrc, p.probin, p.prosqlbody, p.proconfig, p.provolatile, p.proisstrict, p.prosecdef), 0)
-                from pg_catalog.pg_proc p where p.oid = pg_catalog.to_regprocedure(c.call)))
-            from freshet.sink k cross join lateral pg_catalog.unnest(k.calls) as c (call)
+            select pg_catalog.jsonb_object_agg(c.call::text, (
+                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', p.oid, p.prosrc, p.probin, p.prosqlbody, p.proconfig,
+                           p.provolatile, p.proisstrict, p.prosecdef, p.proargtypes, p.proargdefaults, (select g::text from pg_catalog.pg_aggregate g where g.aggfnoid = p.oid)), ',' order by p.oid), 0)
+                from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+                where p.proname = c.call ->> 1 and n.nspname = c.call ->> 0))
+            from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as c (call)
             where k.source_id = s.id), '{}'),
         -- whether rows could come and go without a trigger of the table's; see freshet.check_kind
         'kind', (select c.relispartition::text || c.relpersistence::text

@@ -14,7 +14,9 @@ declare
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
     v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
-    v_reworded   boolean;    -- the same rows read otherwise: values of an enum were renamed, or a function was replaced
+    v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
+    v_recalled   boolean;    -- a function of a sink's was replaced
+    v_unfit      boolean := false;   -- it is no table any more that can be captured
     v_columns    boolean;
     v_retyped    boolean;    -- so that filters may let other rows pass
     v_why        text[] := '{}';
@@ -49,8 +51,8 @@ begin
     select pg_catalog.array_agg(g.ctid), pg_catalog.bool_and(g.code = 'lapsed') into v_gaps, v_lapsed
     from freshet.capture_gap g where g.source_id = mend_source.source;
     v_noted := exists (
-        select from freshet.noted_partition n
-        where n.source_id = mend_source.source and not v_now -> 'leaves' ? n.relid::text);
+        select from freshet.settled_notes(mend_source.source) n
+        where not (n.stays and v_now -> 'leaves' ? n.relid::text));
 
     if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
         -- Its rows are gone, and so have to be the entries: the lanes see to that.
@@ -68,12 +70,14 @@ begin
 
     -- Many things alter the catalog and no entry, such as VACUUM FULL, or one more value of an enum.
     v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
-    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types') or freshet.differs(v_was -> 'calls', v_now -> 'calls');
-    if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and v_source.mend_error is null
+    v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
+    v_recalled := freshet.differs(v_was -> 'calls', v_now -> 'calls');
+    if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
         update freshet.source s set fingerprint = v_was || v_now where s.id = v_source.id;
-        delete from freshet.noted_partition n where n.source_id = v_source.id and v_now -> 'leaves' ? n.relid::text;
+        delete from freshet.noted_partition n using freshet.settled_notes(v_source.id) t
+        where n.source_id = v_source.id and n.relid = t.relid and n.attached = t.attached and t.stays and v_now -> 'leaves' ? n.relid::text;
         return null;
     end if;
 
@@ -133,9 +137,14 @@ begin
         if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
             v_why := v_why || 'the table is of another kind'::text;
             v_missed := true;
+            begin
+                perform freshet.check_kind(v_source.relid);
+            exception when wrong_object_type then
+                v_unfit := true;
+            end;
         end if;
         if v_reworded then
-            v_why := v_why || 'values of a type read otherwise, or a function of a sink does'::text;
+            v_why := v_why || 'values of a type read otherwise'::text;
             v_missed := true;
         end if;
         v_columns := v_now -> 'columns' is distinct from v_was -> 'columns';
@@ -227,11 +236,12 @@ begin
     end if;
     -- With the table locked none comes back before the note is gone.
     with taken as (
-        delete from freshet.noted_partition n
-        where n.source_id = v_source.id and (v_task is not null or v_next -> 'leaves' ? n.relid::text)
-        returning n.relid
+        delete from freshet.noted_partition n using freshet.settled_notes(v_source.id) t
+        where n.source_id = v_source.id and n.relid = t.relid and n.attached = t.attached
+          and (v_task is not null or t.stays and v_next -> 'leaves' ? n.relid::text)
+        returning t.stays and v_next -> 'leaves' ? n.relid::text as known
     )
-    select coalesce(pg_catalog.bool_or(not v_next -> 'leaves' ? t.relid::text), false) into v_noted from taken t;
+    select coalesce(not pg_catalog.bool_and(t.known), false) into v_noted from taken t;
     if v_noted then
         v_why := v_why || 'a partition came and went'::text;
         v_gone := true;
@@ -247,6 +257,9 @@ begin
 
     for v_sink in
         select s.id, s.on_schema_change, s.broken, s.grouped,
+               v_recalled and exists (
+                   select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
+                   where v_now -> 'calls' -> c.call::text <> v_was -> 'calls' -> c.call::text) as recalled,
                v_retyped and (s.filter is not null or s.expires_at is not null) or exists (
                    select from (
                        select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
@@ -259,12 +272,15 @@ begin
         where s.source_id = v_source.id and s.state <> 'dropping'
         order by s.id
     loop
-        if v_columns or v_missed or v_now -> 'unique' is distinct from v_was -> 'unique' or v_sink.broken is not null then
+        if v_columns or v_missed or v_sink.recalled or v_now -> 'unique' is distinct from v_was -> 'unique' or v_sink.broken is not null then
             perform freshet.resurvey(v_sink.id);
         end if;
         v_reshaped := (v_sink.reshaped and v_was <> '{}') or v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id);
         -- A group whose rows are gone in part is no orphan.
-        v_rewarm := v_missed or v_large or v_gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
+        v_rewarm := v_missed or v_large or v_sink.recalled or v_gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
+        if v_sink.recalled then
+            v_why := v_why || 'a function of a sink was replaced'::text;
+        end if;
         if v_reshaped then
             v_why := v_why || 'columns of a sink were changed'::text;
             update freshet.sink s
@@ -277,10 +293,12 @@ begin
         update freshet.sink s
         set revision = s.revision + 1, definition = s.definition + case when v_reshaped or v_rewarm then 1 else 0 end
         where s.id = v_sink.id;
+        -- Of what cannot be captured nothing is read. It is of another kind again when it can.
+        continue when v_unfit;
         if v_rewarm then
             perform freshet.request_rewarm(v_sink.id);
         end if;
-        if v_missed or v_gone or v_reshaped and v_retyped then
+        if v_missed or v_gone or v_sink.recalled or v_reshaped and v_retyped then
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
         end if;
     end loop;

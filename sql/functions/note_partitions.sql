@@ -5,8 +5,8 @@ returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-    insert into freshet.noted_partition (source_id, relid)
-    select note_partitions.source, p.relid from freshet.unknown_partitions(note_partitions.source) p
+    insert into freshet.noted_partition (source_id, relid, attached)
+    select note_partitions.source, p.relid, p.attached from freshet.unknown_partitions(note_partitions.source) p
     on conflict do nothing
 $$;
 

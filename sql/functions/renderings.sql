@@ -27,10 +27,11 @@ as $$
     )
     select pg_catalog.jsonb_object_agg(r.name, r.reads)
     from (
-        select 'value ' || e.oid as name, e.enumlabel::text as reads
+        -- xmin, for what is renamed and renamed back
+        select 'value ' || e.oid as name, e.enumlabel || ' ' || e.xmin::text as reads
         from within w join pg_catalog.pg_enum e on e.enumtypid = w.type
         union all
-        select 'row ' || w.type, pg_catalog.string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ', ' order by a.attnum)
+        select 'row ' || w.type, pg_catalog.string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod || ' ' || a.xmin::text, ', ' order by a.attnum)
         from within w
         join pg_catalog.pg_type t on t.oid = w.type
         join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped

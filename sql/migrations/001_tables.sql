@@ -101,8 +101,8 @@ create table freshet.sink (
     accept_drift      boolean not null default false,
     -- other tables that its expressions read
     reads             oid[] not null default '{}',
-    -- functions that users have made which its expressions call, as they are written
-    calls             text[] not null default '{}',
+    -- functions that users have made which its expressions call: [["schema", "name"]]
+    calls             jsonb not null default '[]',
     targets           text[] not null,
     shards            integer not null
         constraint sink_shards_are_few check (shards between 1 and 64),
@@ -270,7 +270,9 @@ create table freshet.capture_gap (
 create table freshet.noted_partition (
     source_id  integer not null,
     relid      oid not null,
-    constraint noted_partition_pkey primary key (source_id, relid)
+    -- xmin of its row in pg_inherits: attached again, it is another one
+    attached   text not null,
+    constraint noted_partition_pkey primary key (source_id, relid, attached)
 );
 
 -- An entry that is absent from a target because making it raises an error. A row is here
