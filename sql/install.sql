@@ -4811,6 +4811,91 @@ $$;
 
 revoke all on function freshet.mend(integer) from public;
 
+-- What follows for the sinks of a source from what became of it: `was` and `now` are its
+-- fingerprints, `rebased` says that it is another table. `missed`: any change may have been missed;
+-- `large`: rows came that nobody has touched; `gone`: rows may be gone without a trigger. Returns
+-- what was the matter with the sinks themselves.
+create or replace function freshet.mend_sinks(
+    source   integer,
+    was      jsonb,
+    now      jsonb,
+    rebased  boolean,
+    missed   boolean,
+    large    boolean,
+    gone     boolean,
+    out why  text[])
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_columns   boolean := now -> 'columns' is distinct from was -> 'columns';
+    -- so that filters may let other rows pass
+    v_retyped   boolean := exists (
+        select from pg_catalog.jsonb_each(was -> 'columns') w join pg_catalog.jsonb_each(now -> 'columns') n on n.key = w.key
+        where n.value - 0 <> w.value - 0);
+    v_unfit     boolean := false;   -- it is no table any more that can be captured
+    v_sink      record;
+    v_reshaped  boolean;            -- its entries have other columns
+    v_rewarm    boolean;
+begin
+    why := '{}';
+    begin
+        perform freshet.check_kind((select o.relid from freshet.source o where o.id = mend_sinks.source));
+    exception when wrong_object_type then
+        v_unfit := true;
+    end;
+    for v_sink in
+        select s.id, s.on_schema_change, s.broken, s.grouped,
+               exists (
+                   select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
+                   where now -> 'calls' -> c.call::text <> was -> 'calls' -> c.call::text) as recalled,
+               v_retyped and (s.filter is not null or s.expires_at is not null) or exists (
+                   select from (
+                       select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
+                       union
+                       select k::smallint from pg_catalog.jsonb_object_keys(now -> 'columns') as k where s.column_attnums is null
+                       union
+                       select k::smallint from pg_catalog.jsonb_object_keys(was -> 'columns') as k where s.column_attnums is null) as u (attnum)
+                   where now -> 'columns' -> u.attnum::text is distinct from was -> 'columns' -> u.attnum::text) as reshaped
+        from freshet.sink s
+        where s.source_id = mend_sinks.source and s.state <> 'dropping'
+        order by s.id
+    loop
+        if v_columns or missed or v_sink.recalled or now -> 'unique' is distinct from was -> 'unique' or v_sink.broken is not null then
+            perform freshet.resurvey(v_sink.id);
+        end if;
+        v_reshaped := v_sink.reshaped and was <> '{}' or rebased;
+        -- A group whose rows are gone in part is no orphan.
+        v_rewarm := missed or large or v_sink.recalled or gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
+        if v_sink.recalled then
+            why := why || 'a function of a sink was replaced'::text;
+        end if;
+        if v_reshaped then
+            why := why || 'columns of a sink were changed'::text;
+            update freshet.sink s
+            set notice = case when not v_rewarm then pg_catalog.format(
+                    'columns of the source were changed on %s: run select freshet.backfill(%L) to give older entries their new shape',
+                    pg_catalog.to_char(pg_catalog.now(), 'YYYY-MM-DD'), s.name) end
+            where s.id = v_sink.id;
+        end if;
+        -- With another definition nobody writes what he had read before: no change would follow that sets it right.
+        update freshet.sink s
+        set revision = s.revision + 1, definition = s.definition + case when v_reshaped or v_rewarm then 1 else 0 end
+        where s.id = v_sink.id;
+        -- Of what cannot be captured nothing is read. It is of another kind again when it can.
+        continue when v_unfit;
+        if v_rewarm then
+            perform freshet.request_rewarm(v_sink.id);
+        end if;
+        if missed or gone or v_sink.recalled or v_reshaped and v_retyped then
+            perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
+        end if;
+    end loop;
+end
+$$;
+
+revoke all on function freshet.mend_sinks(integer, jsonb, jsonb, boolean, boolean, boolean, boolean) from public;
+
 -- What freshet.mend does, unless something is locked.
 create or replace function freshet.mend_source(source integer)
 returns text
@@ -4829,18 +4914,12 @@ declare
     v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
     v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
     v_recalled   boolean;    -- a function of a sink's was replaced
-    v_unfit      boolean := false;   -- it is no table any more that can be captured
-    v_columns    boolean;
-    v_retyped    boolean;    -- so that filters may let other rows pass
     v_why        text[] := '{}';
     v_task       text;       -- for the keeper
     v_missed     boolean := false;   -- changes may have been missed: look at everything
     v_gone       boolean := false;   -- rows may be gone without a trigger
     v_large      boolean := false;   -- a new partition has too many rows to be looked at here
     v_leaf       text;
-    v_sink       record;
-    v_reshaped   boolean;    -- entries of the sink have other columns
-    v_rewarm     boolean;
     v_error      text;
 begin
     -- The second is freshet.lock_definitions: whoever creates or drops a sink comes first.
@@ -4950,20 +5029,11 @@ begin
         if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
             v_why := v_why || 'the table is of another kind'::text;
             v_missed := true;
-            begin
-                perform freshet.check_kind(v_source.relid);
-            exception when wrong_object_type then
-                v_unfit := true;
-            end;
         end if;
         if v_reworded then
             v_why := v_why || 'values of a type read otherwise'::text;
             v_missed := true;
         end if;
-        v_columns := v_now -> 'columns' is distinct from v_was -> 'columns';
-        v_retyped := exists (
-            select from pg_catalog.jsonb_each(v_was -> 'columns') w join pg_catalog.jsonb_each(v_now -> 'columns') n on n.key = w.key
-            where n.value - 0 <> w.value - 0);
         if v_task is null and exists (
             select from pg_catalog.unnest(v_source.key_attnums) as u (attnum)
             where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text)
@@ -5068,53 +5138,8 @@ begin
         where b.id = r.run_id and s.source_id = v_source.id and r.finished_at is null;
     end if;
 
-    for v_sink in
-        select s.id, s.on_schema_change, s.broken, s.grouped,
-               v_recalled and exists (
-                   select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
-                   where v_now -> 'calls' -> c.call::text <> v_was -> 'calls' -> c.call::text) as recalled,
-               v_retyped and (s.filter is not null or s.expires_at is not null) or exists (
-                   select from (
-                       select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
-                       union
-                       select k::smallint from pg_catalog.jsonb_object_keys(v_now -> 'columns') as k where s.column_attnums is null
-                       union
-                       select k::smallint from pg_catalog.jsonb_object_keys(v_was -> 'columns') as k where s.column_attnums is null) as u (attnum)
-                   where v_now -> 'columns' -> u.attnum::text is distinct from v_was -> 'columns' -> u.attnum::text) as reshaped
-        from freshet.sink s
-        where s.source_id = v_source.id and s.state <> 'dropping'
-        order by s.id
-    loop
-        if v_columns or v_missed or v_sink.recalled or v_now -> 'unique' is distinct from v_was -> 'unique' or v_sink.broken is not null then
-            perform freshet.resurvey(v_sink.id);
-        end if;
-        v_reshaped := (v_sink.reshaped and v_was <> '{}') or v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id);
-        -- A group whose rows are gone in part is no orphan.
-        v_rewarm := v_missed or v_large or v_sink.recalled or v_gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
-        if v_sink.recalled then
-            v_why := v_why || 'a function of a sink was replaced'::text;
-        end if;
-        if v_reshaped then
-            v_why := v_why || 'columns of a sink were changed'::text;
-            update freshet.sink s
-            set notice = case when not v_rewarm then pg_catalog.format(
-                    'columns of the source were changed on %s: run select freshet.backfill(%L) to give older entries their new shape',
-                    pg_catalog.to_char(pg_catalog.now(), 'YYYY-MM-DD'), s.name) end
-            where s.id = v_sink.id;
-        end if;
-        -- With another definition nobody writes what he had read before: no change would follow that sets it right.
-        update freshet.sink s
-        set revision = s.revision + 1, definition = s.definition + case when v_reshaped or v_rewarm then 1 else 0 end
-        where s.id = v_sink.id;
-        -- Of what cannot be captured nothing is read. It is of another kind again when it can.
-        continue when v_unfit;
-        if v_rewarm then
-            perform freshet.request_rewarm(v_sink.id);
-        end if;
-        if v_missed or v_gone or v_sink.recalled or v_reshaped and v_retyped then
-            perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
-        end if;
-    end loop;
+    v_why := v_why || freshet.mend_sinks(v_source.id, v_was, v_now, v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id),
+        v_missed, v_large, v_gone);
 
     -- What goes wrong again and again is not warmed for again and again without a pause.
     update freshet.source s

@@ -20,7 +20,7 @@ func (r *run) insistOn(ctx context.Context, db *pgxpool.Pool, sql string, args .
 	defer cancel()
 	for {
 		_, err := db.Exec(ctx, sql, args...)
-		if err == nil || !passing(err) {
+		if err == nil || !(passing(err) || overtaken(err)) {
 			return err
 		}
 		if hold(ctx, 200*time.Millisecond); ctx.Err() != nil {

@@ -15,7 +15,7 @@ func hasColumn(table, column string) string {
 // writers need.
 func changeColumns(ctx context.Context, r *run, draw *rand.Rand) (string, error) {
 	defer r.alone("sink shapes")()
-	kind, number, away := draw.IntN(7), draw.IntN(1000), seconds(draw, 0.1, 4)
+	kind, number, away := draw.IntN(9), draw.IntN(1000), seconds(draw, 0.1, 4)
 	if ctx.Err() != nil {
 		return "", nil
 	}
@@ -52,6 +52,15 @@ func changeColumns(ctx context.Context, r *run, draw *rand.Rand) (string, error)
 		return "the key column made text and bigint again", forAWhile(
 			ofType("id", "bigint"), "alter table shapes alter column id type text using id::text",
 			ofType("id", "text"), "alter table shapes alter column id type bigint using id::bigint")
+	case 6:
+		return "a column given other values of its type", r.ensure(ctx, "true", "alter table shapes alter column n type integer using n + 1000 % 7777")
+	case 7:
+		labelled := func(label string) string {
+			return fmt.Sprintf("exists (select from pg_enum where enumtypid = to_regtype('shade') and enumlabel = '%s')", label)
+		}
+		return "a value of an enum renamed and renamed back", forAWhile(
+			labelled("dark"), "alter type shade rename value 'dark' to 'black'",
+			labelled("black"), "alter type shade rename value 'black' to 'dark'")
 	default:
 		return "the primary key dropped and made again", forAWhile(
 			"exists (select from pg_constraint where conrelid = to_regclass('shapes') and contype = 'p')", "alter table shapes drop constraint shapes_pkey",

@@ -70,7 +70,8 @@ create table canary (id integer primary key, mark bigint not null);
 insert into canary select g, 0 from generate_series(1, 4) g;
 
 -- Those below are changed in their form. Writers name columns that may be away for a moment.
-create table shapes (id bigint primary key, n integer not null default 0, label text not null default 'a', size integer not null default 1,
+create type shade as enum ('light', 'dark');
+create table shapes (id bigint primary key, n integer not null default 0, label text not null default 'a', size integer not null default 1, shade shade not null default 'dark',
 	spare_1 text default 's', spare_2 text default 's', spare_3 text default 's', spare_4 text default 's', spare_5 text default 's');
 insert into shapes (id, n) select g, g from generate_series(1, 600) g;
 create table readings (id bigint, slot integer, body text not null default 'x', primary key (id, slot)) partition by list (slot);
@@ -127,6 +128,9 @@ func (r *run) sinks() []sink {
 			pattern: "shape:*", targets: one, fixed: true},
 		{name: "readings", create: `'readings', key => 'reading:${slot}:${id}'`, promise: `select 'reading:' || slot || ':' || id, to_jsonb(t)::text from readings t`,
 			pattern: "reading:*", targets: one, fixed: true},
+		// Of rows in several partitions.
+		{name: "series", create: `'readings', key => 'series:${id}', value => 'jsonb_agg(jsonb_build_array(slot, body) order by slot)'`,
+			promise: `select 'series:' || id, jsonb_agg(jsonb_build_array(slot, body) order by slot)::text from readings group by id`, pattern: "series:*", targets: one, fixed: true},
 		{name: "catalogue", create: `'catalogue', key => 'article:${id}', columns => '{id,name,n}', targets => '{default,eu}'`,
 			promise: `select 'article:' || id, jsonb_build_object('id', id, 'name', name, 'n', n)::text from catalogue t`, pattern: "article:*", targets: both, fixed: true},
 		{name: "ratios", create: `'ratios', key => 'ratio:${id}', filter => 'steady(a) / b > 3'`,

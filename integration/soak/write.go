@@ -45,6 +45,13 @@ func passing(err error) bool {
 	return true
 }
 
+// overtaken reports whether somebody else, such as a worker that mends capture, was at the same
+// object of the catalog.
+func overtaken(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "XX000" && strings.HasPrefix(pgErr.Message, "tuple concurrently")
+}
+
 // writer is one connection that writes in every way there is.
 type writer struct {
 	*run

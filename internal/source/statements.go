@@ -50,8 +50,8 @@ const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.
 
 // meta is the expression for this sink. It fails if what is read could be something else than
 // the source as it is known: another table of that name, a partition that is not on record, less
-// than all rows where policies apply. In the same statement, for nothing of this can change
-// while it reads.
+// than all rows where policies apply. In the same statement, which has everything locked that it
+// reads: while it does, none of it can get another name, be dropped or have other policies.
 func (s statements) meta() string {
 	checked := fmt.Sprintf("%s || freshet.check_name('%s', %d::oid)", meta, strings.ReplaceAll(s.name, "'", "''"), s.r.sink.Relation)
 	if s.r.sink.Partitioned {
