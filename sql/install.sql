@@ -2788,65 +2788,66 @@ begin
         'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = s.schema_name and c.relname = s.table_name),
         'relation', (select n.nspname || '.' || c.relname || ' ' || c.relkind::text || c.relpersistence::text
-                     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = s.relid),
+                     from pg_catalog.pg_namespace n where n.oid = c.relnamespace),
         'columns', coalesce(a.columns, '{}'),
         -- Whoever gives a column other values without touching rows, as ALTER TABLE … USING does,
         -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
         'versions', coalesce(a.versions, '{}'),
-        'files', (select pg_catalog.hashtextextended(pg_catalog.string_agg(c.relfilenode::text, ' ' order by c.oid), 0)
-                  from pg_catalog.pg_class c
-                  where c.oid in (select s.relid union all select p.relid from freshet.partitions_of(s.relid) p)),
+        'files', coalesce(p.files, c.relfilenode::bigint),
         'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}'),
         -- what the sinks' expressions call: another body makes other entries. All of one name, for
         -- which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(c.call::text, (
-                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', p.oid, p.prosrc, p.probin, p.prosqlbody, p.proconfig,
-                           p.provolatile, p.proisstrict, p.prosecdef, p.proargtypes, p.proargdefaults, (select g::text from pg_catalog.pg_aggregate g where g.aggfnoid = p.oid)), ',' order by p.oid), 0)
-                from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-                where p.proname = c.call ->> 1 and n.nspname = c.call ->> 0))
-            from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as c (call)
-            where k.source_id = s.id), '{}'),
+            select pg_catalog.jsonb_object_agg(e.call::text, (
+                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
+                           f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (select g::text from pg_catalog.pg_aggregate g where g.aggfnoid = f.oid)), ',' order by f.oid), 0)
+                from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
+                where f.proname = e.call ->> 1 and n.nspname = e.call ->> 0))
+            from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
+            where k.source_id = s.id and k.calls <> '[]'), '{}'),
         -- whether rows could come and go without a trigger of the table's; see freshet.check_kind
-        'kind', (select c.relispartition::text || c.relpersistence::text
-                     || (c.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent)))::text
-                     || exists (select from freshet.partitions_of(c.oid) p join pg_catalog.pg_class l on l.oid = p.relid
-                                where l.relkind = 'f' or l.relpersistence <> 'p')::text
-                 from pg_catalog.pg_class c where c.oid = s.relid),
-        'function', (select p.oid || '.' || p.xmin::text from pg_catalog.pg_proc p
-                     where p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))),
+        'kind', c.relispartition::text || c.relpersistence::text
+                || (c.relkind = 'r' and (exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
+                                         or exists (select from pg_catalog.pg_inherits i where i.inhrelid = c.oid)))::text
+                || coalesce(p.strange, false)::text,
+        'function', f.oid || '.' || f.xmin::text,
         -- whose the table is, whose its capture, and whether he may still capture anything:
         -- if not, he can put no gap on record either
-        'owner', (select pg_catalog.jsonb_build_array(c.relowner::bigint, p.proowner::bigint,
-                         pg_catalog.has_schema_privilege(p.proowner, 'freshet', 'usage'),
-                         pg_catalog.has_table_privilege(p.proowner, pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id || '_' || s.segment)), 'insert'))
-                  from pg_catalog.pg_class c
-                  left join pg_catalog.pg_proc p on p.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))
-                  where c.oid = s.relid),
+        'owner', case when c.oid is not null then pg_catalog.jsonb_build_array(c.relowner::bigint, f.proowner::bigint,
+                 pg_catalog.has_schema_privilege(f.proowner, 'freshet', 'usage'),
+                 pg_catalog.has_table_privilege(f.proowner, pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id || '_' || s.segment)), 'insert')) end,
         'triggers', freshet.needs_row_triggers(s.relid)::text || ' ' || coalesce((select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid)
                                 from pg_catalog.pg_trigger t where t.tgrelid = s.relid and t.tgname like 'freshet\_%'), '-'),
         'changes', (select pg_catalog.array_agg(i.inhrelid::bigint order by i.inhrelid) from pg_catalog.pg_inherits i
                     where i.inhparent = pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id))),
         'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
                    where i.indrelid = s.relid and i.indisunique and i.indisvalid),
-        'leaves', coalesce((
-            select pg_catalog.jsonb_object_agg(p.relid::bigint, pg_catalog.jsonb_build_object(
-                'triggers', coalesce(g.triggers, ''),
-                -- Only a leaf whose truncation is captured may change its file.
-                'file', case when not coalesce(g.truncates, false) then pg_catalog.pg_relation_filenode(p.relid)::bigint end))
-            from freshet.partitions_of(s.relid) p
-            left join lateral (
-                select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
-                       pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A') as truncates
-                from pg_catalog.pg_trigger t where t.tgrelid = p.relid and t.tgname like 'freshet\_%'
-            ) g on true), '{}'))
+        'leaves', coalesce(p.leaves, '{}'))
     from freshet.source s
+    left join pg_catalog.pg_class c on c.oid = s.relid
+    left join pg_catalog.pg_proc f on f.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))
     left join lateral (
         select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint)) as columns,
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
                pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types
         from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
     ) a on true
+    left join lateral (
+        select pg_catalog.jsonb_object_agg(r.relid::bigint, pg_catalog.jsonb_build_object(
+                   'triggers', coalesce(g.triggers, ''),
+                   -- Only a leaf whose truncation is captured may change its file.
+                   'file', case when not coalesce(g.truncates, false) then pg_catalog.pg_relation_filenode(r.relid)::bigint end)) as leaves,
+               pg_catalog.hashtextextended(pg_catalog.string_agg(l.relfilenode::text, ' ' order by l.oid), 0) as files,
+               pg_catalog.bool_or(l.relkind = 'f' or l.relpersistence <> 'p') as strange
+        from freshet.partitions_of(s.relid) r
+        join pg_catalog.pg_class l on l.oid = r.relid
+        left join lateral (
+            select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
+                   pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A') as truncates
+            from pg_catalog.pg_trigger t where t.tgrelid = r.relid and t.tgname like 'freshet\_%'
+        ) g on true
+        where c.relkind = 'p'
+    ) p on true
     where s.id = fingerprint.source);
 end
 $$;
@@ -5185,7 +5186,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
-            or exists (select from freshet.settled_notes(s.id))
+            or exists (select from freshet.noted_partition n where n.source_id = s.id) and exists (select from freshet.settled_notes(s.id))
             or s.mend_error is not null
             or freshet.is_altered(s.id))
     from freshet.source s

@@ -9,7 +9,7 @@ as $$
 begin
     return (select (s.mend_after is null or s.mend_after < pg_catalog.clock_timestamp())
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
-            or exists (select from freshet.settled_notes(s.id))
+            or exists (select from freshet.noted_partition n where n.source_id = s.id) and exists (select from freshet.settled_notes(s.id))
             or s.mend_error is not null
             or freshet.is_altered(s.id))
     from freshet.source s
