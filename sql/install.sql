@@ -1774,24 +1774,6 @@ $$;
 
 revoke all on function freshet.check_moment(oid, text, text) from public;
 
--- Refuses a read of a table that has the source's name and is another one: that is for
--- freshet.mend to follow, or over in a moment. Returns an empty text where it is not.
-create or replace function freshet.check_name(name text, relation oid)
-returns text
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if pg_catalog.to_regclass(name) is distinct from relation::pg_catalog.regclass then
-        raise exception 'source: another table has the name %', name using errcode = 'object_not_in_prerequisite_state';
-    end if;
-    return '';
-end
-$$;
-
-revoke all on function freshet.check_name(text, oid) from public;
-
 -- Refuses a template whose keys could also be those of another sink on the same
 -- target: two writers of one key would overwrite each other for ever. `self` is left out, and
 -- so are sinks that only remove what they have: until that is done, a worker that finds their
@@ -6367,6 +6349,21 @@ end
 $$;
 
 revoke all on function freshet.refuse_later(text, boolean) from public;
+
+-- Refuses a read of a table that has the source's name and is another one: that is for
+-- freshet.mend to follow, or over in a moment.
+create or replace function freshet.refuse_name(name text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception 'source: another table has the name %', name using errcode = 'object_not_in_prerequisite_state';
+end
+$$;
+
+revoke all on function freshet.refuse_name(text) from public;
 
 -- Gives a lease to whoever comes next: raises the epoch, draws a nonce and
 -- enqueues the successor's job. True if `epoch` still was the lease's epoch;

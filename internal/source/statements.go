@@ -53,7 +53,9 @@ const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.
 // than all rows where policies apply. In the same statement, which has everything locked that it
 // reads: while it does, none of it can get another name, be dropped or have other policies.
 func (s statements) meta() string {
-	checked := fmt.Sprintf("%s || freshet.check_name('%s', %d::oid)", meta, strings.ReplaceAll(s.name, "'", "''"), s.r.sink.Relation)
+	name := strings.ReplaceAll(s.name, "'", "''")
+	checked := fmt.Sprintf("%s || case when pg_catalog.to_regclass('%s')::oid = %d then '' else freshet.refuse_name('%s') end",
+		meta, name, s.r.sink.Relation, name)
 	if s.r.sink.Partitioned {
 		checked += fmt.Sprintf(" || freshet.check_partitions(%d)", s.r.sink.SourceID)
 	}
