@@ -116,6 +116,13 @@ func TestWhatFiresNoTriggerLeavesNoEntryWrong(t *testing.T) {
 			e.follow("t:7", rows+" where id = 7")
 			e.exec("drop table child")
 		}},
+		{name: "it is a partition for a while and written to as that", table: prices, promise: rows, unseen: func(e *env) {
+			e.exec("create table every (like t including all) partition by range (id); alter table every attach partition t for values from (0) to (10000)")
+			e.exec("update every set price = 2 where id in (7, 8)")
+			e.exec("alter table every detach partition t")
+		}},
+		{name: "a function of the same name is made beside it, and it is made again", table: prices, sink: "select freshet.create_sink('t', 't', filter => 'cheap(price)')", promise: rows + " where cheap(price)",
+			after: "create function public.cheap(price numeric) returns boolean immutable language sql as 'select false'; drop function cheap(bigint); create function public.cheap(price bigint) returns boolean immutable language sql as 'select price > 100'"},
 		{name: "a value of an enum is renamed and renamed back", table: prices, promise: rows, unseen: func(e *env) {
 			e.exec("alter type mood rename value 'good' to 'fine'")
 			e.exec("update t set price = 2 where id = 8")

@@ -1392,6 +1392,7 @@ begin
     if accept_drift is null then
         raise exception 'accept_drift: say true or false' using errcode = 'invalid_parameter_value';
     end if;
+    perform freshet.check_kind(source);
     if columns is not null and value is not null then
         raise exception 'columns: value says what the entry is already' using errcode = 'invalid_parameter_value',
             hint = 'Give one of the two.';
@@ -2326,7 +2327,9 @@ begin
 
     -- Only what changes from here on is to be noticed. What was altered before, and nobody
     -- has looked after yet, other sinks of the source may have missed changes by.
-    update freshet.source s set fingerprint = freshet.fingerprint(s.id)
+    update freshet.source s
+    set fingerprint = freshet.fingerprint(s.id)
+        || case when s.fingerprint ? 'types' then pg_catalog.jsonb_build_object('types', s.fingerprint -> 'types', 'calls', s.fingerprint -> 'calls') else '{}' end
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
     perform freshet.watch_calls(v_source.id);
 
@@ -2776,15 +2779,18 @@ begin
         -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
         'versions', coalesce(a.versions, '{}'),
         'files', coalesce(p.files, c.relfilenode::bigint),
-        'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}'),
-        -- what the sinks' expressions call: another body makes other entries. All of one name, for
-        -- which of them is called can change too
+        'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}') || coalesce(a.computed, '{}'),
+        -- what the sinks' expressions call: another body makes other entries. All of one name where
+        -- workers look for it, for which of them is called can change too
         'calls', coalesce((
             select pg_catalog.jsonb_object_agg(e.call::text, (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
-                           f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (select g::text from pg_catalog.pg_aggregate g where g.aggfnoid = f.oid)), ',' order by f.oid), 0)
+                           f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (
+                               select pg_catalog.concat_ws('|', g, (select pg_catalog.string_agg(t.prosrc, '|' order by t.oid) from pg_catalog.pg_proc t
+                                                                   where t.oid in (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)))
+                               from pg_catalog.pg_aggregate g where g.aggfnoid = f.oid)), ',' order by f.oid), 0)
                 from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
-                where f.proname = e.call ->> 1 and n.nspname = e.call ->> 0))
+                where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')))
             from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
             where k.source_id = s.id and k.calls <> '[]'), '{}'),
         -- whether rows could come and go without a trigger of the table's; see freshet.check_kind
@@ -2811,7 +2817,11 @@ begin
     left join lateral (
         select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint)) as columns,
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
-               pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types
+               pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
+               -- what is computed when it is read
+               pg_catalog.jsonb_object_agg('column ' || a.attnum, (
+                   select pg_catalog.pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum
+               )) filter (where a.attgenerated = 'v') as computed
         from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
     ) a on true
     left join lateral (
@@ -4894,6 +4904,7 @@ declare
     v_gaps       tid[];      -- those that this looks after
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
+    v_lent       boolean;    -- all columns were altered, as by who makes it a partition for a while
     v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
     v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
     v_recalled   boolean;    -- a function of a sink's was replaced
@@ -4940,6 +4951,7 @@ begin
             mend_error = null, mend_after = null, mend_tries = 0
         where s.id = v_source.id;
         delete from freshet.noted_partition n where n.source_id = v_source.id;
+        delete from freshet.capture_gap g where g.source_id = v_source.id and g.ctid = any (v_gaps);
         return 'the table is gone';
     end if;
 
@@ -4947,7 +4959,9 @@ begin
     v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
     v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
     v_recalled := freshet.differs(v_was -> 'calls', v_now -> 'calls');
-    if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
+    v_lent := v_was ? 'versions' and not exists (
+        select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key and n.value = w.value);
+    if v_gaps is null and not v_noted and not v_lent and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
         update freshet.source s set fingerprint = v_was || v_now where s.id = v_source.id;
@@ -5009,8 +5023,8 @@ begin
             v_why := v_why || 'a column was given other values'::text;
             v_missed := true;
         end if;
-        if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
-            v_why := v_why || 'the table is of another kind'::text;
+        if v_lent or v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
+            v_why := v_why || 'the table is, or was for a while, of another kind'::text;
             v_missed := true;
         end if;
         if v_reworded then
@@ -6487,11 +6501,13 @@ revoke all on function freshet.remove_again(integer, text) from public;
 -- something else than before is a column whose values read otherwise, though no row was touched.
 create or replace function freshet.renderings(types oid[])
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with recursive within (type) as (
+begin
+    -- In PL/pgSQL, which keeps the plan: this is asked every second.
+    return (with recursive within (type) as (
         select t from pg_catalog.unnest(types) as t
         union
         select x.type
@@ -6520,7 +6536,8 @@ as $$
         join pg_catalog.pg_type t on t.oid = w.type
         join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
         group by w.type
-    ) r
+    ) r);
+end
 $$;
 
 revoke all on function freshet.renderings(oid[]) from public;
@@ -7644,7 +7661,9 @@ begin
         union all
         -- Those that are being detached too: who has begun to read before goes on reading them.
         select i.inhrelid, i.xmin::text, i.inhdetachpending
-        from down d join pg_catalog.pg_inherits i on i.inhparent = d.relid
+        from down d
+        join pg_catalog.pg_partitioned_table t on t.partrelid = d.relid
+        join pg_catalog.pg_inherits i on i.inhparent = d.relid
         where not d.leaving
     )
     select d.relid, d.attached from down d

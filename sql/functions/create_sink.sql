@@ -115,7 +115,9 @@ begin
 
     -- Only what changes from here on is to be noticed. What was altered before, and nobody
     -- has looked after yet, other sinks of the source may have missed changes by.
-    update freshet.source s set fingerprint = freshet.fingerprint(s.id)
+    update freshet.source s
+    set fingerprint = freshet.fingerprint(s.id)
+        || case when s.fingerprint ? 'types' then pg_catalog.jsonb_build_object('types', s.fingerprint -> 'types', 'calls', s.fingerprint -> 'calls') else '{}' end
     where s.id = v_source.id and ((v_made and not v_altered) or s.fingerprint is null);
     perform freshet.watch_calls(v_source.id);
 

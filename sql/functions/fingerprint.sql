@@ -21,15 +21,18 @@ begin
         -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
         'versions', coalesce(a.versions, '{}'),
         'files', coalesce(p.files, c.relfilenode::bigint),
-        'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}'),
-        -- what the sinks' expressions call: another body makes other entries. All of one name, for
-        -- which of them is called can change too
+        'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}') || coalesce(a.computed, '{}'),
+        -- what the sinks' expressions call: another body makes other entries. All of one name where
+        -- workers look for it, for which of them is called can change too
         'calls', coalesce((
             select pg_catalog.jsonb_object_agg(e.call::text, (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
-                           f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (select g::text from pg_catalog.pg_aggregate g where g.aggfnoid = f.oid)), ',' order by f.oid), 0)
+                           f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (
+                               select pg_catalog.concat_ws('|', g, (select pg_catalog.string_agg(t.prosrc, '|' order by t.oid) from pg_catalog.pg_proc t
+                                                                   where t.oid in (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)))
+                               from pg_catalog.pg_aggregate g where g.aggfnoid = f.oid)), ',' order by f.oid), 0)
                 from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
-                where f.proname = e.call ->> 1 and n.nspname = e.call ->> 0))
+                where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')))
             from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
             where k.source_id = s.id and k.calls <> '[]'), '{}'),
         -- whether rows could come and go without a trigger of the table's; see freshet.check_kind
@@ -56,7 +59,11 @@ begin
     left join lateral (
         select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint)) as columns,
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
-               pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types
+               pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
+               -- what is computed when it is read
+               pg_catalog.jsonb_object_agg('column ' || a.attnum, (
+                   select pg_catalog.pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum
+               )) filter (where a.attgenerated = 'v') as computed
         from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
     ) a on true
     left join lateral (

@@ -13,6 +13,7 @@ declare
     v_gaps       tid[];      -- those that this looks after
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
+    v_lent       boolean;    -- all columns were altered, as by who makes it a partition for a while
     v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
     v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
     v_recalled   boolean;    -- a function of a sink's was replaced
@@ -59,6 +60,7 @@ begin
             mend_error = null, mend_after = null, mend_tries = 0
         where s.id = v_source.id;
         delete from freshet.noted_partition n where n.source_id = v_source.id;
+        delete from freshet.capture_gap g where g.source_id = v_source.id and g.ctid = any (v_gaps);
         return 'the table is gone';
     end if;
 
@@ -66,7 +68,9 @@ begin
     v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
     v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
     v_recalled := freshet.differs(v_was -> 'calls', v_now -> 'calls');
-    if v_gaps is null and not v_noted and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
+    v_lent := v_was ? 'versions' and not exists (
+        select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key and n.value = w.value);
+    if v_gaps is null and not v_noted and not v_lent and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
         update freshet.source s set fingerprint = v_was || v_now where s.id = v_source.id;
@@ -128,8 +132,8 @@ begin
             v_why := v_why || 'a column was given other values'::text;
             v_missed := true;
         end if;
-        if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
-            v_why := v_why || 'the table is of another kind'::text;
+        if v_lent or v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
+            v_why := v_why || 'the table is, or was for a while, of another kind'::text;
             v_missed := true;
         end if;
         if v_reworded then

@@ -3,11 +3,13 @@
 -- something else than before is a column whose values read otherwise, though no row was touched.
 create or replace function freshet.renderings(types oid[])
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with recursive within (type) as (
+begin
+    -- In PL/pgSQL, which keeps the plan: this is asked every second.
+    return (with recursive within (type) as (
         select t from pg_catalog.unnest(types) as t
         union
         select x.type
@@ -36,7 +38,8 @@ as $$
         join pg_catalog.pg_type t on t.oid = w.type
         join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
         group by w.type
-    ) r
+    ) r);
+end
 $$;
 
 revoke all on function freshet.renderings(oid[]) from public;

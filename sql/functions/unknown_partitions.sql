@@ -18,7 +18,9 @@ begin
         union all
         -- Those that are being detached too: who has begun to read before goes on reading them.
         select i.inhrelid, i.xmin::text, i.inhdetachpending
-        from down d join pg_catalog.pg_inherits i on i.inhparent = d.relid
+        from down d
+        join pg_catalog.pg_partitioned_table t on t.partrelid = d.relid
+        join pg_catalog.pg_inherits i on i.inhparent = d.relid
         where not d.leaving
     )
     select d.relid, d.attached from down d
