@@ -6,22 +6,25 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/freshet/freshet/worker"
 )
 
-// hang, while it is open, holds the transform test_hangs.
-var hang atomic.Pointer[chan struct{}]
-
-// holding are what the transform test_holds waits for, and says when it does, by the name of a row.
+// holding are what the transform test_hangs waits for, and says when it does, by the name of a row.
 var holding sync.Map
 
 type hold struct {
-	reached, release chan struct{}
-	once             sync.Once
+	reached, released chan struct{}
+	once              sync.Once
+}
+
+// hangs has test_hangs wait at rows of this name, until release is called.
+func hangs(name string) (reached <-chan struct{}, release func()) {
+	h := &hold{reached: make(chan struct{}), released: make(chan struct{})}
+	holding.Store(name, h)
+	return h.reached, sync.OnceFunc(func() { close(h.released) })
 }
 
 func init() {
@@ -39,16 +42,10 @@ func init() {
 		return worker.JSON(map[string]any{"id": id, "label": strings.ToUpper(r.Text("name")) + "/" + r.Key()}), nil
 	})
 	worker.RegisterTransform("test_hangs", func(_ context.Context, r worker.Record) (worker.Value, error) {
-		if held := hang.Load(); held != nil && r.Text("name") == "hang" {
-			<-*held
-		}
-		return worker.Text(r.Text("name")), nil
-	})
-	worker.RegisterTransform("test_holds", func(_ context.Context, r worker.Record) (worker.Value, error) {
-		if held, ok := holding.Load(r.Text("name")); ok {
-			held := held.(*hold)
-			held.once.Do(func() { close(held.reached) })
-			<-held.release
+		if h, ok := holding.Load(r.Text("name")); ok {
+			h := h.(*hold)
+			h.once.Do(func() { close(h.reached) })
+			<-h.released
 		}
 		return worker.Text(r.Text("name")), nil
 	})
@@ -170,9 +167,7 @@ func TestGoTransformThatDoesNotReturnIsTold(t *testing.T) {
 	e.exec(goodsTable)
 	e.exec("insert into goods (id, name) values (1, 'a')")
 	e.exec("select freshet.create_sink('goods', 'goods', transform => 'go:test_hangs', columns => '{id,name}')")
-	held := make(chan struct{})
-	hang.Store(&held)
-	release := sync.OnceFunc(func() { close(held) })
+	_, release := hangs("hang")
 	defer release()
 	var said buffer
 	e.startWith(func(c *worker.Config) { c.Logger = slog.New(slog.NewTextHandler(&said, nil)) })

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -192,17 +191,15 @@ func TestWhatWasReadBeforeAMishapIsNotWrittenAfterIt(t *testing.T) {
 	e := newEnv(t)
 	e.exec(usersTable)
 	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 50) g")
-	e.exec("select freshet.create_sink('users', 'users', columns => '{name}', transform => 'go:test_holds')")
+	e.exec("select freshet.create_sink('users', 'users', columns => '{name}', transform => 'go:test_hangs')")
 	e.start()
 	e.settle()
 	e.mended()
 
-	held := &hold{reached: make(chan struct{}), release: make(chan struct{})}
-	holding.Store(t.Name(), held)
-	release := sync.OnceFunc(func() { close(held.release) })
+	reached, release := hangs(t.Name())
 	defer release()
 	e.exec("update users set name = $1 where id = 1", t.Name())
-	<-held.reached
+	<-reached
 	e.transaction("alter table users disable trigger freshet_update", "update users set name = 'right' where id = 1", "alter table users enable always trigger freshet_update")
 	e.await("the sink is warmed again", func() bool {
 		return one[bool](e, "select coalesce(bool_or(finished_at is not null), false) from freshet.backfills where reason = 'rewarm'")

@@ -1036,6 +1036,7 @@ begin
         v_next.expires_at := case when 'expires_at' = any (reset) or expires is not null and expires_at is null then null else coalesce(expires_at, v_sink.expires_at) end;
         targets := case when 'targets' = any (reset) then '{default}' else coalesce(targets, v_sink.targets) end;
         accept_drift := case when 'accept_drift' = any (reset) then false else coalesce(accept_drift, v_sink.accept_drift) end;
+        perform freshet.check_kind(v_relid);
         v_next := freshet.check_definition(v_relid, key, columns, value, transform, filter, v_next.expires, v_next.expires_at, accept_drift, targets, v_sink.id);
 
         if v_next.key_parts is distinct from v_parts then
@@ -1392,7 +1393,6 @@ begin
     if accept_drift is null then
         raise exception 'accept_drift: say true or false' using errcode = 'invalid_parameter_value';
     end if;
-    perform freshet.check_kind(source);
     if columns is not null and value is not null then
         raise exception 'columns: value says what the entry is already' using errcode = 'invalid_parameter_value',
             hint = 'Give one of the two.';
@@ -5007,10 +5007,7 @@ begin
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;
-        if exists (
-            select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_now -> 'leaves') n on n.key = w.key
-            where n.value <> w.value)
-        then
+        if freshet.differs(v_was -> 'leaves', v_now -> 'leaves') then
             v_why := v_why || 'a partition was truncated, or its triggers were changed'::text;
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
@@ -5093,9 +5090,7 @@ begin
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'
             or v_next -> 'function' is distinct from v_was -> 'function'
             or v_next -> 'changes' is distinct from v_was -> 'changes'
-            or exists (
-                select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_next -> 'leaves') n on n.key = w.key
-                where n.value <> w.value)
+            or freshet.differs(v_was -> 'leaves', v_next -> 'leaves')
             or exists (select from freshet.capture_gap g where g.source_id = mend_source.source);
         select pg_catalog.array_agg(g.ctid) into v_gaps from freshet.capture_gap g where g.source_id = mend_source.source;
     end if;

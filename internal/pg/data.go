@@ -41,15 +41,14 @@ func IsType(err error) bool {
 }
 
 // IsUnrecorded reports whether err is that of freshet.check_partitions.
-func IsUnrecorded(err error) bool {
-	var reply *pgconn.PgError
-	return errors.As(err, &reply) && reply.Code == "FR001"
-}
+func IsUnrecorded(err error) bool { return hasCode(err, "FR001") }
 
 // IsLocked reports whether err is that a lock was not to be had in time.
-func IsLocked(err error) bool {
+func IsLocked(err error) bool { return hasCode(err, "55P03") }
+
+func hasCode(err error, code string) bool {
 	var reply *pgconn.PgError
-	return errors.As(err, &reply) && reply.Code == "55P03"
+	return errors.As(err, &reply) && reply.Code == code
 }
 
 // ofData tells the errors that a value can be to blame for from those that concern the

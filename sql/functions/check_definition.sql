@@ -28,7 +28,6 @@ begin
     if accept_drift is null then
         raise exception 'accept_drift: say true or false' using errcode = 'invalid_parameter_value';
     end if;
-    perform freshet.check_kind(source);
     if columns is not null and value is not null then
         raise exception 'columns: value says what the entry is already' using errcode = 'invalid_parameter_value',
             hint = 'Give one of the two.';

@@ -116,10 +116,7 @@ begin
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;
-        if exists (
-            select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_now -> 'leaves') n on n.key = w.key
-            where n.value <> w.value)
-        then
+        if freshet.differs(v_was -> 'leaves', v_now -> 'leaves') then
             v_why := v_why || 'a partition was truncated, or its triggers were changed'::text;
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
@@ -202,9 +199,7 @@ begin
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'
             or v_next -> 'function' is distinct from v_was -> 'function'
             or v_next -> 'changes' is distinct from v_was -> 'changes'
-            or exists (
-                select from pg_catalog.jsonb_each(v_was -> 'leaves') w join pg_catalog.jsonb_each(v_next -> 'leaves') n on n.key = w.key
-                where n.value <> w.value)
+            or freshet.differs(v_was -> 'leaves', v_next -> 'leaves')
             or exists (select from freshet.capture_gap g where g.source_id = mend_source.source);
         select pg_catalog.array_agg(g.ctid) into v_gaps from freshet.capture_gap g where g.source_id = mend_source.source;
     end if;
