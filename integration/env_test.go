@@ -91,11 +91,16 @@ func environment(t *testing.T, databaseURL, redisURL string) *env {
 
 func newPool(t *testing.T, databaseURL string) *pgxpool.Pool {
 	t.Helper()
+	return newPoolOf(t, databaseURL, 16)
+}
+
+func newPoolOf(t *testing.T, databaseURL string, connections int32) *pgxpool.Pool {
+	t.Helper()
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.MaxConns = 16
+	config.MaxConns = connections
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)

@@ -208,12 +208,18 @@ func (r *Reader) claimMany(ctx context.Context, c cursor.Cursor, limit int, next
 func (r *Reader) claimTuples(ctx context.Context, c cursor.Cursor, limit int) claimed {
 	var (
 		touched = spareTuples.Get().(*tuples)
-		tuple   = r.newTuple()
+		b       Batch
+		err     error
 	)
 	touched.reset(len(r.parts))
-	b, err := r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte, _ time.Time) error {
-		return r.appendTuple(touched, r.changeParts, values[1:], tuple)
-	})
+	if r.raw.is() {
+		b, err = r.claimRaw(ctx, c, limit, touched)
+	} else {
+		tuple := r.newTuple()
+		b, err = r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte, _ time.Time) error {
+			return r.appendTuple(touched, r.changeParts, values[1:], tuple)
+		})
+	}
 	b.left, b.in, b.Read = *touched, touched, b.At
 	return claimed{b, err}
 }
@@ -256,13 +262,7 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Prepared, c cursor.Cursor, 
 		b    Batch
 		seen bool
 	)
-	rows := r.packing.rows(limit)
-	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(limit), 10), strconv.AppendInt(nil, int64(rows), 10)}
-	if c.Window != nil {
-		params[1] = []byte(c.Window.String())
-		params[2] = strconv.AppendUint(nil, c.Xid, 10)
-		params[3] = strconv.AppendInt(nil, c.ID, 10)
-	}
+	params := append(claimParams(c, r.packing.rows(limit)), strconv.AppendInt(nil, int64(limit), 10))
 	err := r.read(ctx, q, params, func(values [][]byte) error {
 		if values[0] == nil {
 			return row(values[1:], b.At)
@@ -294,10 +294,7 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Prepared, c cursor.Cursor, 
 		if b.Meta, err = parseMeta(fields[10]); err != nil {
 			return err
 		}
-		if b.Flushed, err = ParseLSN(fields[7]); err != nil {
-			return err
-		}
-		return aboveFloor(c, fields[6])
+		return b.ends(c, fields[6]+"|"+fields[7])
 	})
 	if err == nil && !seen {
 		err = errors.New("no reply")

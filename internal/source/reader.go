@@ -41,6 +41,7 @@ type Reader struct {
 	dense      dense
 	ahead      ahead
 	few        few
+	raw        raw
 	pieces     pieces
 	packing    packing
 	bareChunk  map[bounded]listing
@@ -102,6 +103,9 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql}.Named()
 	}
 	r.claim, r.bareClaim = with(s.claim(false), 2+len(r.parts)), query(s.claim(true))
+	if r.raw = newRaw(r); r.raw.is() {
+		r.raw.query = query(s.raw())
+	}
 	r.few.query = with(s.few(), 5+len(r.parts))
 	list := func(l rows) listing { return listing{l, with(l.sql, l.value)} }
 	bare := func(l rows) listing { return listing{l, query(l.sql)} }

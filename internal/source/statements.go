@@ -189,59 +189,84 @@ func prefixed(list []string) string {
 }
 
 // claim reads a batch: $1 the snapshot that is done, $2 the window or null, $3 and $4
-// the place inside it, $5 about how many tuples, $6 how many rows of the change table at most,
-// each of which may have several tuples. The first row is meta with the window, the
+// the place inside it, $5 how many rows of the change table at most, each of which may have
+// several tuples, $6 about how many tuples. The first row is meta with the window, the
 // number of tuples, the last row's place, how many truncates and how many touches of
-// Freshet's own are among them, the floor of the change table: asked for in the
-// statement that reads it, for only that holds off whoever empties a segment; how far the
-// WAL is flushed by now, which mostly is as far as it was written at the beginning; how many rows they were, and
-// whether nothing is left of the window. A bare one only lists the tuples.
-//
-// A range has one lower bound, made of its own and of the place: given two, Postgres begins to
-// read the index at either, and filters out what lies between.
+// Freshet's own are among them, what ending says, how many rows they were, and whether nothing
+// is left of the window. A bare one only lists the tuples.
 func (s statements) claim(bare bool) string {
 	n, width := len(s.r.parts), len(s.value())
 	present, looked := "freshet_t.freshet_present", s.looked(s.changeColumn)
 	if bare {
 		width, present, looked = 0, "null", ""
 	}
-	columns := s.changed("c")
-	return fmt.Sprintf(`with freshet_w as materialized (
-  select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %[5]s as meta
-), freshet_b as materialized (
-  select c.*, coalesce(sum(coalesce(c.tuples, 1)) over (order by c.xid, c.id rows between unbounded preceding and 1 preceding), 0) < $5::bigint as freshet_fits
-  from (
+	return fmt.Sprintf(`with freshet_w as materialized (%[2]s), freshet_b as materialized (
+  select c.*, coalesce(sum(coalesce(c.tuples, 1)) over (order by c.xid, c.id rows between unbounded preceding and 1 preceding), 0) < $6::bigint as freshet_fits
+  from (%[1]s) as c
+), freshet_k as (
+  select distinct on (%[9]s) %[3]s from (%[13]s) as c where %[4]s%[10]s order by %[9]s
+)
+select freshet_w.win::text || '|' || freshet_a.n
+   || '|' || coalesce((select c.xid || '|' || c.id from freshet_b c where c.freshet_fits order by c.xid desc, c.id desc limit 1), '0|0')
+   || '|' || freshet_a.truncates || '|' || freshet_a.touches
+   || '|' || %[12]s
+   || '|' || freshet_a.fit || '|' || (freshet_a.read < $5::bigint and freshet_a.fit = freshet_a.read)::text
+   || '|' || freshet_w.meta as meta, null::boolean%[5]s
+from freshet_w cross join (
+  select count(*) as read, count(*) filter (where c.freshet_fits) as fit, coalesce(sum(coalesce(c.tuples, 1)) filter (where c.freshet_fits), 0) as n,
+    count(*) filter (where c.op = 't' and c.freshet_fits) as truncates, count(*) filter (where c.op = 'r' and c.freshet_fits) as touches
+  from freshet_b c) as freshet_a
+union all
+select null, %[11]s%[6]s%[7]s
+from freshet_k %[8]s`,
+		s.pending(), s.window(), s.distinct(s.changeColumn),
+		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
+		s.nulls(n+width),
+		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), looked,
+		s.ordered(), s.ours(), present, s.ending(), s.tuples("freshet_b c", "c.freshet_fits"))
+}
+
+// window is the window of a claim, as win, with meta.
+func (s statements) window() string {
+	return fmt.Sprintf("select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %s as meta", s.meta())
+}
+
+// pending are the first $5 rows of the change table in the window of freshet_w, after the place in it.
+//
+// A range has one lower bound, made of its own and of the place: given two, Postgres begins to
+// read the index at either, and filters out what lies between.
+func (s statements) pending() string {
+	return fmt.Sprintf(`
     select c.xid, c.id, c.op, c.tuples, %[1]s
     from freshet_w
     cross join lateral freshet.window_ranges($1::pg_snapshot, freshet_w.win) as r
     cross join lateral (
       select c.xid, c.id, c.op, c.tuples, %[1]s from %[2]s c
       where (c.xid, c.id) > (greatest(r.lo, $3::xid8), case when r.lo > $3::xid8 then 0 else $4::bigint end) and c.xid <= r.hi
-      order by c.xid, c.id limit $6::bigint
+      order by c.xid, c.id limit $5::bigint
     ) as c
-    order by c.xid, c.id limit $6::bigint
-  ) as c
-), freshet_k as (
-  select distinct on (%[10]s) %[3]s from (%[14]s) as c where %[4]s%[11]s order by %[10]s
-)
-select freshet_w.win::text || '|' || freshet_a.n
-   || '|' || coalesce((select c.xid || '|' || c.id from freshet_b c where c.freshet_fits order by c.xid desc, c.id desc limit 1), '0|0')
-   || '|' || freshet_a.truncates || '|' || freshet_a.touches
-   || '|' || (select s.floor from freshet.source s where s.id = %[13]d) || '|' || pg_catalog.pg_current_wal_flush_lsn()
-   || '|' || freshet_a.fit || '|' || (freshet_a.read < $6::bigint and freshet_a.fit = freshet_a.read)::text
-   || '|' || freshet_w.meta as meta, null::boolean%[6]s
-from freshet_w cross join (
-  select count(*) as read, count(*) filter (where c.freshet_fits) as fit, coalesce(sum(coalesce(c.tuples, 1)) filter (where c.freshet_fits), 0) as n,
-    count(*) filter (where c.op = 't' and c.freshet_fits) as truncates, count(*) filter (where c.op = 'r' and c.freshet_fits) as touches
-  from freshet_b c) as freshet_a
+    order by c.xid, c.id limit $5::bigint`, s.changed("c"), s.changes)
+}
+
+// raw lists those rows as they are: its first row is the window with meta, its last what ending says.
+func (s statements) raw() string {
+	columns := 2 * len(s.r.sink.KeyColumns)
+	if s.listed() {
+		columns += len(s.r.sink.KeyColumns)
+	}
+	nothing := `, null::xid8, null::bigint, null::"char", null::smallint` + s.nulls(columns)
+	return fmt.Sprintf(`with freshet_w as materialized (%[1]s)
+select freshet_w.win::text || '|' || freshet_w.meta%[2]s from freshet_w
 union all
-select null, %[12]s%[7]s%[8]s
-from freshet_k %[9]s`,
-		columns, s.changes, s.distinct(s.changeColumn),
-		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
-		s.meta(), s.nulls(n+width),
-		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), looked,
-		s.ordered(), s.ours(), present, s.r.sink.SourceID, s.tuples("freshet_b c", "c.freshet_fits"))
+(select null, c.* from (%[3]s) as c)
+union all
+select %[4]s%[2]s`, s.window(), nothing, s.pending(), s.ending())
+}
+
+// ending says how far the WAL is flushed by now, which mostly is as far as it was written at the beginning, and the floor
+// of the change table: asked for in the statement that reads that, for only so does it hold off whoever empties a segment.
+func (s statements) ending() string {
+	return fmt.Sprintf("pg_catalog.pg_current_wal_flush_lsn() || '|' || (select s.floor from freshet.source s where s.id = %d)", s.r.sink.SourceID)
 }
 
 // few reads a few changes, $2 of them at most, of what has come after the snapshot $1: its first row is meta, its last how far
@@ -267,14 +292,14 @@ left join lateral (
 ) as freshet_k on true
 %[13]s
 union all
-select pg_catalog.pg_current_wal_flush_lsn() || '|' || (select s.floor from freshet.source s where s.id = %[14]d), null, null, null, null%[2]s`,
+select %[14]s, null, null, null, null%[2]s`,
 		s.meta(), s.nulls(n+width), prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)),
 		s.changed("c"), s.changes, s.distinct(s.changeColumn),
 		columns(func(i int) string { return "c." + s.changeColumn(i) }),
 		columns(func(i int) string { return "c." + s.r.sink.KeyColumns[i].Old() }),
 		columns(s.changeColumn),
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }), s.ours(),
-		s.looked(s.changeColumn), s.r.sink.SourceID)
+		s.looked(s.changeColumn), s.ending())
 }
 
 // listed: the change table may have several tuples in one row, as lists of their columns.

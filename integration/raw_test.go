@@ -1,0 +1,176 @@
+package integration
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/catalog"
+	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/source"
+)
+
+// claimed is what claims up to the end of a window come to.
+type claimed struct {
+	batches            [][]string
+	changes            int
+	truncated, touched bool
+}
+
+// keys are all of them, each once.
+func (c claimed) keys() []string {
+	all := slices.Concat(c.batches...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// claimAll claims the window of a cursor batch after batch, as a lane does.
+func claimAll(t *testing.T, reader *source.Reader, at cursor.Cursor, limit int) (c claimed) {
+	t.Helper()
+	for {
+		var (
+			entries source.Entries
+			keys    []string
+		)
+		take := func() {
+			for i := range entries.Len() {
+				keys = append(keys, string(entries.Key(i)))
+			}
+			entries.Reset()
+		}
+		b, err := reader.Claim(t.Context(), at, limit, &entries)
+		for take(); err == nil && b.More(); take() {
+			err = reader.Rest(t.Context(), &b, &entries)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.batches, c.changes = append(c.batches, keys), c.changes+b.Changes
+		c.truncated, c.touched = c.truncated || b.Truncated, c.touched || b.Touched
+		if at = b.Next; b.CaughtUp {
+			return c
+		}
+	}
+}
+
+// rawStatement tells the statement by which rows of the change table are read as they are.
+const rawStatement = "select count(*) from pg_prepared_statements where name ~ '^freshet_' and statement ~ 'freshet_w.meta, null::xid8'"
+
+// Claims of many changes whose keys are whole numbers or uuids are sorted by the worker. They find what claims find that
+// Postgres sorts, which those of shards are, and have it in its order.
+func TestClaimsSortedHereAreThoseThatPostgresSorts(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, table, key, value, order string
+		// raw: they are sorted here.
+		raw bool
+		// moved makes another key of a row's; touched is one of them, as JSON.
+		moved, touched string
+	}{
+		{name: "whole numbers", raw: true, order: "id", moved: "id = -25000 - id", touched: `[["7"]]`,
+			table: "create table items (id int primary key, v int); insert into items select g - 3000, 0 from generate_series(1, 6000) g"},
+		{name: "large ones", raw: true, order: "id", moved: "id = 9000000000000000000 - id", touched: `[["7"]]`,
+			table: "create table items (id bigint primary key, v int); insert into items select (g - 3000) * 1000000007::bigint, 0 from generate_series(1, 6000) g"},
+		{name: "a domain", raw: true, order: "id", moved: "id = -25000 - id", touched: `[["7"]]`,
+			table: "create domain number as smallint; create table items (id number primary key, v int); insert into items select g - 3000, 0 from generate_series(1, 6000) g"},
+		{name: "uuids", raw: true, order: "id", moved: "id = md5(id::text)::uuid", touched: `[["c4ca4238-a0b9-2382-0dcc-509a6f75849b"]]`,
+			table: "create table items (id uuid primary key, v int); insert into items select md5(g::text)::uuid, 0 from generate_series(1, 6000) g"},
+		{name: "two columns", raw: true, order: "b, a", key: "items:${a}:${b}", moved: "a = a - 7000", touched: `[["7", "c4ca4238-a0b9-2382-0dcc-509a6f75849b"]]`,
+			table: "create table items (a smallint, b uuid, v int, primary key (b, a)); insert into items select g - 3000, md5((g % 700)::text)::uuid, 0 from generate_series(1, 6000) g"},
+		{name: "columns that can be null", raw: true, order: "a", key: "items:${a}:${b}", moved: "b = nullif(b, 4)", touched: `[["7", "1"]]`,
+			table: "create table items (a int not null, b int, v int, unique (a, b)); insert into items select g, nullif(g % 6, 5), 0 from generate_series(1, 6000) g"},
+		{name: "groups", raw: true, order: "a", key: "items:${a}", value: "count(*)", moved: "a = nullif(a, 7) + 1", touched: `[["7"]]`,
+			table: "create table items (id int primary key, a int, v int); create index on items (a); insert into items select g, g % 2500, 0 from generate_series(1, 6000) g"},
+		{name: "texts", order: "id", moved: "id = id || 'x'", touched: `[["N7"]]`,
+			table: "create table items (id text primary key, v int); insert into items select 'N' || g, 0 from generate_series(1, 6000) g"},
+		{name: "a text beside a number", order: "a, b", key: "items:${a}:${b}", moved: "b = b || 'x'", touched: `[["7", "b"]]`,
+			table: "create table items (a int, b text, v int, primary key (a, b)); insert into items select g, 'b', 0 from generate_series(1, 6000) g"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec(c.table)
+			e.exec("select freshet.create_sink('items', 'items', key => nullif($1, ''), value => nullif($2, ''), backfill => false)", c.key, c.value)
+			start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync' limit 1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			random := rand.New(rand.NewPCG(1, 2))
+			// What stays open is not of the window, which has several ranges then.
+			for i := range 3 {
+				e.exec("update items set v = -1 - $1::int where ctid = (select min(ctid) from items where v = 0)", i)
+				conn := e.connectWith(nil)
+				if _, err := conn.Exec(t.Context(), fmt.Sprintf("begin; update items set v = v where v = %d", -1-i)); err != nil {
+					t.Fatal(err)
+				}
+				e.exec("update items set v = 2 where ctid in (select ctid from items where v = 0 order by ctid limit 50)")
+			}
+			for range 12 {
+				low := random.IntN(5000)
+				some := fmt.Sprintf("ctid in (select ctid from items where v >= 0 order by %s offset %d limit %d)", c.order, low, 1+random.IntN(1500))
+				e.exec([]string{
+					"update items set v = v + 1 where " + some, "update items set v = v + 1 where v >= 0", "delete from items where v > 3 and " + some,
+					"do $$ declare r record; begin for r in select ctid from items where " + some + " loop update items set v = v + 1 where ctid = r.ctid; end loop; end $$",
+					"update items set " + c.moved + " where v % 3 = 0 and " + some,
+				}[random.IntN(5)])
+			}
+			e.exec("select freshet.touch_keys(1, $1)", c.touched)
+			window, err := cursor.ParseSnapshot(one[string](e, "select pg_current_snapshot()::text"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pool := newPool(t, e.workerURL)
+			sink, err := catalog.LoadSinkNamed(t.Context(), pool, "items")
+			if err != nil {
+				t.Fatal(err)
+			}
+			from := start.At(window, 0, 0)
+			for _, limit := range []int{1500, 4000, 32000} {
+				alone := newPoolOf(t, e.workerURL, 1)
+				got := claimAll(t, newReader(t, alone, sink, 0), from, limit)
+				if is := countOf(t, alone, rawStatement) > 0; is != c.raw {
+					t.Errorf("limit %d: sorted here: %v, want %v", limit, is, c.raw)
+				}
+				want := claimed{}
+				parts := *sink
+				parts.Shards = 2
+				for shard := range parts.Shards {
+					part := claimAll(t, newReader(t, pool, &parts, shard), from, limit)
+					part.batches = append(part.batches, want.batches...)
+					want = part
+				}
+				if !slices.Equal(got.keys(), want.keys()) || got.changes != want.changes || got.truncated != want.truncated || got.touched != want.touched {
+					t.Errorf("limit %d: %d keys of %d changes (truncated %v, touched %v), want %d of %d (%v, %v)", limit,
+						len(got.keys()), got.changes, got.truncated, got.touched, len(want.keys()), want.changes, want.truncated, want.touched)
+				}
+				if len(got.keys()) < 1000 || !got.touched || (limit < 32000 && len(got.batches) < 3) {
+					t.Errorf("limit %d: only %d keys in %d batches, touched %v", limit, len(got.keys()), len(got.batches), got.touched)
+				}
+				for _, batch := range got.batches {
+					if all := slices.Clone(batch); len(slices.Compact(slices.Sorted(slices.Values(all)))) != len(batch) {
+						t.Errorf("limit %d: a key is in a batch twice", limit)
+					}
+				}
+			}
+		})
+	}
+}
+
+func newReader(t *testing.T, pool *pgxpool.Pool, sink *catalog.Sink, shard int) *source.Reader {
+	t.Helper()
+	reader, err := source.NewShardReader(pool, sink, nil, shard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reader
+}
+
+func countOf(t *testing.T, pool *pgxpool.Pool, sql string) (n int) {
+	t.Helper()
+	if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

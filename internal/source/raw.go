@@ -1,0 +1,283 @@
+package source
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/freshet/freshet/internal/cursor"
+	"github.com/freshet/freshet/internal/pg"
+)
+
+const oidUUID = 2950
+
+// raw claims tuples as the rows of the change table have them, and sorts them here: Postgres needs two thirds of a claim
+// for that. It takes a key of which each column is compared here as Postgres does, and no filter for shards.
+type raw struct {
+	query pg.Prepared
+	// columns are the key columns in the order that tuples are sorted by, and where each is among them; none if the key
+	// is not of this kind.
+	columns []rawColumn
+	// width is of how many bytes a tuple is.
+	width int
+}
+
+// rawColumn is a key column of fixed size. Its binary form is compared byte by byte once the first bit of a whole number
+// is turned over.
+type rawColumn struct {
+	place, size int
+	flip        byte
+}
+
+// newRaw is raw without its query.
+func newRaw(r *Reader) raw {
+	var w raw
+	if r.sink.Shards > 1 {
+		return w
+	}
+	places := slices.Clone(r.sink.Order)
+	for i := range r.sink.KeyColumns {
+		if !slices.Contains(places, i) {
+			places = append(places, i)
+		}
+	}
+	for _, i := range places {
+		k := inChangeTable(r.sink.KeyColumns[i])
+		c := rawColumn{place: i}
+		switch {
+		case !k.Exact || k.Lower || k.Folded || k.Kind != 'b':
+		case k.Type == oidInt8:
+			c.size, c.flip = 8, 0x80
+		case k.Type == oidUUID:
+			c.size = 16
+		}
+		if c.size == 0 {
+			return raw{}
+		}
+		w.columns, w.width = append(w.columns, c), w.width+c.size
+	}
+	return w
+}
+
+// is reports whether claims of tuples can be made by it.
+func (w *raw) is() bool { return len(w.columns) > 0 }
+
+// rawTuples are tuples that follow each other in memory.
+type rawTuples struct {
+	*raw
+	arena []byte
+}
+
+// add appends the tuple whose columns are given by place, unless one of them is null.
+func (t *rawTuples) add(column func(place int) []byte) error {
+	begin := len(t.arena)
+	for _, c := range t.columns {
+		v := column(c.place)
+		if v == nil {
+			t.arena = t.arena[:begin]
+			return nil
+		}
+		if len(v) != c.size {
+			return fmt.Errorf("a key column of %d bytes has %d", c.size, len(v))
+		}
+		t.arena = append(t.arena, v...)
+		t.arena[len(t.arena)-c.size] ^= c.flip
+	}
+	return nil
+}
+
+// sorted calls f with the columns of each tuple once, in their order. It uses t up.
+func (t *rawTuples) sorted(f func(values [][]byte) error) error {
+	type place struct {
+		first uint64
+		at    int
+	}
+	places := make([]place, 0, len(t.arena)/t.width)
+	for at := 0; at < len(t.arena); at += t.width {
+		places = append(places, place{binary.BigEndian.Uint64(t.arena[at:]), at})
+	}
+	tuple := func(p place) []byte { return t.arena[p.at : p.at+t.width] }
+	slices.SortFunc(places, func(a, b place) int {
+		if a.first != b.first {
+			return cmp.Compare(a.first, b.first)
+		}
+		return bytes.Compare(tuple(a), tuple(b))
+	})
+	places = slices.CompactFunc(places, func(a, b place) bool { return bytes.Equal(tuple(a), tuple(b)) })
+	values := make([][]byte, len(t.columns))
+	for _, p := range places {
+		at := p.at
+		for _, c := range t.columns {
+			values[c.place] = t.arena[at : at+c.size]
+			values[c.place][0] ^= c.flip
+			at += c.size
+		}
+		if err := f(values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// claimRaw is the claim of tuples into touched, as [Reader.claimWith] makes it.
+func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touched *tuples) (Batch, error) {
+	var (
+		b      Batch
+		window cursor.Snapshot
+		found  = rawTuples{raw: &r.raw}
+		rows   = r.packing.rows(limit)
+		// read and fit are how many rows of the change table were read, and are part of the batch; xid and id are the
+		// place of the last one that is.
+		read, fit int
+		xid       uint64
+		id        int64
+
+		begun, ended bool
+	)
+	err := r.read(ctx, r.raw.query, claimParams(c, rows), func(values [][]byte) error {
+		switch {
+		case values[0] == nil:
+		case !begun:
+			begun = true
+			text, meta, _ := strings.Cut(string(values[0]), "|")
+			var err error
+			if window, err = cursor.ParseSnapshot(text); err == nil {
+				b.Meta, err = parseMeta(meta)
+			}
+			return err
+		default:
+			ended = true
+			return b.ends(c, string(values[0]))
+		}
+		if read++; b.Changes >= limit {
+			return nil
+		}
+		fit++
+		xid, id = binary.BigEndian.Uint64(values[1]), int64(binary.BigEndian.Uint64(values[2]))
+		b.Truncated = b.Truncated || values[3][0] == 't'
+		b.Touched = b.Touched || values[3][0] == 'r'
+		n, err := found.addChange(values[4:])
+		b.Changes += n
+		return err
+	})
+	if err == nil && !ended {
+		err = errors.New("no reply")
+	}
+	if err == nil {
+		tuple := r.newTuple()
+		err = found.sorted(func(values [][]byte) error { return r.appendTuple(touched, r.changeParts, values, tuple) })
+	}
+	if err != nil {
+		return Batch{}, fmt.Errorf("claim tuples: %w", err)
+	}
+	r.packing.was(b.Changes, fit)
+	b.CaughtUp = read < rows && fit == read
+	if b.CaughtUp {
+		b.Next = cursor.Finished(window)
+	} else {
+		b.Next = c.At(window, xid, id)
+	}
+	return b, nil
+}
+
+// addChange adds the tuples of a row of the change table, given the columns from tuples on, as [statements.changed] lists
+// them. It returns for how many changes the row counts.
+func (t *rawTuples) addChange(values [][]byte) (int, error) {
+	var (
+		n     = len(t.columns)
+		own   = func(place int) []byte { return values[1+2*place] }
+		old   = func(place int) []byte { return values[2+2*place] }
+		lists = values[1+2*n:]
+	)
+	if err := t.add(old); err != nil {
+		return 0, err
+	}
+	if values[0] == nil {
+		return 1, t.add(own)
+	}
+	walks := make([]elements, n)
+	for place := range walks {
+		if err := walks[place].begin(lists[place]); err != nil {
+			return 0, err
+		}
+	}
+	row := make([][]byte, n)
+	for range walks[0].left {
+		for place := range row {
+			var err error
+			if row[place], err = walks[place].next(); err != nil {
+				return 0, err
+			}
+		}
+		if err := t.add(func(place int) []byte { return row[place] }); err != nil {
+			return 0, err
+		}
+	}
+	return int(int16(binary.BigEndian.Uint16(values[0]))), nil
+}
+
+// elements walks the binary form of an array of one dimension.
+type elements struct {
+	left int
+	rest []byte
+}
+
+var errArray = errors.New("the list of a key column is not what an array is sent as")
+
+// begin takes an array: the number of dimensions, a flag, the type of the elements, and of each dimension how many and from
+// which on.
+func (e *elements) begin(array []byte) error {
+	if len(array) < 12 {
+		return errArray
+	}
+	switch binary.BigEndian.Uint32(array) {
+	case 0:
+		*e = elements{}
+		return nil
+	case 1:
+		if len(array) >= 20 {
+			*e = elements{left: int(binary.BigEndian.Uint32(array[12:])), rest: array[20:]}
+			return nil
+		}
+	}
+	return errArray
+}
+
+// next returns the next element, nil for null and once none is left.
+func (e *elements) next() ([]byte, error) {
+	if e.left == 0 {
+		return nil, nil
+	}
+	if len(e.rest) < 4 {
+		return nil, errArray
+	}
+	size := int(int32(binary.BigEndian.Uint32(e.rest)))
+	e.left, e.rest = e.left-1, e.rest[4:]
+	if size < 0 {
+		return nil, nil
+	}
+	if len(e.rest) < size {
+		return nil, errArray
+	}
+	v := e.rest[:size]
+	e.rest = e.rest[size:]
+	return v, nil
+}
+
+// claimParams are the snapshot that is done, the window and the place within it that a claim goes on from, and how many rows
+// of the change table it may read.
+func claimParams(c cursor.Cursor, rows int) [][]byte {
+	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(rows), 10)}
+	if c.Window != nil {
+		params[1] = []byte(c.Window.String())
+		params[2] = strconv.AppendUint(nil, c.Xid, 10)
+		params[3] = strconv.AppendInt(nil, c.ID, 10)
+	}
+	return params
+}

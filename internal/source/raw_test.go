@@ -1,0 +1,111 @@
+package source
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+	"testing"
+)
+
+func int8s(list ...int64) [][]byte {
+	var values [][]byte
+	for _, n := range list {
+		values = append(values, binary.BigEndian.AppendUint64(nil, uint64(n)))
+	}
+	return values
+}
+
+// array is one of whole numbers in binary form; nil is null.
+func array(elements ...[]byte) []byte {
+	var b []byte
+	for _, n := range []int{1, 1, oidInt8, len(elements), 1} {
+		b = binary.BigEndian.AppendUint32(b, uint32(n))
+	}
+	for _, e := range elements {
+		if e == nil {
+			b = append(b, 0xff, 0xff, 0xff, 0xff)
+			continue
+		}
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(e))), e...)
+	}
+	return b
+}
+
+// Tuples come once each, first by the second column, a whole number, then by the first, a uuid.
+func TestRawTuplesAreSortedAsPostgresDoes(t *testing.T) {
+	w := raw{columns: []rawColumn{{place: 1, size: 8, flip: 0x80}, {place: 0, size: 16}}, width: 24}
+	uuids := [][]byte{bytes.Repeat([]byte{0}, 16), bytes.Repeat([]byte{0x7f}, 16), bytes.Repeat([]byte{0x80}, 16)}
+	numbers := int8s(math.MinInt64, -256, -1, 0, 1, 255, math.MaxInt64)
+	var want [][]byte
+	for _, n := range numbers {
+		for _, u := range uuids {
+			want = append(want, slices.Concat(u, n))
+		}
+	}
+	found := rawTuples{raw: &w}
+	for i := range 3 * len(want) {
+		tuple := want[i*8%len(want)]
+		if err := found.add(func(place int) []byte { return [][]byte{tuple[:16], tuple[16:]}[place] }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := found.add(func(place int) []byte { return [][]byte{uuids[0], nil}[place] }); err != nil {
+		t.Fatal(err)
+	}
+	var got [][]byte
+	if err := found.sorted(func(values [][]byte) error { got = append(got, slices.Concat(values...)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.EqualFunc(got, want, bytes.Equal) {
+		t.Errorf("%x, want %x", got, want)
+	}
+	if err := found.add(func(int) []byte { return []byte{1} }); err == nil {
+		t.Error("a column of another size is no error")
+	}
+}
+
+func TestRowsOfTheChangeTableHaveTheirTuples(t *testing.T) {
+	n := int8s(0, 1, 2, 3)
+	eight := []byte{0, 8}
+	for _, c := range []struct {
+		name    string
+		values  [][]byte // the number of tuples; k1, o1; k2, o2; the lists
+		changes int
+		want    [][]byte
+		fails   bool
+	}{
+		{name: "one", values: [][]byte{nil, n[1], nil, n[2], nil, nil, nil}, changes: 1, want: [][]byte{n[1], n[2]}},
+		{name: "and what it was before", values: [][]byte{nil, n[1], n[0], n[2], n[3], nil, nil}, changes: 1, want: [][]byte{n[0], n[3], n[1], n[2]}},
+		{name: "none", values: [][]byte{nil, nil, nil, nil, nil, nil, nil}, changes: 1},
+		{name: "not all of it", values: [][]byte{nil, n[1], nil, nil, n[1], nil, nil}, changes: 1},
+		{name: "lists", values: [][]byte{eight, nil, nil, nil, nil, array(n[3], n[1], nil), array(n[0], n[2], n[2])}, changes: 8, want: [][]byte{n[1], n[2], n[3], n[0]}},
+		{name: "lists of different lengths", values: [][]byte{eight, nil, nil, nil, nil, array(n[3], n[1]), array(n[0])}, changes: 8, want: [][]byte{n[3], n[0]}},
+		{name: "empty lists", values: [][]byte{eight, nil, nil, nil, nil, make([]byte, 12), make([]byte, 12)}, changes: 8},
+		{name: "no list", values: [][]byte{eight, nil, nil, nil, nil, nil, nil}, fails: true},
+		{name: "lists of lists", values: [][]byte{eight, nil, nil, nil, nil, slices.Concat([]byte{0, 0, 0, 2}, array(n[1])[4:]), array(n[1])}, fails: true},
+		{name: "a list that ends early", values: [][]byte{eight, nil, nil, nil, nil, array(n[1])[:25], array(n[1])}, fails: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			found := rawTuples{raw: &raw{columns: []rawColumn{{place: 0, size: 8, flip: 0x80}, {place: 1, size: 8, flip: 0x80}}, width: 16}}
+			changes, err := found.addChange(c.values)
+			if c.fails {
+				if !errors.Is(err, errArray) {
+					t.Fatalf("%d, %v", changes, err)
+				}
+				return
+			}
+			if err != nil || changes != c.changes {
+				t.Fatalf("%d changes, %v", changes, err)
+			}
+			var got []byte
+			if err := found.sorted(func(values [][]byte) error { got = append(got, slices.Concat(values...)...); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if want := slices.Concat(c.want...); !bytes.Equal(got, want) {
+				t.Errorf("%x, want %x", got, want)
+			}
+		})
+	}
+}
