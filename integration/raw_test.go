@@ -15,6 +15,7 @@ import (
 
 // claimed is what claims up to the end of a window come to.
 type claimed struct {
+	// batches are the keys of each with the values of those that are present.
 	batches            [][]string
 	changes            int
 	truncated, touched bool
@@ -37,7 +38,11 @@ func claimAll(t *testing.T, reader *source.Reader, at cursor.Cursor, limit int) 
 		)
 		take := func() {
 			for i := range entries.Len() {
-				keys = append(keys, string(entries.Key(i)))
+				key := string(entries.Key(i))
+				if value, present := entries.Value(i); present {
+					key += " " + string(value)
+				}
+				keys = append(keys, key)
 			}
 			entries.Reset()
 		}
