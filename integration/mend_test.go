@@ -362,13 +362,18 @@ func TestSinkCanBeDroppedWhileItsChangeTableIs(t *testing.T) {
 // A key column that is dropped stops the sinks that have it, in words, and no other.
 func TestDroppedKeyColumnStopsItsSinksOnly(t *testing.T) {
 	e := newEnv(t)
-	e.exec("create table users (id bigint primary key, name text, email text unique)")
-	e.exec("insert into users select g, 'user', 'u' || g from generate_series(1, 300) g")
-	e.exec("select freshet.create_sink('users', 'users')")
+	// The table is large enough to be split into ranges.
+	e.inRangesOf(50)
+	e.exec("create table users (id bigint primary key, name text, email text unique, team int)")
+	e.exec("create index on users (team)")
+	e.exec("insert into users select g, 'user', 'u' || g, g % 10 from generate_series(1, 300) g")
+	e.exec("analyze users")
+	e.exec("select freshet.create_sink('users', 'users', columns => '{id,name}')")
 	e.exec("select freshet.create_sink('emails', 'users', key => 'email:${email}')")
+	e.exec("select freshet.create_sink('teams', 'users', key => 'team:${team}', value => 'count(*)')")
 	e.start()
 	e.settle()
-	e.exec("alter table users drop column email")
+	e.exec("alter table users drop column email, drop column team")
 	e.exec("update users set name = 'later' where id <= 150")
 	e.mended()
 	const promise = "select 'users:' || id, jsonb_build_object('id', id, 'name', name)::text from users"

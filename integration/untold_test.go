@@ -120,6 +120,17 @@ func TestWhatFiresNoTriggerLeavesNoEntryWrong(t *testing.T) {
 			e.exec("update every set price = 2 where id in (7, 8)")
 			e.exec("alter table every detach partition t")
 		}},
+		{name: "it inherits for a while and is written to as a child", table: prices, promise: rows, unseen: func(e *env) {
+			e.exec("create table base (id bigint not null, price bigint not null); alter table t inherit base")
+			e.exec("update base set price = 2 where id in (7, 8)")
+			e.exec("alter table t no inherit base")
+		}},
+		{name: "a column is called otherwise for a while", table: prices, sink: "select freshet.create_sink('t', 't', value => 'to_jsonb(t)')", promise: rows, unseen: func(e *env) {
+			e.exec("alter table t rename column price to cost")
+			e.exec("update t set cost = 2 where id = 8")
+			e.follow("t:8", "select 't:8', to_jsonb(t)::text from t where id = 8")
+			e.exec("alter table t rename column cost to price")
+		}},
 		{name: "a function of the same name is made beside it, and it is made again", table: prices, sink: "select freshet.create_sink('t', 't', filter => 'cheap(price)')", promise: rows + " where cheap(price)",
 			after: "create function public.cheap(price numeric) returns boolean immutable language sql as 'select false'; drop function cheap(bigint); create function public.cheap(price bigint) returns boolean immutable language sql as 'select price > 100'"},
 		{name: "a value of an enum is renamed and renamed back", table: prices, promise: rows, unseen: func(e *env) {

@@ -2778,6 +2778,8 @@ begin
         -- Whoever gives a column other values without touching rows, as ALTER TABLE … USING does,
         -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
         'versions', coalesce(a.versions, '{}'),
+        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows.
+        'trifles', coalesce(a.trifles, '{}'),
         'files', coalesce(p.files, c.relfilenode::bigint),
         'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}') || coalesce(a.computed, '{}'),
         -- what the sinks' expressions call: another body makes other entries. All of one name where
@@ -2817,6 +2819,9 @@ begin
     left join lateral (
         select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint)) as columns,
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
+               pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attstorage, a.attcompression,
+                   a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
+                   (select d.oid from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum))) as trifles,
                pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
                -- what is computed when it is read
                pg_catalog.jsonb_object_agg('column ' || a.attnum, (
@@ -2835,7 +2840,7 @@ begin
         join pg_catalog.pg_class l on l.oid = r.relid
         left join lateral (
             select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
-                   pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A') as truncates
+                   pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A' and t.tgfoid = f.oid) as truncates
             from pg_catalog.pg_trigger t where t.tgrelid = r.relid and t.tgname like 'freshet\_%'
         ) g on true
         where c.relkind = 'p'
@@ -4900,11 +4905,11 @@ declare
     v_was        jsonb;
     v_now        jsonb;      -- as it was found
     v_next       jsonb;      -- as it is once the keeper is done
-    v_quiet      constant text[] := '{versions,files,types,calls}';   -- change often, and mostly for nothing
+    v_quiet      constant text[] := '{versions,trifles,files,types,calls}';   -- change often, and mostly for nothing
     v_gaps       tid[];      -- those that this looks after
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
-    v_lent       boolean;    -- all columns were altered, as by who makes it a partition for a while
+    v_lent       boolean;    -- a column was something else in between
     v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
     v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
     v_recalled   boolean;    -- a function of a sink's was replaced
@@ -4959,8 +4964,11 @@ begin
     v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
     v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
     v_recalled := freshet.differs(v_was -> 'calls', v_now -> 'calls');
-    v_lent := v_was ? 'versions' and not exists (
-        select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key and n.value = w.value);
+    -- There and back: a column is what it was, and was something else in between. It had another name or type, or its table
+    -- was a partition or a child of another, whose triggers are not ours.
+    v_lent := exists (
+        select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key
+        where n.value <> w.value and v_now -> 'columns' -> w.key = v_was -> 'columns' -> w.key and v_now -> 'trifles' -> w.key = v_was -> 'trifles' -> w.key);
     if v_gaps is null and not v_noted and not v_lent and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
@@ -5019,9 +5027,12 @@ begin
         then
             v_why := v_why || 'a column was given other values'::text;
             v_missed := true;
+        elsif v_lent then
+            v_why := v_why || 'a column, or the table, was something else in between'::text;
+            v_missed := true;
         end if;
-        if v_lent or v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
-            v_why := v_why || 'the table is, or was for a while, of another kind'::text;
+        if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
+            v_why := v_why || 'the table is of another kind'::text;
             v_missed := true;
         end if;
         if v_reworded then
@@ -5083,7 +5094,7 @@ begin
             -- Seen to by the next look.
             v_next := v_next || pg_catalog.jsonb_build_object(
                 'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
-                'versions', v_now -> 'versions', 'files', v_now -> 'files', 'types', v_now -> 'types',
+                'versions', v_now -> 'versions', 'trifles', v_now -> 'trifles', 'files', v_now -> 'files', 'types', v_now -> 'types',
                 'calls', v_now -> 'calls', 'kind', v_now -> 'kind');
         end if;
         v_missed := v_missed
@@ -6626,8 +6637,8 @@ begin
             v_rows := freshet.estimate_rows(v_relid);
         end if;
     end if;
-    -- Where rows share a key it is groups that are read.
-    v_units := case when v_sink.grouped then least(v_rows, freshet.estimate_rows(v_relid, filter, freshet.order_terms(
+    -- Where rows share a key it is groups that are read. Of a sink that cannot be read its columns may be gone.
+    v_units := case when v_sink.grouped and v_sink.broken is null then least(v_rows, freshet.estimate_rows(v_relid, filter, freshet.order_terms(
                    sink, (select pg_catalog.quote_ident(c.relname) from pg_catalog.pg_class c where c.oid = v_relid), false)))
                else v_rows end;
     insert into freshet.backfill_run (sink_id, reason, filter, needed, sweeps, rate, rows_estimated)
@@ -6636,7 +6647,8 @@ begin
             v_units * pg_catalog.cardinality(v_sink.targets))
     returning id into v_run;
 
-    select least(64, pg_catalog.ceil(v_rows::double precision / i.range_rows)) into v_pieces from freshet.installation i;
+    select case when v_sink.broken is null then least(64, pg_catalog.ceil(v_rows::double precision / i.range_rows)) else 1 end
+    into v_pieces from freshet.installation i;
     v_lower := v_bounds.lower;
     for v_point in
         select p from freshet.split_points(sink, v_pieces, v_bounds.lower, v_bounds.upper) as p

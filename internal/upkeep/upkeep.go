@@ -57,30 +57,38 @@ func (l locks) judge(err error, log *slog.Logger, doing string, source int32) er
 
 // look does one round over all sources. What fails for one is no reason to leave the others.
 func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, rotate bool, locked locks) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	asking, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	sources, err := ask(ctx, pool, rotate, "")
+	sources, err := ask(asking, pool, rotate, "")
 	if err != nil {
-		sources, err = askEach(ctx, pool, rotate)
+		sources, err = askEach(asking, pool, rotate)
 	}
 	if err != nil {
 		err = fmt.Errorf("look at capture: %w", err)
 	}
 	for _, s := range sources {
-		if s.mends {
-			did, rewarmed, mendErr := mend(ctx, pool, s.id)
-			for _, sink := range rewarmed {
-				m.Rewarm(sink, metrics.Captured)
-			}
-			if did != nil {
-				log.Warn("capture was not as it should be", "source", s.id, "found", *did)
-			}
-			err = errors.Join(err, locked.judge(mendErr, log, "mend capture", s.id))
+		err = errors.Join(err, s.tend(ctx, pool, m, log, locked))
+	}
+	return err
+}
+
+// tend mends and rotates a source, in a time of its own: the next one has as much.
+func (s source) tend(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, locked locks) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if s.mends {
+		did, rewarmed, mendErr := mend(ctx, pool, s.id)
+		for _, sink := range rewarmed {
+			m.Rewarm(sink, metrics.Captured)
 		}
-		if s.rotates {
-			_, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id)
-			err = errors.Join(err, locked.judge(rotateErr, log, "rotate change table", s.id))
+		if did != nil {
+			log.Warn("capture was not as it should be", "source", s.id, "found", *did)
 		}
+		err = locked.judge(mendErr, log, "mend capture", s.id)
+	}
+	if s.rotates {
+		_, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id)
+		err = errors.Join(err, locked.judge(rotateErr, log, "rotate change table", s.id))
 	}
 	return err
 }

@@ -20,6 +20,8 @@ begin
         -- Whoever gives a column other values without touching rows, as ALTER TABLE … USING does,
         -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
         'versions', coalesce(a.versions, '{}'),
+        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows.
+        'trifles', coalesce(a.trifles, '{}'),
         'files', coalesce(p.files, c.relfilenode::bigint),
         'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}') || coalesce(a.computed, '{}'),
         -- what the sinks' expressions call: another body makes other entries. All of one name where
@@ -59,6 +61,9 @@ begin
     left join lateral (
         select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint)) as columns,
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
+               pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attstorage, a.attcompression,
+                   a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
+                   (select d.oid from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum))) as trifles,
                pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
                -- what is computed when it is read
                pg_catalog.jsonb_object_agg('column ' || a.attnum, (
@@ -77,7 +82,7 @@ begin
         join pg_catalog.pg_class l on l.oid = r.relid
         left join lateral (
             select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
-                   pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A') as truncates
+                   pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A' and t.tgfoid = f.oid) as truncates
             from pg_catalog.pg_trigger t where t.tgrelid = r.relid and t.tgname like 'freshet\_%'
         ) g on true
         where c.relkind = 'p'

@@ -9,11 +9,11 @@ declare
     v_was        jsonb;
     v_now        jsonb;      -- as it was found
     v_next       jsonb;      -- as it is once the keeper is done
-    v_quiet      constant text[] := '{versions,files,types,calls}';   -- change often, and mostly for nothing
+    v_quiet      constant text[] := '{versions,trifles,files,types,calls}';   -- change often, and mostly for nothing
     v_gaps       tid[];      -- those that this looks after
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
-    v_lent       boolean;    -- all columns were altered, as by who makes it a partition for a while
+    v_lent       boolean;    -- a column was something else in between
     v_rewritten  boolean;    -- columns were given values by a statement that fires no trigger
     v_reworded   boolean;    -- values of an enum, or attributes of a type, were renamed
     v_recalled   boolean;    -- a function of a sink's was replaced
@@ -68,8 +68,11 @@ begin
     v_rewritten := v_now -> 'files' is distinct from v_was -> 'files' and freshet.differs(v_was -> 'versions', v_now -> 'versions');
     v_reworded := freshet.differs(v_was -> 'types', v_now -> 'types');
     v_recalled := freshet.differs(v_was -> 'calls', v_now -> 'calls');
-    v_lent := v_was ? 'versions' and not exists (
-        select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key and n.value = w.value);
+    -- There and back: a column is what it was, and was something else in between. It had another name or type, or its table
+    -- was a partition or a child of another, whose triggers are not ours.
+    v_lent := exists (
+        select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key
+        where n.value <> w.value and v_now -> 'columns' -> w.key = v_was -> 'columns' -> w.key and v_now -> 'trifles' -> w.key = v_was -> 'trifles' -> w.key);
     if v_gaps is null and not v_noted and not v_lent and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
@@ -128,9 +131,12 @@ begin
         then
             v_why := v_why || 'a column was given other values'::text;
             v_missed := true;
+        elsif v_lent then
+            v_why := v_why || 'a column, or the table, was something else in between'::text;
+            v_missed := true;
         end if;
-        if v_lent or v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
-            v_why := v_why || 'the table is, or was for a while, of another kind'::text;
+        if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
+            v_why := v_why || 'the table is of another kind'::text;
             v_missed := true;
         end if;
         if v_reworded then
@@ -192,7 +198,7 @@ begin
             -- Seen to by the next look.
             v_next := v_next || pg_catalog.jsonb_build_object(
                 'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
-                'versions', v_now -> 'versions', 'files', v_now -> 'files', 'types', v_now -> 'types',
+                'versions', v_now -> 'versions', 'trifles', v_now -> 'trifles', 'files', v_now -> 'files', 'types', v_now -> 'types',
                 'calls', v_now -> 'calls', 'kind', v_now -> 'kind');
         end if;
         v_missed := v_missed

@@ -45,8 +45,8 @@ begin
             v_rows := freshet.estimate_rows(v_relid);
         end if;
     end if;
-    -- Where rows share a key it is groups that are read.
-    v_units := case when v_sink.grouped then least(v_rows, freshet.estimate_rows(v_relid, filter, freshet.order_terms(
+    -- Where rows share a key it is groups that are read. Of a sink that cannot be read its columns may be gone.
+    v_units := case when v_sink.grouped and v_sink.broken is null then least(v_rows, freshet.estimate_rows(v_relid, filter, freshet.order_terms(
                    sink, (select pg_catalog.quote_ident(c.relname) from pg_catalog.pg_class c where c.oid = v_relid), false)))
                else v_rows end;
     insert into freshet.backfill_run (sink_id, reason, filter, needed, sweeps, rate, rows_estimated)
@@ -55,7 +55,8 @@ begin
             v_units * pg_catalog.cardinality(v_sink.targets))
     returning id into v_run;
 
-    select least(64, pg_catalog.ceil(v_rows::double precision / i.range_rows)) into v_pieces from freshet.installation i;
+    select case when v_sink.broken is null then least(64, pg_catalog.ceil(v_rows::double precision / i.range_rows)) else 1 end
+    into v_pieces from freshet.installation i;
     v_lower := v_bounds.lower;
     for v_point in
         select p from freshet.split_points(sink, v_pieces, v_bounds.lower, v_bounds.upper) as p
