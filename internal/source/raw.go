@@ -231,8 +231,12 @@ type elements struct {
 var errArray = errors.New("the list of a key column is not what an array is sent as")
 
 // begin takes an array: the number of dimensions, a flag, the type of the elements, and of each dimension how many and from
-// which on.
+// which on. Null has none: the row is of before a sink had the column in its key.
 func (e *elements) begin(array []byte) error {
+	if array == nil {
+		*e = elements{}
+		return nil
+	}
 	if len(array) < 12 {
 		return errArray
 	}

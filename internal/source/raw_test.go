@@ -83,7 +83,10 @@ func TestRowsOfTheChangeTableHaveTheirTuples(t *testing.T) {
 		{name: "lists", values: [][]byte{eight, nil, nil, nil, nil, array(n[3], n[1], nil), array(n[0], n[2], n[2])}, changes: 8, want: [][]byte{n[1], n[2], n[3], n[0]}},
 		{name: "lists of different lengths", values: [][]byte{eight, nil, nil, nil, nil, array(n[3], n[1]), array(n[0])}, changes: 8, want: [][]byte{n[3], n[0]}},
 		{name: "empty lists", values: [][]byte{eight, nil, nil, nil, nil, make([]byte, 12), make([]byte, 12)}, changes: 8},
-		{name: "no list", values: [][]byte{eight, nil, nil, nil, nil, nil, nil}, fails: true},
+		{name: "no list", values: [][]byte{eight, nil, nil, nil, nil, nil, nil}, changes: 8},
+		{name: "the list of one column", values: [][]byte{eight, nil, nil, nil, nil, array(n[1]), nil}, changes: 8},
+		{name: "the list of the other", values: [][]byte{eight, nil, nil, nil, nil, nil, array(n[1])}, changes: 8},
+		{name: "less than a list", values: [][]byte{eight, nil, nil, nil, nil, {0}, array(n[1])}, fails: true},
 		{name: "lists of lists", values: [][]byte{eight, nil, nil, nil, nil, slices.Concat([]byte{0, 0, 0, 2}, array(n[1])[4:]), array(n[1])}, fails: true},
 		{name: "a list that ends early", values: [][]byte{eight, nil, nil, nil, nil, array(n[1])[:25], array(n[1])}, fails: true},
 	} {
