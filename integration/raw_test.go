@@ -190,3 +190,22 @@ func countOf(t *testing.T, pool *pgxpool.Pool, sql string) (n int) {
 	}
 	return n
 }
+
+// Rows of the change table from before a sink had its key columns there, in the transaction that makes the sink, are no
+// error to it.
+func TestSinkIsMadeAfterALargeWriteOfItsTransaction(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table items (id bigint primary key, other bigint not null unique)")
+	e.exec("select freshet.create_sink('items', 'items')")
+	e.start()
+	e.settle()
+	e.exec("insert into items select g, -g from generate_series(1, 8000) g; select freshet.create_sink('others', 'items', key => 'others:${other}')")
+	e.settle()
+	e.inStep("others:*", "select 'others:' || other, to_jsonb(items)::text from items")
+	e.exec("update items set other = other - 10000 where id <= 4000")
+	e.settle()
+	e.inStep("others:*", "select 'others:' || other, to_jsonb(items)::text from items")
+	if failed := one[string](e, "select coalesce(string_agg(last_error, ', '), '') from freshet.status where sink = 'others'"); failed != "" {
+		t.Errorf("it says %q", failed)
+	}
+}
