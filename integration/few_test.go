@@ -98,10 +98,7 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 			read := func(at cursor.Cursor) claim {
 				t.Helper()
 				got := claim{entries: make(map[string]string)}
-				reader, err := source.NewShardReader(pool, sink, nil, 0)
-				if err != nil {
-					t.Fatal(err)
-				}
+				reader := newReader(t, pool, sink, 0)
 				for {
 					var entries source.Entries
 					b, err := reader.Claim(t.Context(), at, 1000, &entries)

@@ -70,10 +70,7 @@ func TestShardsPartTheKeysAmongThem(t *testing.T) {
 	}
 	seen := make(map[string]int)
 	for shard := range shards {
-		reader, err := source.NewShardReader(newPool(t, e.workerURL), sink, nil, shard)
-		if err != nil {
-			t.Fatal(err)
-		}
+		reader := newReader(t, newPool(t, e.workerURL), sink, shard)
 		var entries source.Entries
 		if _, err := reader.Claim(t.Context(), start, 5000, &entries); err != nil {
 			t.Fatal(err)

@@ -286,11 +286,7 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Prepared, c cursor.Cursor, 
 		b.Changes, b.Truncated, b.Touched = changes, fields[4] != "0", fields[5] != "0"
 		b.CaughtUp = fields[9] == "true"
 		r.packing.was(changes, fit)
-		if b.CaughtUp {
-			b.Next = cursor.Finished(window)
-		} else {
-			b.Next = c.At(window, xid, id)
-		}
+		b.leads(c, window, xid, id)
 		if b.Meta, err = parseMeta(fields[10]); err != nil {
 			return err
 		}
@@ -303,4 +299,25 @@ func (r *Reader) claimWith(ctx context.Context, q pg.Prepared, c cursor.Cursor, 
 		return Batch{}, fmt.Errorf("claim: %w", err)
 	}
 	return b, nil
+}
+
+// leads makes Next: the end of the window, or the place in it up to where the batch has come from c.
+func (b *Batch) leads(c cursor.Cursor, window cursor.Snapshot, xid uint64, id int64) {
+	if b.CaughtUp {
+		b.Next = cursor.Finished(window)
+	} else {
+		b.Next = c.At(window, xid, id)
+	}
+}
+
+// claimParams are the snapshot that is done, the window and the place within it that a claim goes on from, and how many rows
+// of the change table it may read.
+func claimParams(c cursor.Cursor, rows int) [][]byte {
+	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(rows), 10)}
+	if c.Window != nil {
+		params[1] = []byte(c.Window.String())
+		params[2] = strconv.AppendUint(nil, c.Xid, 10)
+		params[3] = strconv.AppendInt(nil, c.ID, 10)
+	}
+	return params
 }

@@ -13,6 +13,7 @@ const (
 	oidInt2 = 21
 	oidInt4 = 23
 	oidText = 25 // what lower() returns
+	oidUUID = 2950
 )
 
 // inChangeTable is a key column as the change table has it: freshet.change_type keeps

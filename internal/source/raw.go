@@ -8,14 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/pg"
 )
-
-const oidUUID = 2950
 
 // raw claims tuples as the rows of the change table have them, and sorts them here: Postgres needs two thirds of a claim
 // for that. It takes a key of which each column is compared here as Postgres does, and no filter for shards.
@@ -178,11 +175,7 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 	}
 	r.packing.was(b.Changes, fit)
 	b.CaughtUp = read < rows && fit == read
-	if b.CaughtUp {
-		b.Next = cursor.Finished(window)
-	} else {
-		b.Next = c.At(window, xid, id)
-	}
+	b.leads(c, window, xid, id)
 	return b, nil
 }
 
@@ -272,16 +265,4 @@ func (e *elements) next() ([]byte, error) {
 	v := e.rest[:size]
 	e.rest = e.rest[size:]
 	return v, nil
-}
-
-// claimParams are the snapshot that is done, the window and the place within it that a claim goes on from, and how many rows
-// of the change table it may read.
-func claimParams(c cursor.Cursor, rows int) [][]byte {
-	params := [][]byte{[]byte(c.Done.String()), nil, []byte("0"), []byte("0"), strconv.AppendInt(nil, int64(rows), 10)}
-	if c.Window != nil {
-		params[1] = []byte(c.Window.String())
-		params[2] = strconv.AppendUint(nil, c.Xid, 10)
-		params[3] = strconv.AppendInt(nil, c.ID, 10)
-	}
-	return params
 }
