@@ -295,6 +295,82 @@ func TestDefinitionThatMakesNoSenseAnyMoreStopsItsSink(t *testing.T) {
 	e.inStep("users:*", "select 'users:' || id, to_jsonb(u)::text from users u")
 }
 
+// A sink that is stopped by something nobody is told of when it is over goes on by itself.
+func TestSinkGoesOnWhenWhatStoppedItIsOver(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, table, sink, stops, over, key, promise string }{
+		{
+			"an index of groups", "create table orders (id bigint primary key, customer bigint not null); create index by_customer on orders (customer)",
+			"select freshet.create_sink('orders', 'orders', key => 'c:${customer}', value => 'count(*)')",
+			"drop index by_customer", "create index on orders (customer)",
+			"c:*", "select 'c:' || customer, count(*)::text from orders group by customer",
+		},
+		{
+			"a table that is read", "create table orders (id bigint primary key, customer bigint not null); create table names (id bigint primary key, name text); insert into names select g, 'n' || g from generate_series(0, 9) g",
+			"select freshet.create_sink('orders', 'orders', key => 'c:${id}', value => 'to_jsonb((select n.name from names n where n.id = customer))', accept_drift => true)",
+			"alter table names rename to names_old", "alter table names_old rename to names",
+			"c:*", "select 'c:' || o.id, to_jsonb(n.name)::text from orders o join names n on n.id = customer",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			e.exec(c.table)
+			e.exec("insert into orders select g, g % 10 from generate_series(1, 100) g")
+			e.exec(c.sink)
+			stop := e.start()
+			e.settle()
+			e.mended()
+			// A lane that works at the moment would go on until it hears of it.
+			stop()
+			e.exec(c.stops)
+			e.exec("alter table orders add column note text")
+			e.exec("select freshet.mend(1)")
+			if e.stateOf("orders") != "failing" {
+				t.Fatal("the sink is not stopped")
+			}
+			e.exec("update orders set customer = 7 where id < 20; delete from orders where id > 90")
+			was := one[string](e.admin(), "select fingerprint::text from freshet.source")
+			e.start()
+			e.exec(c.over)
+			e.follow(c.key, c.promise)
+			e.await("status says so", func() bool { return e.stateOf("orders") != "failing" })
+			if is := one[string](e.admin(), "select fingerprint::text from freshet.source"); is != was {
+				t.Errorf("something else was seen: %s, before %s", is, was)
+			}
+		})
+	}
+}
+
+// A table that cannot be captured for a moment, which ends before anybody looks, is no reason for
+// the changes that were missed before it to stay missed.
+func TestChildThatComesAndGoesWhileMendWaits(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	stop := e.start()
+	e.settle()
+	e.mended()
+	stop()
+	blocker := e.admin().begin()
+	e.in(blocker, "lock table freshet.changes_1_1 in access exclusive mode")
+	e.transaction("set local lock_timeout = '20ms'", "update users set name = 'missed' where id <= 50")
+	e.commit(blocker)
+	tx := e.begin()
+	e.in(tx, "update users set name = 'x' where id = 60")
+	mended := make(chan string, 1)
+	go func() { mended <- one[string](e, "select freshet.mend(1)") }()
+	e.await("mend waits", func() bool { return e.locked("mend") })
+	e.in(tx, "create table child () inherits (users)")
+	e.commit(tx)
+	if said := <-mended; !strings.Contains(said, "were not captured") {
+		t.Fatalf("mend said %q", said)
+	}
+	e.exec("drop table child")
+	e.start()
+	e.follow("users:*", usersPromise)
+}
+
 // What was broken and is not mended yet stays to be seen, whatever Freshet itself does to
 // capture meanwhile.
 func TestWhatIsToBeMendedIsNotCoveredUp(t *testing.T) {

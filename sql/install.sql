@@ -164,6 +164,8 @@ create table freshet.sink (
     keep_entries      boolean not null default false,
     -- why nothing can be written for the sink, if so
     broken            text,
+    -- from when on one that is broken is looked at again
+    survey_after      timestamptz,
     notice            text,
     coverage          text not null default 'lazy'
         constraint sink_coverage_is_known check (coverage in ('lazy', 'full')),
@@ -2795,11 +2797,10 @@ begin
                 where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')))
             from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
             where k.source_id = s.id and k.calls <> '[]'), '{}'),
-        -- whether rows could come and go without a trigger of the table's; see freshet.check_kind
-        'kind', c.relispartition::text || c.relpersistence::text
-                || (c.relkind = 'r' and (exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
-                                         or exists (select from pg_catalog.pg_inherits i where i.inhrelid = c.oid)))::text
-                || coalesce(p.strange, false)::text,
+        -- whether rows could come and go without a trigger of the table's, as freshet.check_kind refuses it
+        'unfit', c.relispartition or c.relpersistence <> 'p' or coalesce(p.strange, false)
+                 or c.relkind = 'r' and (exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
+                                         or exists (select from pg_catalog.pg_inherits i where i.inhrelid = c.oid)),
         'function', f.oid || '.' || f.xmin::text,
         -- whose the table is, whose its capture, and whether he may still capture anything:
         -- if not, he can put no gap on record either
@@ -2821,13 +2822,18 @@ begin
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
                pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attstorage, a.attcompression,
                    a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
-                   (select d.oid from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum))) as trifles,
+                   b.value)) as trifles,
                pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
                -- what is computed when it is read
-               pg_catalog.jsonb_object_agg('column ' || a.attnum, (
-                   select pg_catalog.pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum
-               )) filter (where a.attgenerated = 'v') as computed
-        from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
+               pg_catalog.jsonb_object_agg('column ' || a.attnum, b.value) filter (where a.attgenerated = 'v') as computed
+        from pg_catalog.pg_attribute a
+        -- As it is stored: how it is printed is a matter of the session. Another type and back makes the row anew, and
+        -- the expression loses where in a statement it stood.
+        left join lateral (
+            select pg_catalog.hashtextextended(pg_catalog.regexp_replace(d.adbin::text, ':location -?\d+', '', 'g'), 0) as value
+            from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum
+        ) b on true
+        where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
     ) a on true
     left join lateral (
         select pg_catalog.jsonb_object_agg(r.relid::bigint, pg_catalog.jsonb_build_object(
@@ -3229,7 +3235,7 @@ begin
         -- What a sink is made of is not a worker's business either, but for what has to
         -- follow from changes of its source.
         revoke update on freshet.sink, freshet.source from freshet_worker;
-        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value_type, broken, notice, state, failing)
+        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value_type, broken, survey_after, notice, state, failing)
             on freshet.sink to freshet_worker;
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;
@@ -4811,8 +4817,9 @@ revoke all on function freshet.mend(integer) from public;
 
 -- What follows for the sinks of a source from what became of it: `was` and `now` are its
 -- fingerprints, `rebased` says that it is another table. `missed`: any change may have been missed;
--- `large`: rows came that nobody has touched; `gone`: rows may be gone without a trigger. Returns
--- what was the matter with the sinks themselves.
+-- `large`: rows came that nobody has touched; `gone`: rows may be gone without a trigger; `unfit`:
+-- it cannot be captured, as the source's fingerprint will say: asked anew, it could be over before
+-- the next look. Returns what was the matter with the sinks themselves.
 create or replace function freshet.mend_sinks(
     source   integer,
     was      jsonb,
@@ -4821,6 +4828,7 @@ create or replace function freshet.mend_sinks(
     missed   boolean,
     large    boolean,
     gone     boolean,
+    unfit    boolean,
     out why  text[])
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -4831,17 +4839,11 @@ declare
     v_retyped   boolean := exists (
         select from pg_catalog.jsonb_each(was -> 'columns') w join pg_catalog.jsonb_each(now -> 'columns') n on n.key = w.key
         where n.value - 0 <> w.value - 0);
-    v_unfit     boolean := false;   -- it is no table any more that can be captured
     v_sink      record;
     v_reshaped  boolean;            -- its entries have other columns
     v_rewarm    boolean;
 begin
     why := '{}';
-    begin
-        perform freshet.check_kind((select o.relid from freshet.source o where o.id = mend_sinks.source));
-    exception when wrong_object_type then
-        v_unfit := true;
-    end;
     for v_sink in
         select s.id, s.on_schema_change, s.broken, s.grouped,
                exists (
@@ -4881,7 +4883,7 @@ begin
         set revision = s.revision + 1, definition = s.definition + case when v_reshaped or v_rewarm then 1 else 0 end
         where s.id = v_sink.id;
         -- Of what cannot be captured nothing is read. It is of another kind again when it can.
-        continue when v_unfit;
+        continue when unfit;
         if v_rewarm then
             perform freshet.request_rewarm(v_sink.id);
         end if;
@@ -4892,7 +4894,7 @@ begin
 end
 $$;
 
-revoke all on function freshet.mend_sinks(integer, jsonb, jsonb, boolean, boolean, boolean, boolean) from public;
+revoke all on function freshet.mend_sinks(integer, jsonb, jsonb, boolean, boolean, boolean, boolean, boolean) from public;
 
 -- What freshet.mend does, unless something is locked.
 create or replace function freshet.mend_source(source integer)
@@ -4975,7 +4977,7 @@ begin
         update freshet.source s set fingerprint = v_was || v_now where s.id = v_source.id;
         delete from freshet.noted_partition n using freshet.settled_notes(v_source.id) t
         where n.source_id = v_source.id and n.relid = t.relid and n.attached = t.attached and t.stays and v_now -> 'leaves' ? n.relid::text;
-        return null;
+        return freshet.survey_broken(v_source.id);
     end if;
 
     begin
@@ -5031,7 +5033,7 @@ begin
             v_why := v_why || 'a column, or the table, was something else in between'::text;
             v_missed := true;
         end if;
-        if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
+        if v_was ? 'unfit' and v_now -> 'unfit' <> v_was -> 'unfit' then
             v_why := v_why || 'the table is of another kind'::text;
             v_missed := true;
         end if;
@@ -5095,7 +5097,7 @@ begin
             v_next := v_next || pg_catalog.jsonb_build_object(
                 'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
                 'versions', v_now -> 'versions', 'trifles', v_now -> 'trifles', 'files', v_now -> 'files', 'types', v_now -> 'types',
-                'calls', v_now -> 'calls', 'kind', v_now -> 'kind');
+                'calls', v_now -> 'calls', 'unfit', v_now -> 'unfit');
         end if;
         v_missed := v_missed
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'
@@ -5142,7 +5144,7 @@ begin
     end if;
 
     v_why := v_why || freshet.mend_sinks(v_source.id, v_was, v_now, v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id),
-        v_missed, v_large, v_gone);
+        v_missed, v_large, v_gone, v_next -> 'unfit' = 'true');
 
     -- What goes wrong again and again is not warmed for again and again without a pause.
     update freshet.source s
@@ -5178,7 +5180,7 @@ $$;
 revoke all on function freshet.named_key(oid, jsonb) from public;
 
 -- Whether capture of a source is to be mended now: something is missing or altered, or is said
--- to be, and it is not the pause after an attempt.
+-- to be, or a sink has been broken for a while, and it is not the pause after an attempt.
 create or replace function freshet.needs_mending(source integer)
 returns boolean
 language plpgsql
@@ -5190,6 +5192,8 @@ begin
        and (exists (select from freshet.capture_gap g where g.source_id = s.id)
             or exists (select from freshet.noted_partition n where n.source_id = s.id) and exists (select from freshet.settled_notes(s.id))
             or s.mend_error is not null
+            or exists (select from freshet.sink k where k.source_id = s.id and k.broken is not null and k.state <> 'dropping'
+                                                    and k.survey_after < pg_catalog.clock_timestamp())
             or freshet.is_altered(s.id))
     from freshet.source s
     where s.id = needs_mending.source);
@@ -6829,7 +6833,10 @@ begin
     when others then
         v_wrong := sqlerrm;
     end;
-    update freshet.sink s set broken = v_wrong where s.id = v_sink.id and s.broken is distinct from v_wrong;
+    -- It can be over by what nobody tells: a right that is granted again, an index that is no unique one.
+    update freshet.sink s
+    set broken = v_wrong, survey_after = case when v_wrong is not null then pg_catalog.clock_timestamp() + interval '5 seconds' end
+    where s.id = v_sink.id and (v_wrong is not null or s.broken is not null);
 end
 $$;
 
@@ -7312,6 +7319,34 @@ end
 $$;
 
 revoke all on function freshet.stop_failing(integer, text) from public;
+
+-- Looks again at the sinks of a source that are broken, where the source is as it was. Returns which
+-- are not any more, null if there is none.
+create or replace function freshet.survey_broken(source integer)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_sink  record;
+    v_well  text[] := '{}';
+begin
+    for v_sink in
+        select s.id, s.name from freshet.sink s
+        where s.source_id = survey_broken.source and s.broken is not null and s.state <> 'dropping'
+        order by s.id
+    loop
+        perform freshet.retype(v_sink.id);
+        update freshet.sink s set revision = s.revision + 1 where s.id = v_sink.id and s.broken is null;
+        if found then
+            v_well := v_well || pg_catalog.format('nothing stops the sink %I any more', v_sink.name);
+        end if;
+    end loop;
+    return nullif(pg_catalog.array_to_string(v_well, '; '), '');
+end
+$$;
+
+revoke all on function freshet.survey_broken(integer) from public;
 
 -- Has a worker look for entries of a sink that have no row any more, and remove them.
 create or replace function freshet.sweep(sink text)

@@ -64,7 +64,10 @@ type Query struct {
 	// RowSecurity is to be let through by policies; the statement must see to it that
 	// they hide nothing.
 	RowSecurity bool
-	SQL         string
+	// Version is another where what the names in SQL stand for can have come to be another: what was
+	// prepared goes on calling the functions it has found.
+	Version int32
+	SQL     string
 	// Type is that of the column number Column, from 0, if it is not 0; a query that has come
 	// to return another is not run, and the error is a [TypeError].
 	Type   uint32
@@ -80,7 +83,7 @@ type Prepared struct {
 // Named gives q its name.
 func (q Query) Named() Prepared {
 	// With the type: what one reader was content with another may not be.
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d %d\n%s", q.SearchPath, q.Type, q.Column, q.SQL))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d %d %d\n%s", q.SearchPath, q.Type, q.Column, q.Version, q.SQL))
 	return Prepared{q, "freshet_" + hex.EncodeToString(sum[:8])}
 }
 

@@ -97,10 +97,10 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 	path := "pg_catalog, " + pgx.Identifier{sink.Schema}.Sanitize() + ", public"
 	// with has a value, from that column on.
 	with := func(sql string, column int) pg.Prepared {
-		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql, Type: sentType(sink), Column: column}.Named()
+		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, Version: sink.Definition, SQL: sql, Type: sentType(sink), Column: column}.Named()
 	}
 	query := func(sql string) pg.Prepared {
-		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, SQL: sql}.Named()
+		return pg.Query{SearchPath: path, RowSecurity: sink.RowSecurity, Version: sink.Definition, SQL: sql}.Named()
 	}
 	r.claim, r.bareClaim = with(s.claim(false), 2+len(r.parts)), query(s.claim(true))
 	if r.raw = newRaw(r); r.raw.is() {

@@ -37,11 +37,10 @@ begin
                 where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')))
             from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
             where k.source_id = s.id and k.calls <> '[]'), '{}'),
-        -- whether rows could come and go without a trigger of the table's; see freshet.check_kind
-        'kind', c.relispartition::text || c.relpersistence::text
-                || (c.relkind = 'r' and (exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
-                                         or exists (select from pg_catalog.pg_inherits i where i.inhrelid = c.oid)))::text
-                || coalesce(p.strange, false)::text,
+        -- whether rows could come and go without a trigger of the table's, as freshet.check_kind refuses it
+        'unfit', c.relispartition or c.relpersistence <> 'p' or coalesce(p.strange, false)
+                 or c.relkind = 'r' and (exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
+                                         or exists (select from pg_catalog.pg_inherits i where i.inhrelid = c.oid)),
         'function', f.oid || '.' || f.xmin::text,
         -- whose the table is, whose its capture, and whether he may still capture anything:
         -- if not, he can put no gap on record either
@@ -63,13 +62,18 @@ begin
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
                pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attstorage, a.attcompression,
                    a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
-                   (select d.oid from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum))) as trifles,
+                   b.value)) as trifles,
                pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
                -- what is computed when it is read
-               pg_catalog.jsonb_object_agg('column ' || a.attnum, (
-                   select pg_catalog.pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum
-               )) filter (where a.attgenerated = 'v') as computed
-        from pg_catalog.pg_attribute a where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
+               pg_catalog.jsonb_object_agg('column ' || a.attnum, b.value) filter (where a.attgenerated = 'v') as computed
+        from pg_catalog.pg_attribute a
+        -- As it is stored: how it is printed is a matter of the session. Another type and back makes the row anew, and
+        -- the expression loses where in a statement it stood.
+        left join lateral (
+            select pg_catalog.hashtextextended(pg_catalog.regexp_replace(d.adbin::text, ':location -?\d+', '', 'g'), 0) as value
+            from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum
+        ) b on true
+        where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
     ) a on true
     left join lateral (
         select pg_catalog.jsonb_object_agg(r.relid::bigint, pg_catalog.jsonb_build_object(

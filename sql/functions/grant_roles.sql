@@ -62,7 +62,7 @@ begin
         -- What a sink is made of is not a worker's business either, but for what has to
         -- follow from changes of its source.
         revoke update on freshet.sink, freshet.source from freshet_worker;
-        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value_type, broken, notice, state, failing)
+        grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value_type, broken, survey_after, notice, state, failing)
             on freshet.sink to freshet_worker;
         grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
             on freshet.source to freshet_worker;

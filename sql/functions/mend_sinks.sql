@@ -1,7 +1,8 @@
 -- What follows for the sinks of a source from what became of it: `was` and `now` are its
 -- fingerprints, `rebased` says that it is another table. `missed`: any change may have been missed;
--- `large`: rows came that nobody has touched; `gone`: rows may be gone without a trigger. Returns
--- what was the matter with the sinks themselves.
+-- `large`: rows came that nobody has touched; `gone`: rows may be gone without a trigger; `unfit`:
+-- it cannot be captured, as the source's fingerprint will say: asked anew, it could be over before
+-- the next look. Returns what was the matter with the sinks themselves.
 create or replace function freshet.mend_sinks(
     source   integer,
     was      jsonb,
@@ -10,6 +11,7 @@ create or replace function freshet.mend_sinks(
     missed   boolean,
     large    boolean,
     gone     boolean,
+    unfit    boolean,
     out why  text[])
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -20,17 +22,11 @@ declare
     v_retyped   boolean := exists (
         select from pg_catalog.jsonb_each(was -> 'columns') w join pg_catalog.jsonb_each(now -> 'columns') n on n.key = w.key
         where n.value - 0 <> w.value - 0);
-    v_unfit     boolean := false;   -- it is no table any more that can be captured
     v_sink      record;
     v_reshaped  boolean;            -- its entries have other columns
     v_rewarm    boolean;
 begin
     why := '{}';
-    begin
-        perform freshet.check_kind((select o.relid from freshet.source o where o.id = mend_sinks.source));
-    exception when wrong_object_type then
-        v_unfit := true;
-    end;
     for v_sink in
         select s.id, s.on_schema_change, s.broken, s.grouped,
                exists (
@@ -70,7 +66,7 @@ begin
         set revision = s.revision + 1, definition = s.definition + case when v_reshaped or v_rewarm then 1 else 0 end
         where s.id = v_sink.id;
         -- Of what cannot be captured nothing is read. It is of another kind again when it can.
-        continue when v_unfit;
+        continue when unfit;
         if v_rewarm then
             perform freshet.request_rewarm(v_sink.id);
         end if;
@@ -81,4 +77,4 @@ begin
 end
 $$;
 
-revoke all on function freshet.mend_sinks(integer, jsonb, jsonb, boolean, boolean, boolean, boolean) from public;
+revoke all on function freshet.mend_sinks(integer, jsonb, jsonb, boolean, boolean, boolean, boolean, boolean) from public;

@@ -79,7 +79,7 @@ begin
         update freshet.source s set fingerprint = v_was || v_now where s.id = v_source.id;
         delete from freshet.noted_partition n using freshet.settled_notes(v_source.id) t
         where n.source_id = v_source.id and n.relid = t.relid and n.attached = t.attached and t.stays and v_now -> 'leaves' ? n.relid::text;
-        return null;
+        return freshet.survey_broken(v_source.id);
     end if;
 
     begin
@@ -135,7 +135,7 @@ begin
             v_why := v_why || 'a column, or the table, was something else in between'::text;
             v_missed := true;
         end if;
-        if v_was ? 'kind' and v_now -> 'kind' <> v_was -> 'kind' then
+        if v_was ? 'unfit' and v_now -> 'unfit' <> v_was -> 'unfit' then
             v_why := v_why || 'the table is of another kind'::text;
             v_missed := true;
         end if;
@@ -199,7 +199,7 @@ begin
             v_next := v_next || pg_catalog.jsonb_build_object(
                 'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
                 'versions', v_now -> 'versions', 'trifles', v_now -> 'trifles', 'files', v_now -> 'files', 'types', v_now -> 'types',
-                'calls', v_now -> 'calls', 'kind', v_now -> 'kind');
+                'calls', v_now -> 'calls', 'unfit', v_now -> 'unfit');
         end if;
         v_missed := v_missed
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'
@@ -246,7 +246,7 @@ begin
     end if;
 
     v_why := v_why || freshet.mend_sinks(v_source.id, v_was, v_now, v_source.relid <> (select o.relid from freshet.source o where o.id = v_source.id),
-        v_missed, v_large, v_gone);
+        v_missed, v_large, v_gone, v_next -> 'unfit' = 'true');
 
     -- What goes wrong again and again is not warmed for again and again without a pause.
     update freshet.source s

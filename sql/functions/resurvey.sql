@@ -47,7 +47,10 @@ begin
     when others then
         v_wrong := sqlerrm;
     end;
-    update freshet.sink s set broken = v_wrong where s.id = v_sink.id and s.broken is distinct from v_wrong;
+    -- It can be over by what nobody tells: a right that is granted again, an index that is no unique one.
+    update freshet.sink s
+    set broken = v_wrong, survey_after = case when v_wrong is not null then pg_catalog.clock_timestamp() + interval '5 seconds' end
+    where s.id = v_sink.id and (v_wrong is not null or s.broken is not null);
 end
 $$;
 

@@ -118,6 +118,8 @@ create table freshet.sink (
     keep_entries      boolean not null default false,
     -- why nothing can be written for the sink, if so
     broken            text,
+    -- from when on one that is broken is looked at again
+    survey_after      timestamptz,
     notice            text,
     coverage          text not null default 'lazy'
         constraint sink_coverage_is_known check (coverage in ('lazy', 'full')),
