@@ -1,6 +1,9 @@
 package integration
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // Changes of many rows next to each other are read in key order, and those of few among many
 // by their keys; what comes out is the same.
@@ -32,5 +35,43 @@ func TestBulkWritesAreReadInKeyOrder(t *testing.T) {
 	} {
 		e.exec(sql)
 		check()
+	}
+}
+
+// Rows that lie far apart are read by a list of their keys; what comes out is the same, whatever the key is.
+func TestManyRowsFarApartAreReadByAListOfTheirKeys(t *testing.T) {
+	e := newEnv(t)
+	kinds := []string{
+		"integer", "bigint", "uuid", "text", "varchar(40)", "date",
+	}
+	const keys = `case %[1]s when 'uuid' then md5(g::text)::uuid::text
+		when 'date' then (date '2000-01-01' + g)::text
+		when 'text' then g || ' {"it''s", a\\b} ' || chr(228) when 'varchar(40)' then 'NULL' || g else g::text end`
+	for i, kind := range kinds {
+		e.exec(fmt.Sprintf("create table goods_%d (id %s primary key, n int, price numeric)", i, kind))
+		e.exec(fmt.Sprintf("insert into goods_%d select (%s)::%s, g, g from generate_series(1, 9000) g", i, fmt.Sprintf(keys, "'"+kind+"'"), kind))
+		e.exec(fmt.Sprintf("select freshet.create_sink('goods_%d', 'goods_%[1]d', key => 'goods_%[1]d:${id|url}', filter => 'price <> 13')", i))
+	}
+	e.exec("select freshet.create_sink('shares', 'goods_0', key => 'share:${id}', value => '1000 / price')")
+	e.start()
+	for i := range kinds {
+		e.lastBackfill(fmt.Sprintf("goods_%d", i))
+	}
+	e.lastBackfill("shares")
+	for _, sql := range []string{
+		"update goods_%d set price = price + 1 where n %% 6 = 0",
+		"update goods_%d set price = case when n %% 60 = 0 then 0 when n %% 18 = 0 then 13 else n end where n %% 6 = 0",
+		"delete from goods_%d where n %% 7 = 0",
+		"update goods_%d set price = 7 where n %% 5 = 0",
+	} {
+		for i := range kinds {
+			e.exec(fmt.Sprintf(sql, i))
+		}
+		e.settle()
+		for i := range kinds {
+			e.inStep(fmt.Sprintf("goods_%d:*", i), fmt.Sprintf(
+				"select 'goods_%[1]d:' || freshet.percent_encode(id::text), to_jsonb(g)::text from goods_%[1]d g where price <> 13", i))
+		}
+		e.inStep("share:*", "select 'share:' || id, (1000 / price)::text from goods_0 where price <> 0")
 	}
 }

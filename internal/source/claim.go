@@ -141,8 +141,11 @@ func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 
 // readSome reads tuples, with span all rows between them, and returns those that it did not come to.
 func (r *Reader) readSome(ctx context.Context, meta *Meta, some tuples, span bool, e *Entries) (left tuples, err error) {
-	if span {
+	switch {
+	case span:
 		return r.readSpan(ctx, meta, some, e)
+	case r.lists():
+		return r.readListed(ctx, meta, some, e)
 	}
 	return r.lookUpSome(ctx, meta, some, e, e.room())
 }

@@ -37,7 +37,9 @@ type Reader struct {
 	// The same, but with the key columns only.
 	bareClaim pg.Prepared
 	// span reads all rows from a tuple to another; see dense.
-	span       listing
+	span listing
+	// listed reads the rows of tuples of one column in its order, if it has a query.
+	listed     listing
 	dense      dense
 	ahead      ahead
 	few        few
@@ -112,6 +114,9 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 	r.sample, r.bareSample = list(s.sample(false)), bare(s.sample(true))
 	r.chunk, r.bareChunk = make(map[bounded]listing), make(map[bounded]listing)
 	r.span = list(s.chunk(bounded{after: true, until: true, including: true}, false))
+	if r.lists() {
+		r.listed = list(s.chunk(bounded{listed: true}, false))
+	}
 	for _, has := range []bounded{{}, {after: true}, {until: true}, {after: true, until: true}} {
 		r.chunk[has], r.bareChunk[has] = list(s.chunk(has, false)), bare(s.chunk(has, true))
 	}

@@ -24,9 +24,10 @@ func (s statements) rows() rows {
 	return r
 }
 
-// bounded is which bounds a chunk has. Including: the tuple that it goes on after is part of it.
+// bounded is which bounds a chunk has. Including: the tuple that it goes on after is part of it. Listed: it has only
+// rows of a list of tuples, which is the next parameter.
 type bounded struct {
-	after, until, including bool
+	after, until, including, listed bool
 }
 
 // chunk reads rows in key order: $1 the limit, then the tuple to go on after and the one to
@@ -48,6 +49,10 @@ func (s statements) chunk(has bounded, bare bool) rows {
 			where = append(where, fmt.Sprintf("(%s) %s (%s)", s.order(s.own), bound.operator, s.bounds(fmt.Sprintf("$%d", param))))
 		}
 	}
+	if has.listed {
+		param++
+		where = append(where, fmt.Sprintf("%s = any ($%d::%s[])", s.own(0), param, s.termType(0)))
+	}
 	from, condition := fmt.Sprintf("%s as %s", s.table, s.alias), strings.Join(where, " and ")
 	if s.r.sink.Grouped {
 		condition += " and " + s.allNotNull()
@@ -56,7 +61,7 @@ func (s statements) chunk(has bounded, bare bool) rows {
 	}
 
 	meta := s.meta()
-	if !has.including {
+	if !has.including && !has.listed {
 		meta += s.last(s.own, from+" where "+condition)
 	}
 	list := s.rows()
