@@ -328,7 +328,8 @@ func TestSinkGoesOnWhenWhatStoppedItIsOver(t *testing.T) {
 			if e.stateOf("orders") != "failing" {
 				t.Fatal("the sink is not stopped")
 			}
-			e.exec("update orders set customer = 7 where id < 20; delete from orders where id > 90")
+			// No re-warm finds the groups and rows that are gone.
+			e.exec("update orders set customer = 7 where id < 20; delete from orders where id > 90 or customer = 3")
 			was := one[string](e.admin(), "select fingerprint::text from freshet.source")
 			e.start()
 			e.exec(c.over)
@@ -338,6 +339,43 @@ func TestSinkGoesOnWhenWhatStoppedItIsOver(t *testing.T) {
 				t.Errorf("something else was seen: %s, before %s", is, was)
 			}
 		})
+	}
+}
+
+// While the table of a stopped sink is locked, the others of that table are not said to fail, and it is tried again.
+func TestStoppedSinkOfALockedTable(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('stopped', 'users', key => 's:${id}', filter => 'active', backfill => false)")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	e.exec("alter table users rename active to enabled")
+	e.await("it is stopped", func() bool { return e.stateOf("stopped") == "failing" })
+	e.mended()
+	tx := e.begin()
+	e.in(tx, "lock table users in access exclusive mode")
+	e.admin().exec("update freshet.sink set survey_after = now() where name = 'stopped'")
+	e.await("it was looked at", func() bool {
+		return one[bool](e.admin(), "select survey_after > now() + interval '1 second' from freshet.sink where name = 'stopped'")
+	})
+	if state := e.stateOf("users"); state != "live" {
+		t.Errorf("the other sink is %s", state)
+	}
+	e.commit(tx)
+	e.exec("alter table users rename enabled to active")
+	e.await("it goes on", func() bool { return e.stateOf("stopped") != "failing" })
+
+	// Of a table that is gone there is nothing to look at.
+	e.exec("alter table users rename active to enabled")
+	e.await("it is stopped again", func() bool { return e.stateOf("stopped") == "failing" })
+	e.exec("drop table users")
+	e.await("the table is gone", func() bool {
+		return one[bool](e.admin(), "select bool_and(broken like '%is gone') from freshet.sink")
+	})
+	if one[bool](e.admin(), "select bool_or(survey_after is not null) from freshet.sink") {
+		t.Error("it is looked at again and again")
 	}
 }
 

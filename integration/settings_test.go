@@ -364,3 +364,34 @@ func TestVolatileFiltersAreRefusedUnderAnySettings(t *testing.T) {
 		}
 	}
 }
+
+// Whoever looks after capture finds the same, whatever the settings: else workers would tell each other for ever that
+// something was altered.
+func TestCaptureLooksTheSameUnderAnySettings(t *testing.T) {
+	e := newEnv(t)
+	e.exec(`create type mood as enum ('bad', 'good');
+		create function beside(a bigint, b bigint) returns bigint immutable language sql as $$ select a + b $$;
+		create aggregate total(bigint) (sfunc = beside, stype = bigint, initcond = '0');
+		create table t (id bigint primary key, team bigint default 7, at timestamptz default '2026-01-02 03:04:05+00', span interval default '1 day', mood mood default 'bad',
+			note text default 'a\b', raw bytea default '\x00', day date not null default now(), ratio float8 default 0.1);
+		create index on t (team)`)
+	e.exec("select freshet.create_sink('t', 't', value => 'jsonb_build_object(''id'', beside(id, 1))')")
+	e.exec("select freshet.create_sink('teams', 't', key => 'team:${team}', value => 'total(id)')")
+	const fingerprint = "select freshet.fingerprint(1)::text"
+	want := one[string](e.admin(), fingerprint)
+	for _, settings := range []map[string]string{oneSettings, otherSettings} {
+		conn, err := pgx.Connect(t.Context(), parameters(t, e.workerURL, settings))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		err = conn.QueryRow(t.Context(), fingerprint).Scan(&got)
+		_ = conn.Close(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Errorf("under %v it is\n%s\nwant\n%s", settings, got, want)
+		}
+	}
+}

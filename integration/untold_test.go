@@ -146,6 +146,20 @@ func TestWhatFiresNoTriggerLeavesNoEntryWrong(t *testing.T) {
 			sink: "select freshet.create_sink('t', 'app.t', key => 't:${id}', filter => 'cheap(price)')", promise: "select 't:' || id, to_jsonb(t)::text from app.t where price > 100",
 			before: "select 't:' || id, to_jsonb(t)::text from app.t where price < 50",
 			after:  "create function app.cheap(price bigint) returns boolean immutable language sql as 'select price > 100'"},
+		{name: "another column has the name of a filter's", table: prices, sink: "select freshet.create_sink('t', 't', columns => '{id,price}', filter => 'active')",
+			promise: "select 't:' || id, jsonb_build_object('id', id, 'price', price)::text from t where active",
+			after:   "alter table t drop column active; alter table t add column active boolean not null default false; update t set active = true where id = 7"},
+		{name: "two columns are called otherwise, and a filter means the other one", table: prices + "; alter table t add column other boolean not null default false; update t set other = id % 5 = 0",
+			sink:    "select freshet.create_sink('t', 't', columns => '{id,price}', filter => 'active')",
+			promise: "select 't:' || id, jsonb_build_object('id', id, 'price', price)::text from t where active",
+			after:   "alter table t rename column active to was_active; alter table t rename column other to active"},
+		{name: "a value comes to be null", table: prices, sink: "select freshet.create_sink('t', 't', value => 'case when active then to_jsonb(price) end')",
+			promise: "select 't:' || id, to_jsonb(price)::text from t where active",
+			after:   "alter table t drop column active; alter table t add column active boolean not null default false"},
+		{name: "it is moved to where a function is found first", table: "create schema app; create schema other; grant usage on schema other to public; set search_path = app;" + prices + "; reset search_path; create function other.cheap(price bigint) returns boolean immutable language sql as 'select price > 100'",
+			sink: "select freshet.create_sink('t', 'app.t', key => 't:${id}', filter => 'cheap(price)')", promise: "select 't:' || id, to_jsonb(t)::text from other.t where price > 100",
+			before: "select 't:' || id, to_jsonb(t)::text from app.t where price < 50",
+			after:  "alter table app.t set schema other"},
 		{name: "a value of an enum is renamed and renamed back", table: prices, promise: rows, unseen: func(e *env) {
 			e.exec("alter type mood rename value 'good' to 'fine'")
 			e.exec("update t set price = 2 where id = 8")

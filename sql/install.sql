@@ -1080,7 +1080,7 @@ begin
         set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
             column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, transform = v_next.transform, grouped = v_next.grouped,
             filter = v_next.filter, expires = v_next.expires, expires_at = v_next.expires_at, accept_drift = v_next.accept_drift,
-            reads = v_next.reads, calls = v_next.calls, targets = v_next.targets, broken = null, notice = null,
+            reads = v_next.reads, calls = v_next.calls, targets = v_next.targets, broken = null, survey_after = null, notice = null,
             coverage = 'lazy', definition = s.definition + 1, revision = s.revision + 1
         where s.id = v_sink.id;
         perform freshet.watch_calls(v_sink.source_id);
@@ -2780,7 +2780,8 @@ begin
         -- Whoever gives a column other values without touching rows, as ALTER TABLE … USING does,
         -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
         'versions', coalesce(a.versions, '{}'),
-        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows.
+        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows. But for its storage, which another type
+        -- changes too.
         'trifles', coalesce(a.trifles, '{}'),
         'files', coalesce(p.files, c.relfilenode::bigint),
         'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}') || coalesce(a.computed, '{}'),
@@ -2790,8 +2791,11 @@ begin
             select pg_catalog.jsonb_object_agg(e.call::text, (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
                            f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (
-                               select pg_catalog.concat_ws('|', g, (select pg_catalog.string_agg(t.prosrc, '|' order by t.oid) from pg_catalog.pg_proc t
-                                                                   where t.oid in (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)))
+                               -- by their numbers: names of functions are printed as a session has it
+                               select pg_catalog.concat_ws('|', g.aggkind, g.aggnumdirectargs, g.aggtransfn::oid, g.aggfinalfn::oid, g.aggmtransfn::oid, g.aggminvtransfn::oid,
+                                   g.aggmfinalfn::oid, g.aggfinalextra, g.aggmfinalextra, g.aggsortop, g.aggtranstype, g.aggmtranstype, g.agginitval, g.aggminitval, (
+                                       select pg_catalog.string_agg(t.prosrc, '|' order by t.oid) from pg_catalog.pg_proc t
+                                       where t.oid in (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)))
                                from pg_catalog.pg_aggregate g where g.aggfnoid = f.oid)), ',' order by f.oid), 0)
                 from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
                 where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')))
@@ -2808,7 +2812,7 @@ begin
                  pg_catalog.has_schema_privilege(f.proowner, 'freshet', 'usage'),
                  pg_catalog.has_table_privilege(f.proowner, pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id || '_' || s.segment)), 'insert')) end,
         'triggers', freshet.needs_row_triggers(s.relid)::text || ' ' || coalesce((select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid)
-                                from pg_catalog.pg_trigger t where t.tgrelid = s.relid and t.tgname like 'freshet\_%'), '-'),
+                                from pg_catalog.pg_trigger t where t.tgrelid = s.relid and pg_catalog.starts_with(t.tgname, 'freshet_')), '-'),
         'changes', (select pg_catalog.array_agg(i.inhrelid::bigint order by i.inhrelid) from pg_catalog.pg_inherits i
                     where i.inhparent = pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id))),
         'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
@@ -2820,8 +2824,7 @@ begin
     left join lateral (
         select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint)) as columns,
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
-               pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attstorage, a.attcompression,
-                   a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
+               pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
                    b.value)) as trifles,
                pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
                -- what is computed when it is read
@@ -2830,7 +2833,7 @@ begin
         -- As it is stored: how it is printed is a matter of the session. Another type and back makes the row anew, and
         -- the expression loses where in a statement it stood.
         left join lateral (
-            select pg_catalog.hashtextextended(pg_catalog.regexp_replace(d.adbin::text, ':location -?\d+', '', 'g'), 0) as value
+            select pg_catalog.hashtextextended(pg_catalog.regexp_replace(d.adbin::text, ':location -?[0-9]+', '', 'g'), 0) as value
             from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum
         ) b on true
         where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
@@ -2847,7 +2850,7 @@ begin
         left join lateral (
             select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
                    pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A' and t.tgfoid = f.oid) as truncates
-            from pg_catalog.pg_trigger t where t.tgrelid = r.relid and t.tgname like 'freshet\_%'
+            from pg_catalog.pg_trigger t where t.tgrelid = r.relid and pg_catalog.starts_with(t.tgname, 'freshet_')
         ) g on true
         where c.relkind = 'p'
     ) p on true
@@ -3245,7 +3248,7 @@ begin
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c
             where c.relnamespace = 'freshet'::pg_catalog.regnamespace
-              and (c.relkind = 'r' and c.relname like 'river\_%' or c.relkind = 'S' and c.relname !~ '^changes_')
+              and (c.relkind = 'r' and pg_catalog.starts_with(c.relname, 'river_') or c.relkind = 'S' and c.relname !~ '^changes_')
         loop
             execute pg_catalog.format(
                 case when v_relation.sequence then 'grant usage on sequence %s to freshet_worker'
@@ -4835,7 +4838,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_columns   boolean := now -> 'columns' is distinct from was -> 'columns';
-    -- so that filters may let other rows pass
+    v_moved     boolean := was ? 'relation' and now -> 'relation' is distinct from was -> 'relation';
+    -- so that an expression may mean other columns, or call other functions
+    v_shifted   boolean := v_moved or exists (
+        select from pg_catalog.jsonb_each(was -> 'columns') w where now -> 'columns' -> w.key is distinct from w.value);
     v_retyped   boolean := exists (
         select from pg_catalog.jsonb_each(was -> 'columns') w join pg_catalog.jsonb_each(now -> 'columns') n on n.key = w.key
         where n.value - 0 <> w.value - 0);
@@ -4845,11 +4851,12 @@ declare
 begin
     why := '{}';
     for v_sink in
-        select s.id, s.on_schema_change, s.broken, s.grouped,
+        select s.id, s.on_schema_change, s.broken, s.grouped, s.value_type,
+               v_shifted and coalesce(s.filter, s.expires_at, s.value, s.transform) is not null as shifted,
                exists (
                    select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
                    where now -> 'calls' -> c.call::text <> was -> 'calls' -> c.call::text) as recalled,
-               v_retyped and (s.filter is not null or s.expires_at is not null) or exists (
+               exists (
                    select from (
                        select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
                        union
@@ -4861,10 +4868,12 @@ begin
         where s.source_id = mend_sinks.source and s.state <> 'dropping'
         order by s.id
     loop
-        if v_columns or missed or v_sink.recalled or now -> 'unique' is distinct from was -> 'unique' or v_sink.broken is not null then
+        if v_columns or v_moved or missed or v_sink.recalled or now -> 'unique' is distinct from was -> 'unique' or v_sink.broken is not null then
             perform freshet.resurvey(v_sink.id);
         end if;
-        v_reshaped := v_sink.reshaped and was <> '{}' or rebased;
+        v_reshaped := v_sink.reshaped and was <> '{}' or v_sink.shifted or rebased
+            -- Nobody who reads comes upon that any more: it is what is expected from now on.
+            or exists (select from freshet.sink s where s.id = v_sink.id and s.value_type is distinct from v_sink.value_type);
         -- A group whose rows are gone in part is no orphan.
         v_rewarm := missed or large or v_sink.recalled or gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
         if v_sink.recalled then
@@ -4887,7 +4896,7 @@ begin
         if v_rewarm then
             perform freshet.request_rewarm(v_sink.id);
         end if;
-        if missed or gone or v_sink.recalled or v_reshaped and v_retyped then
+        if missed or gone or v_sink.recalled or v_sink.shifted or v_reshaped and v_retyped then
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
         end if;
     end loop;
@@ -4950,7 +4959,7 @@ begin
     if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
         -- Its rows are gone, and so have to be the entries: the lanes see to that.
         update freshet.sink s
-        set broken = pg_catalog.format('the table %s.%s is gone', v_source.schema_name, v_source.table_name),
+        set broken = pg_catalog.format('the table %s.%s is gone', v_source.schema_name, v_source.table_name), survey_after = null,
             definition = s.definition + 1, revision = s.revision + 1
         where s.source_id = v_source.id and s.state <> 'dropping' and freshet.is_altered(v_source.id);
         update freshet.source s
@@ -6932,8 +6941,7 @@ begin
     perform freshet.resurvey(retype.sink);
     select s.broken into v_wrong from freshet.sink s where s.id = retype.sink;
     if v_wrong is not null and v_sink.broken is null then
-        -- Such as a right that is missing for the moment. Nothing of the source has to change for
-        -- it to be over, so nobody would look again: it is the batch's failure, and tried again.
+        -- Such as a right that is missing for the moment: it is the batch's failure, and tried again.
         raise exception '%', v_wrong;
     end if;
     if exists (select from freshet.sink s where s.id = retype.sink and s.value_type is not distinct from v_sink.value_type) then
@@ -7336,7 +7344,14 @@ begin
         where s.source_id = survey_broken.source and s.broken is not null and s.state <> 'dropping'
         order by s.id
     loop
-        perform freshet.retype(v_sink.id);
+        begin
+            perform freshet.retype(v_sink.id);
+        exception when lock_not_available then
+            -- Nothing is wrong with the source, and the others would wait for the same.
+            update freshet.sink s set survey_after = pg_catalog.clock_timestamp() + interval '5 seconds'
+            where s.source_id = survey_broken.source and s.broken is not null;
+            exit;
+        end;
         update freshet.sink s set revision = s.revision + 1 where s.id = v_sink.id and s.broken is null;
         if found then
             v_well := v_well || pg_catalog.format('nothing stops the sink %I any more', v_sink.name);

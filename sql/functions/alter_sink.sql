@@ -165,7 +165,7 @@ begin
         set key_parts = v_next.key_parts, folded_attnums = v_next.folded_attnums, order_attnums = v_next.order_attnums,
             column_attnums = v_next.column_attnums, value = v_next.value, value_type = v_next.value_type, transform = v_next.transform, grouped = v_next.grouped,
             filter = v_next.filter, expires = v_next.expires, expires_at = v_next.expires_at, accept_drift = v_next.accept_drift,
-            reads = v_next.reads, calls = v_next.calls, targets = v_next.targets, broken = null, notice = null,
+            reads = v_next.reads, calls = v_next.calls, targets = v_next.targets, broken = null, survey_after = null, notice = null,
             coverage = 'lazy', definition = s.definition + 1, revision = s.revision + 1
         where s.id = v_sink.id;
         perform freshet.watch_calls(v_sink.source_id);

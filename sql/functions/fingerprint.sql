@@ -20,7 +20,8 @@ begin
         -- Whoever gives a column other values without touching rows, as ALTER TABLE … USING does,
         -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
         'versions', coalesce(a.versions, '{}'),
-        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows.
+        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows. But for its storage, which another type
+        -- changes too.
         'trifles', coalesce(a.trifles, '{}'),
         'files', coalesce(p.files, c.relfilenode::bigint),
         'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}') || coalesce(a.computed, '{}'),
@@ -30,8 +31,11 @@ begin
             select pg_catalog.jsonb_object_agg(e.call::text, (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
                            f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (
-                               select pg_catalog.concat_ws('|', g, (select pg_catalog.string_agg(t.prosrc, '|' order by t.oid) from pg_catalog.pg_proc t
-                                                                   where t.oid in (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)))
+                               -- by their numbers: names of functions are printed as a session has it
+                               select pg_catalog.concat_ws('|', g.aggkind, g.aggnumdirectargs, g.aggtransfn::oid, g.aggfinalfn::oid, g.aggmtransfn::oid, g.aggminvtransfn::oid,
+                                   g.aggmfinalfn::oid, g.aggfinalextra, g.aggmfinalextra, g.aggsortop, g.aggtranstype, g.aggmtranstype, g.agginitval, g.aggminitval, (
+                                       select pg_catalog.string_agg(t.prosrc, '|' order by t.oid) from pg_catalog.pg_proc t
+                                       where t.oid in (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)))
                                from pg_catalog.pg_aggregate g where g.aggfnoid = f.oid)), ',' order by f.oid), 0)
                 from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
                 where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')))
@@ -48,7 +52,7 @@ begin
                  pg_catalog.has_schema_privilege(f.proowner, 'freshet', 'usage'),
                  pg_catalog.has_table_privilege(f.proowner, pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id || '_' || s.segment)), 'insert')) end,
         'triggers', freshet.needs_row_triggers(s.relid)::text || ' ' || coalesce((select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid)
-                                from pg_catalog.pg_trigger t where t.tgrelid = s.relid and t.tgname like 'freshet\_%'), '-'),
+                                from pg_catalog.pg_trigger t where t.tgrelid = s.relid and pg_catalog.starts_with(t.tgname, 'freshet_')), '-'),
         'changes', (select pg_catalog.array_agg(i.inhrelid::bigint order by i.inhrelid) from pg_catalog.pg_inherits i
                     where i.inhparent = pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id))),
         'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
@@ -60,8 +64,7 @@ begin
     left join lateral (
         select pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.jsonb_build_array(a.attname, a.atttypid::bigint, a.atttypmod, a.attcollation::bigint)) as columns,
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
-               pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attstorage, a.attcompression,
-                   a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
+               pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
                    b.value)) as trifles,
                pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
                -- what is computed when it is read
@@ -70,7 +73,7 @@ begin
         -- As it is stored: how it is printed is a matter of the session. Another type and back makes the row anew, and
         -- the expression loses where in a statement it stood.
         left join lateral (
-            select pg_catalog.hashtextextended(pg_catalog.regexp_replace(d.adbin::text, ':location -?\d+', '', 'g'), 0) as value
+            select pg_catalog.hashtextextended(pg_catalog.regexp_replace(d.adbin::text, ':location -?[0-9]+', '', 'g'), 0) as value
             from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum
         ) b on true
         where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
@@ -87,7 +90,7 @@ begin
         left join lateral (
             select pg_catalog.string_agg(t.oid || '.' || t.xmin::text || '.' || t.tgenabled::text, ' ' order by t.oid) as triggers,
                    pg_catalog.bool_or(t.tgname = 'freshet_truncate' and t.tgenabled = 'A' and t.tgfoid = f.oid) as truncates
-            from pg_catalog.pg_trigger t where t.tgrelid = r.relid and t.tgname like 'freshet\_%'
+            from pg_catalog.pg_trigger t where t.tgrelid = r.relid and pg_catalog.starts_with(t.tgname, 'freshet_')
         ) g on true
         where c.relkind = 'p'
     ) p on true

@@ -72,7 +72,7 @@ begin
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c
             where c.relnamespace = 'freshet'::pg_catalog.regnamespace
-              and (c.relkind = 'r' and c.relname like 'river\_%' or c.relkind = 'S' and c.relname !~ '^changes_')
+              and (c.relkind = 'r' and pg_catalog.starts_with(c.relname, 'river_') or c.relkind = 'S' and c.relname !~ '^changes_')
         loop
             execute pg_catalog.format(
                 case when v_relation.sequence then 'grant usage on sequence %s to freshet_worker'

@@ -18,7 +18,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_columns   boolean := now -> 'columns' is distinct from was -> 'columns';
-    -- so that filters may let other rows pass
+    v_moved     boolean := was ? 'relation' and now -> 'relation' is distinct from was -> 'relation';
+    -- so that an expression may mean other columns, or call other functions
+    v_shifted   boolean := v_moved or exists (
+        select from pg_catalog.jsonb_each(was -> 'columns') w where now -> 'columns' -> w.key is distinct from w.value);
     v_retyped   boolean := exists (
         select from pg_catalog.jsonb_each(was -> 'columns') w join pg_catalog.jsonb_each(now -> 'columns') n on n.key = w.key
         where n.value - 0 <> w.value - 0);
@@ -28,11 +31,12 @@ declare
 begin
     why := '{}';
     for v_sink in
-        select s.id, s.on_schema_change, s.broken, s.grouped,
+        select s.id, s.on_schema_change, s.broken, s.grouped, s.value_type,
+               v_shifted and coalesce(s.filter, s.expires_at, s.value, s.transform) is not null as shifted,
                exists (
                    select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
                    where now -> 'calls' -> c.call::text <> was -> 'calls' -> c.call::text) as recalled,
-               v_retyped and (s.filter is not null or s.expires_at is not null) or exists (
+               exists (
                    select from (
                        select u from pg_catalog.unnest(s.column_attnums || s.key_attnums) as u
                        union
@@ -44,10 +48,12 @@ begin
         where s.source_id = mend_sinks.source and s.state <> 'dropping'
         order by s.id
     loop
-        if v_columns or missed or v_sink.recalled or now -> 'unique' is distinct from was -> 'unique' or v_sink.broken is not null then
+        if v_columns or v_moved or missed or v_sink.recalled or now -> 'unique' is distinct from was -> 'unique' or v_sink.broken is not null then
             perform freshet.resurvey(v_sink.id);
         end if;
-        v_reshaped := v_sink.reshaped and was <> '{}' or rebased;
+        v_reshaped := v_sink.reshaped and was <> '{}' or v_sink.shifted or rebased
+            -- Nobody who reads comes upon that any more: it is what is expected from now on.
+            or exists (select from freshet.sink s where s.id = v_sink.id and s.value_type is distinct from v_sink.value_type);
         -- A group whose rows are gone in part is no orphan.
         v_rewarm := missed or large or v_sink.recalled or gone and v_sink.grouped or v_reshaped and v_sink.on_schema_change = 'rewarm';
         if v_sink.recalled then
@@ -70,7 +76,7 @@ begin
         if v_rewarm then
             perform freshet.request_rewarm(v_sink.id);
         end if;
-        if missed or gone or v_sink.recalled or v_reshaped and v_retyped then
+        if missed or gone or v_sink.recalled or v_sink.shifted or v_reshaped and v_retyped then
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
         end if;
     end loop;

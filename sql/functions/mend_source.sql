@@ -52,7 +52,7 @@ begin
     if v_now -> 'relation' = 'null' and v_now -> 'named' = 'null' then
         -- Its rows are gone, and so have to be the entries: the lanes see to that.
         update freshet.sink s
-        set broken = pg_catalog.format('the table %s.%s is gone', v_source.schema_name, v_source.table_name),
+        set broken = pg_catalog.format('the table %s.%s is gone', v_source.schema_name, v_source.table_name), survey_after = null,
             definition = s.definition + 1, revision = s.revision + 1
         where s.source_id = v_source.id and s.state <> 'dropping' and freshet.is_altered(v_source.id);
         update freshet.source s

@@ -17,8 +17,7 @@ begin
     perform freshet.resurvey(retype.sink);
     select s.broken into v_wrong from freshet.sink s where s.id = retype.sink;
     if v_wrong is not null and v_sink.broken is null then
-        -- Such as a right that is missing for the moment. Nothing of the source has to change for
-        -- it to be over, so nobody would look again: it is the batch's failure, and tried again.
+        -- Such as a right that is missing for the moment: it is the batch's failure, and tried again.
         raise exception '%', v_wrong;
     end if;
     if exists (select from freshet.sink s where s.id = retype.sink and s.value_type is not distinct from v_sink.value_type) then

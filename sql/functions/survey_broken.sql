@@ -14,7 +14,14 @@ begin
         where s.source_id = survey_broken.source and s.broken is not null and s.state <> 'dropping'
         order by s.id
     loop
-        perform freshet.retype(v_sink.id);
+        begin
+            perform freshet.retype(v_sink.id);
+        exception when lock_not_available then
+            -- Nothing is wrong with the source, and the others would wait for the same.
+            update freshet.sink s set survey_after = pg_catalog.clock_timestamp() + interval '5 seconds'
+            where s.source_id = survey_broken.source and s.broken is not null;
+            exit;
+        end;
         update freshet.sink s set revision = s.revision + 1 where s.id = v_sink.id and s.broken is null;
         if found then
             v_well := v_well || pg_catalog.format('nothing stops the sink %I any more', v_sink.name);
