@@ -52,7 +52,11 @@ func TestWhatFiresNoTriggerLeavesNoEntryWrong(t *testing.T) {
 		byDay  = "select 't:' || id || ':' || day, to_jsonb(t)::text from t"
 		groups = "select 't:' || customer, jsonb_build_object('n', count(*), 'sum', sum(price))::text from t group by customer"
 		group  = "select freshet.create_sink('t', 't', key => 't:${customer}', value => $$ jsonb_build_object('n', count(*), 'sum', sum(price)) $$)"
-		march  = `create table t_mar (like t including all);
+		near   = "create schema app; set search_path = app, public;" + prices + `; reset search_path;
+			create function public.near(a bigint, b integer) returns boolean immutable language sql as 'select a < b';
+			create function public.far(a bigint, b integer) returns boolean immutable language sql as 'select a > b + 100';
+			create operator public.=== (function = public.near, leftarg = bigint, rightarg = integer)`
+		march = `create table t_mar (like t including all);
 			insert into t_mar select g, '2026-03-10', g % 20 from generate_series(1, 100) g;
 			alter table t attach partition t_mar for values from ('2026-03-01') to ('2026-04-01')`
 	)
@@ -146,6 +150,12 @@ func TestWhatFiresNoTriggerLeavesNoEntryWrong(t *testing.T) {
 			sink: "select freshet.create_sink('t', 'app.t', key => 't:${id}', filter => 'cheap(price)')", promise: "select 't:' || id, to_jsonb(t)::text from app.t where price > 100",
 			before: "select 't:' || id, to_jsonb(t)::text from app.t where price < 50",
 			after:  "create function app.cheap(price bigint) returns boolean immutable language sql as 'select price > 100'"},
+		{name: "an operator is made where it is looked for first", table: near, sink: "select freshet.create_sink('t', 'app.t', key => 't:${id}', filter => 'price === 50')",
+			before: "select 't:' || id, to_jsonb(t)::text from app.t where price < 50", promise: "select 't:' || id, to_jsonb(t)::text from app.t where price > 150",
+			after: "create operator app.=== (function = public.far, leftarg = bigint, rightarg = integer)"},
+		{name: "an operator is made again of another function", table: near, sink: "select freshet.create_sink('t', 'app.t', key => 't:${id}', filter => 'price === 50')",
+			before: "select 't:' || id, to_jsonb(t)::text from app.t where price < 50", promise: "select 't:' || id, to_jsonb(t)::text from app.t where price > 150",
+			after: "drop operator public.=== (bigint, integer); create operator public.=== (function = public.far, leftarg = bigint, rightarg = integer)"},
 		{name: "another column has the name of a filter's", table: prices, sink: "select freshet.create_sink('t', 't', columns => '{id,price}', filter => 'active')",
 			promise: "select 't:' || id, jsonb_build_object('id', id, 'price', price)::text from t where active",
 			after:   "alter table t drop column active; alter table t add column active boolean not null default false; update t set active = true where id = 7"},

@@ -147,7 +147,7 @@ create table freshet.sink (
     accept_drift      boolean not null default false,
     -- other tables that its expressions read
     reads             oid[] not null default '{}',
-    -- functions that users have made which its expressions call: [["schema", "name"]]
+    -- functions and operators that users have made which its expressions call: [["schema", "name"], ["schema", "name", "operator"]]
     calls             jsonb not null default '[]',
     targets           text[] not null,
     shards            integer not null
@@ -1858,8 +1858,9 @@ revoke all on function freshet.check_partitions(integer) from public;
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
--- check_expression. `reads` are the other tables, `calls` the functions that users have made, as
--- [["schema", "name"]]: one that is dropped and made again is the same.
+-- check_expression. `reads` are the other tables, `calls` the functions and operators that users
+-- have made, as [["schema", "name"], ["schema", "name", "operator"]]: one that is dropped and made
+-- again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
 -- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
@@ -1938,12 +1939,20 @@ begin
             using errcode = 'invalid_parameter_value',
                   hint = 'Give expires, for how long an entry may be as it was, or say accept_drift => true.';
     end if;
-    select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(n.nspname, p.proname)), '[]') into calls
-    from freshet.called(v_tree) as c (oid)
-    join pg_catalog.pg_proc p on p.oid = c.oid
-    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     -- What comes with Postgres does not change.
-    where c.oid >= 16384;
+    select coalesce(pg_catalog.jsonb_agg(c.call), '[]') into calls
+    from (
+        select pg_catalog.jsonb_build_array(n.nspname, p.proname) as call
+        from freshet.called(v_tree) as c (oid)
+        join pg_catalog.pg_proc p on p.oid = c.oid
+        join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+        where c.oid >= 16384
+        union
+        select pg_catalog.jsonb_build_array(n.nspname, o.oprname, 'operator')
+        from pg_catalog.regexp_matches(v_tree, ':opno ([0-9]+)', 'g') as m
+        join pg_catalog.pg_operator o on o.oid = m[1]::oid
+        join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+        where o.oid >= 16384) c;
 end
 $$;
 
@@ -2788,7 +2797,10 @@ begin
         -- what the sinks' expressions call: another body makes other entries. All of one name where
         -- workers look for it, for which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(e.call::text, (
+            select pg_catalog.jsonb_object_agg(e.call::text, case when e.call ->> 2 = 'operator' then (
+                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', o.oid, o.oprcode::oid, o.oprleft, o.oprright), ',' order by o.oid), 0)
+                from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+                where o.oprname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) else (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
                            f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (
                                -- by their numbers: names of functions are printed as a session has it
@@ -2798,7 +2810,7 @@ begin
                                        where t.oid in (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)))
                                from pg_catalog.pg_aggregate g where g.aggfnoid = f.oid)), ',' order by f.oid), 0)
                 from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
-                where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')))
+                where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) end)
             from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
             where k.source_id = s.id and k.calls <> '[]'), '{}'),
         -- whether rows could come and go without a trigger of the table's, as freshet.check_kind refuses it

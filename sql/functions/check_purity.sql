@@ -1,8 +1,9 @@
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
--- check_expression. `reads` are the other tables, `calls` the functions that users have made, as
--- [["schema", "name"]]: one that is dropped and made again is the same.
+-- check_expression. `reads` are the other tables, `calls` the functions and operators that users
+-- have made, as [["schema", "name"], ["schema", "name", "operator"]]: one that is dropped and made
+-- again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
 -- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
@@ -81,12 +82,20 @@ begin
             using errcode = 'invalid_parameter_value',
                   hint = 'Give expires, for how long an entry may be as it was, or say accept_drift => true.';
     end if;
-    select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(n.nspname, p.proname)), '[]') into calls
-    from freshet.called(v_tree) as c (oid)
-    join pg_catalog.pg_proc p on p.oid = c.oid
-    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     -- What comes with Postgres does not change.
-    where c.oid >= 16384;
+    select coalesce(pg_catalog.jsonb_agg(c.call), '[]') into calls
+    from (
+        select pg_catalog.jsonb_build_array(n.nspname, p.proname) as call
+        from freshet.called(v_tree) as c (oid)
+        join pg_catalog.pg_proc p on p.oid = c.oid
+        join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+        where c.oid >= 16384
+        union
+        select pg_catalog.jsonb_build_array(n.nspname, o.oprname, 'operator')
+        from pg_catalog.regexp_matches(v_tree, ':opno ([0-9]+)', 'g') as m
+        join pg_catalog.pg_operator o on o.oid = m[1]::oid
+        join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+        where o.oid >= 16384) c;
 end
 $$;
 

@@ -28,7 +28,10 @@ begin
         -- what the sinks' expressions call: another body makes other entries. All of one name where
         -- workers look for it, for which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(e.call::text, (
+            select pg_catalog.jsonb_object_agg(e.call::text, case when e.call ->> 2 = 'operator' then (
+                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', o.oid, o.oprcode::oid, o.oprleft, o.oprright), ',' order by o.oid), 0)
+                from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+                where o.oprname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) else (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
                            f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (
                                -- by their numbers: names of functions are printed as a session has it
@@ -38,7 +41,7 @@ begin
                                        where t.oid in (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)))
                                from pg_catalog.pg_aggregate g where g.aggfnoid = f.oid)), ',' order by f.oid), 0)
                 from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
-                where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')))
+                where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) end)
             from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
             where k.source_id = s.id and k.calls <> '[]'), '{}'),
         -- whether rows could come and go without a trigger of the table's, as freshet.check_kind refuses it

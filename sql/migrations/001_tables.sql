@@ -101,7 +101,7 @@ create table freshet.sink (
     accept_drift      boolean not null default false,
     -- other tables that its expressions read
     reads             oid[] not null default '{}',
-    -- functions that users have made which its expressions call: [["schema", "name"]]
+    -- functions and operators that users have made which its expressions call: [["schema", "name"], ["schema", "name", "operator"]]
     calls             jsonb not null default '[]',
     targets           text[] not null,
     shards            integer not null
