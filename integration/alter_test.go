@@ -354,3 +354,31 @@ func TestChunkOfTheDefinitionBeforeDoesNotCount(t *testing.T) {
 	e.settle()
 	e.inStep("s:*", "select 's:' || id, n::text from goods")
 }
+
+// A re-warm after something was missed is not ended before its end: not by hand, and not by a definition that asks for
+// none. Its entries have the new form then.
+func TestRewarmThatRepairsIsNotCancelled(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	stop := e.start()
+	e.settle()
+	e.mended()
+	e.lastBackfill("users")
+	stop()
+	e.exec("alter table users disable trigger user; update users set name = 'missed' where id = 7; alter table users enable trigger user")
+	e.exec("select freshet.mend(1)")
+	run := one[int64](e, "select id from freshet.backfills where state = 'queued'")
+	e.refused("is not cancelled", "select freshet.cancel_backfill($1)", run)
+	e.exec("select freshet.alter_sink('users', columns => '{id,name}', backfill => false)")
+	if state := one[string](e, "select state from freshet.backfills where id = $1", run); state != "queued" {
+		t.Errorf("it is %s", state)
+	}
+	e.start()
+	e.follow("users:*", "select 'users:' || id, jsonb_build_object('id', id, 'name', name)::text from users")
+
+	// One that only gives entries a new form is.
+	e.exec("select freshet.alter_sink('users', columns => '{id}', max_rate => 1)")
+	e.exec("select freshet.cancel_backfill((select max(id) from freshet.backfills))")
+}

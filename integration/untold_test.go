@@ -70,6 +70,7 @@ func TestWhatFiresNoTriggerLeavesNoEntryWrong(t *testing.T) {
 	}{
 		{name: "a partition of groups is dropped", table: parted, sink: group, promise: groups, after: "drop table t_jan"},
 		{name: "a partition of groups is detached", table: parted, sink: group, promise: groups, after: "alter table t detach partition t_jan"},
+		{name: "a partition of groups is truncated", table: parted, sink: group, promise: groups, after: "truncate t_jan"},
 		{name: "a partition comes, is written to and goes", table: parted, promise: byDay, unseen: func(e *env) {
 			e.exec(march)
 			e.exec("insert into t values (1000, '2026-03-07', 1)")
@@ -150,6 +151,19 @@ func TestWhatFiresNoTriggerLeavesNoEntryWrong(t *testing.T) {
 			sink: "select freshet.create_sink('t', 'app.t', key => 't:${id}', filter => 'cheap(price)')", promise: "select 't:' || id, to_jsonb(t)::text from app.t where price > 100",
 			before: "select 't:' || id, to_jsonb(t)::text from app.t where price < 50",
 			after:  "create function app.cheap(price bigint) returns boolean immutable language sql as 'select price > 100'"},
+		{name: "an attribute of a type that a value is made of is renamed", table: prices + "; create type card as (id bigint, price bigint)",
+			sink:    "select freshet.create_sink('t', 't', value => 'to_jsonb(row(id, price)::card)')",
+			before:  "select 't:' || id, jsonb_build_object('id', id, 'price', price)::text from t",
+			promise: "select 't:' || id, jsonb_build_object('id', id, 'cost', price)::text from t",
+			after:   "alter type card rename attribute price to cost"},
+		{name: "a type that a function returns gets an attribute", table: prices + "; create type card as (id bigint); create function card_of(id bigint) returns card immutable language plpgsql as 'declare c card; begin c.id = id; return c; end'",
+			sink:    "select freshet.create_sink('t', 't', value => 'to_jsonb(card_of(id))')",
+			before:  "select 't:' || id, jsonb_build_object('id', id)::text from t",
+			promise: "select 't:' || id, jsonb_build_object('id', id, 'note', null)::text from t",
+			after:   "alter type card add attribute note text"},
+		{name: "a filter of whole rows meets one more column", table: prices, sink: "select freshet.create_sink('t', 't', columns => '{id}', filter => 't is not null')",
+			before: "select 't:' || id, jsonb_build_object('id', id)::text from t", promise: "select 't:' || id, jsonb_build_object('id', id)::text from t where id = 7",
+			after: "alter table t add column note text; update t set note = 'x' where id = 7"},
 		{name: "an operator is made where it is looked for first", table: near, sink: "select freshet.create_sink('t', 'app.t', key => 't:${id}', filter => 'price === 50')",
 			before: "select 't:' || id, to_jsonb(t)::text from app.t where price < 50", promise: "select 't:' || id, to_jsonb(t)::text from app.t where price > 150",
 			after: "create operator app.=== (function = public.far, leftarg = bigint, rightarg = integer)"},

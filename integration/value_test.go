@@ -363,6 +363,9 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{"window", "value: it has a window function", "42P20", sink("value => 'row_number() over ()'")},
 		{"set", "value: it must be one value", "0A000", sink("value => 'generate_series(1, 2)'")},
 		{"random", "value: random() is volatile", "22023", sink("value => 'random()'")},
+		{"the day it is read", "filter: 'today' is the time at which the expression is read", "22023", sink("filter => $$ (id::text || '2026')::date > 'today' or name = 'x' $$, accept_drift => true")},
+		{"the moment it is read", "value: 'now' is the time at which the expression is read", "22023", sink("value => 'date_trunc(''day'', timestamp ''Now'')', accept_drift => true")},
+		{"within a range", "filter: 'yesterday' is the time", "22023", sink("filter => $$ tstzrange('yesterday 10:00', null) @> '2026-01-01'::timestamptz $$")},
 		{"random with expires", "value: random() is volatile", "22023", sink("value => 'random()', expires => '1 h'")},
 		{"volatile by default", "value: chance() is volatile", "22023", sink("value => 'chance() + id', accept_drift => true")},
 		{"hidden volatile", "value: chance() is volatile", "22023", sink("value => '(select chance() from others limit 1)', accept_drift => true")},
@@ -583,4 +586,14 @@ func TestValueOfAnotherTypeWaitsForTheRightToMakeIt(t *testing.T) {
 	e.await("entries are as the function is now", func() bool { return e.entry("call:3") == `{"f": 3, "v": 2}` })
 	e.settle()
 	e.inStep("call:*", "select 'call:' || id, f(id)::text from goods")
+}
+
+// Words that only look like moments are text.
+func TestWordsThatAreNoMomentsAreAccepted(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table t (id bigint primary key, name text, doc jsonb)")
+	e.exec(`select freshet.create_sink('t', 't', filter => $$ name <> 'now' and 'today' <> 'x' and doc @> '{"when": "tomorrow"}' and name = 'x' and id < length('it was yesterday') $$)`)
+	e.exec(`insert into t values (1, 'x', '{"when": "tomorrow"}'), (2, 'now', '{"when": "tomorrow"}')`)
+	e.start()
+	e.follow("t:*", "select 't:1', to_jsonb(t)::text from t where id = 1")
 }

@@ -147,7 +147,7 @@ create table freshet.sink (
     accept_drift      boolean not null default false,
     -- other tables that its expressions read
     reads             oid[] not null default '{}',
-    -- functions and operators that users have made which its expressions call: [["schema", "name"], ["schema", "name", "operator"]]
+    -- what its expressions are made of that can come to be another; see freshet.check_purity
     calls             jsonb not null default '[]',
     targets           text[] not null,
     shards            integer not null
@@ -248,6 +248,8 @@ create table freshet.backfill_run (
     filter          text,
     -- entries may be missing until it is done
     needed          boolean not null default false,
+    -- entries may be wrong until it is done
+    repairs         boolean not null default false,
     -- orphans are looked for at the end
     sweeps          boolean not null default false,
     rows_estimated  bigint not null default 0,
@@ -1100,14 +1102,19 @@ begin
             perform freshet.restart_ranges(v_sink.id);
         end if;
         if coalesce(backfill, true) then
-            perform freshet.request_rewarm(v_sink.id);
+            perform freshet.request_rewarm(v_sink.id, false);
             -- Entries of rows that have none any more.
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
         else
-            -- Nor does one that is on its way make the sink whole: it began before.
+            -- Nor does one that is on its way make the sink whole: it began before. One that sets wrong entries right
+            -- begins anew.
             perform freshet.cancel_backfill(b.id)
             from freshet.backfill_run b
-            where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused');
+            where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused') and not b.repairs;
+            perform freshet.lock_ranges(v_sink.id);
+            perform freshet.redo_ranges(b.id, null)
+            from freshet.backfill_run b
+            where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused') and b.repairs;
         end if;
     elsif backfill is not null then
         raise exception 'backfill: it says what follows from a new definition, and nothing of that is given'
@@ -1262,7 +1269,7 @@ $$;
 
 revoke all on function freshet.called(text) from public;
 
--- Ends a backfill before its end. What it has written stays, and is right; each range's
+-- Ends a backfill before its end, but for a re-warm after something was missed or lost. What it has written stays, and is right; each range's
 -- holder looks a last time at what changed while its last chunk was written.
 create or replace function freshet.cancel_backfill(id bigint)
 returns void
@@ -1272,6 +1279,11 @@ as $$
 declare
     v_run  freshet.backfill_run := freshet.find_backfill(id);
 begin
+    if v_run.repairs then
+        raise exception 'id: backfill % sets entries right that may be wrong, and is not cancelled', v_run.id
+            using errcode = 'object_not_in_prerequisite_state',
+                  hint = pg_catalog.format('To have it wait run: select freshet.pause_backfill(%s);', v_run.id);
+    end if;
     update freshet.backfill_run b
     set state = 'cancelled', finished_at = pg_catalog.clock_timestamp()
     where b.id = v_run.id;
@@ -1858,9 +1870,9 @@ revoke all on function freshet.check_partitions(integer) from public;
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
--- check_expression. `reads` are the other tables, `calls` the functions and operators that users
--- have made, as [["schema", "name"], ["schema", "name", "operator"]]: one that is dropped and made
--- again is the same.
+-- check_expression. `reads` are the other tables, `calls` what users have made, as
+-- [["schema", "function"], ["schema", "operator", "operator"], ["schema", "type", "type"]], and
+-- ["", "", "row"] for whole rows: what is dropped and made again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
 -- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
@@ -1883,6 +1895,7 @@ declare
     v_column  text;
     v_called  record;
     v_why     text;
+    v_word    text;
 begin
     reads := '{}';
     calls := '[]';
@@ -1890,6 +1903,19 @@ begin
         return;
     end if;
     v_probe := freshet.probe(source, argument, expression, what);
+    -- Postgres reads those once, when it reads the expression, and what it has read is a constant.
+    foreach v_word in array '{now,today,tomorrow,yesterday}'::text[] loop
+        continue when expression !~* ('''[^'']*[[:<:]]' || v_word || '[[:>:]][^'']*''');
+        begin
+            perform freshet.probe(source, argument,
+                pg_catalog.regexp_replace(expression, '(''[^'']*)[[:<:]]' || v_word || '[[:>:]]([^'']*'')', E'\\1freshet\\2', 'gi'), what);
+        exception when invalid_datetime_format then
+            raise exception '%: ''%'' is the time at which the expression is read, and stays what it was then', argument, v_word
+                using errcode = 'invalid_parameter_value', hint = 'Say current_date or now(), which needs expires or accept_drift => true.';
+        when others then
+            null; -- It was no literal of that kind.
+        end;
+    end loop;
     v_tree := v_probe.tree || ' ' || v_probe.behind;
     select a.attname into v_column
     from pg_catalog.regexp_matches(v_probe.tree, ':varattno (-[0-9]+) ', 'g') as m
@@ -1952,7 +1978,16 @@ begin
         from pg_catalog.regexp_matches(v_tree, ':opno ([0-9]+)', 'g') as m
         join pg_catalog.pg_operator o on o.oid = m[1]::oid
         join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
-        where o.oid >= 16384) c;
+        where o.oid >= 16384
+        union
+        select pg_catalog.jsonb_build_array(n.nspname, t.typname, 'type')
+        from pg_catalog.unnest(v_probe.types) as d
+        join pg_catalog.pg_type t on t.oid = d
+        join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+        union
+        -- Whoever has a value made of whole rows says when more columns are to make it again.
+        select '["", "", "row"]'
+        where argument <> 'value' and v_probe.tree ~ ':varattno 0 ') c;
 end
 $$;
 
@@ -2797,7 +2832,11 @@ begin
         -- what the sinks' expressions call: another body makes other entries. All of one name where
         -- workers look for it, for which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(e.call::text, case when e.call ->> 2 = 'operator' then (
+            select pg_catalog.jsonb_object_agg(e.call::text, case e.call ->> 2 when 'type' then (
+                select pg_catalog.hashtextextended(freshet.renderings(pg_catalog.array_agg(t.oid))::text, 0)
+                from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+                where t.typname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')
+            ) when 'row' then pg_catalog.hashtextextended(a.columns::text, 0) when 'operator' then (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', o.oid, o.oprcode::oid, o.oprleft, o.oprright), ',' order by o.oid), 0)
                 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
                 where o.oprname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) else (
@@ -5909,14 +5948,17 @@ revoke all on function freshet.prints_names(oid) from public;
 --   behind   the same of what it calls upon by name: the views that it reads, on every level,
 --            and default arguments where a call leaves some out
 --   schemas  those in which it names something
-create or replace function freshet.probe(
+--   types    those that users have made
+drop function if exists freshet.probe(oid, text, text, text);
+create function freshet.probe(
     source       oid,
     argument     text,
     expression   text,
     what         text,
     out tree     text,
     out behind   text,
-    out schemas  oid[])
+    out schemas  oid[],
+    out types    oid[])
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -5952,6 +5994,14 @@ begin
     left join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass and o.oid = d.refobjid
     where d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = v_rule
       and coalesce(p.pronamespace, t.typnamespace, o.oprnamespace) is not null;
+    select coalesce(pg_catalog.array_agg(distinct t), '{}') into types
+    from (
+        select d.refobjid as t from pg_catalog.pg_depend d
+        where d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = v_rule and d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+        union
+        select p.prorettype from freshet.called(tree) as c (function) join pg_catalog.pg_proc p on p.oid = c.function
+    ) d
+    where t >= 16384;
     drop view pg_temp.freshet_probe;
 
     with recursive part (of, tree) as (
@@ -6692,13 +6742,17 @@ $$;
 
 revoke all on function freshet.request_backfill(integer, text, text, integer, boolean) from public;
 
--- Enqueues a backfill that Freshet itself asks for. Asked again and again while a target is
+-- Enqueues a backfill that Freshet itself asks for, which `repairs` entries that may be wrong: that
+-- one is not cancelled. Asked again and again while a target is
 -- away, it is one backfill, which reads no row earlier than when it was last asked for.
-create or replace function freshet.request_rewarm(sink integer)
+drop function if exists freshet.request_rewarm(integer);
+create or replace function freshet.request_rewarm(sink integer, repairs boolean default true)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_run  bigint;
 begin
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
     if exists (select from freshet.sink s where s.id = request_rewarm.sink and s.state = 'retiring') then
@@ -6715,11 +6769,15 @@ begin
     set requested = pg_catalog.pg_current_snapshot()
     from freshet.backfill_run b
     where b.id = r.run_id and b.sink_id = request_rewarm.sink and r.finished_at is null;
-    return freshet.request_backfill(request_rewarm.sink, 'rewarm');
+    v_run := freshet.request_backfill(request_rewarm.sink, 'rewarm');
+    if request_rewarm.repairs then
+        update freshet.backfill_run b set repairs = true where b.id = v_run and not b.repairs;
+    end if;
+    return v_run;
 end
 $$;
 
-revoke all on function freshet.request_rewarm(integer) from public;
+revoke all on function freshet.request_rewarm(integer, boolean) from public;
 
 -- Asks for a sweep of a sink, on all its targets, that runs once its lanes have passed `after`.
 create or replace function freshet.request_sweep(sink integer, after pg_snapshot)
@@ -7658,6 +7716,24 @@ $$;
 
 revoke all on function freshet.touch_rows(integer, text[], text[]) from public;
 
+-- What follows from a truncation that a lane has come to, which leaves no tuples: entries without a
+-- row are looked for once the lanes have passed `after`. A group may have rows in other partitions,
+-- and is no orphan.
+create or replace function freshet.truncated(sink integer, after pg_snapshot)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (select from freshet.sink s where s.id = truncated.sink and s.grouped) then
+        perform freshet.request_rewarm(truncated.sink);
+    end if;
+    perform freshet.request_sweep(truncated.sink, after);
+end
+$$;
+
+revoke all on function freshet.truncated(integer, pg_snapshot) from public;
+
 -- A lateral query, as text, for the tuples that the row c of a source's change table has: under
 -- the names of its columns, one by one, whether they have a row each, or share it, or one is what
 -- the other was before. A truncation
@@ -7846,6 +7922,10 @@ begin
         'changes_' || v_sink.source_id)
     into v_truncated
     using v_range.intent_snapshot;
+    if v_truncated and v_sink.grouped then
+        -- A group may have rows in a partition that was not truncated.
+        perform freshet.touch_rows(v_sink.id, v_lower, v_upper);
+    end if;
     -- Read before a backfill was asked for that a range may have done since: what it wrote
     -- over that range's may be older, and nothing in the change table tell of it. After a crash of Postgres the snapshot may see transaction ids that were given out
     -- again since, and changes that it does not see may be gone from the change table (asked

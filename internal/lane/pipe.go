@@ -327,10 +327,10 @@ func (p *pipe) write(ctx context.Context) error {
 func (p *pipe) apply(ctx context.Context, b *batch) error {
 	if b.Truncated && !b.More() {
 		// Consequences first: which entries are without a row now only a sweep can tell.
-		_, err := p.lane.Control.Exec(ctx, "select freshet.request_sweep($1, $2::text::pg_snapshot)",
+		_, err := p.lane.Control.Exec(ctx, "select freshet.truncated($1, $2::text::pg_snapshot)",
 			p.lane.held.SinkID, windowOf(b.Next).String())
 		if err != nil {
-			return fmt.Errorf("request sweep: %w", err)
+			return fmt.Errorf("look for what a truncation has left: %w", err)
 		}
 	}
 	// Likewise: an entry is removed only once it is sure to be tried again.

@@ -185,14 +185,19 @@ begin
             perform freshet.restart_ranges(v_sink.id);
         end if;
         if coalesce(backfill, true) then
-            perform freshet.request_rewarm(v_sink.id);
+            perform freshet.request_rewarm(v_sink.id, false);
             -- Entries of rows that have none any more.
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
         else
-            -- Nor does one that is on its way make the sink whole: it began before.
+            -- Nor does one that is on its way make the sink whole: it began before. One that sets wrong entries right
+            -- begins anew.
             perform freshet.cancel_backfill(b.id)
             from freshet.backfill_run b
-            where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused');
+            where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused') and not b.repairs;
+            perform freshet.lock_ranges(v_sink.id);
+            perform freshet.redo_ranges(b.id, null)
+            from freshet.backfill_run b
+            where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused') and b.repairs;
         end if;
     elsif backfill is not null then
         raise exception 'backfill: it says what follows from a new definition, and nothing of that is given'

@@ -1,4 +1,4 @@
--- Ends a backfill before its end. What it has written stays, and is right; each range's
+-- Ends a backfill before its end, but for a re-warm after something was missed or lost. What it has written stays, and is right; each range's
 -- holder looks a last time at what changed while its last chunk was written.
 create or replace function freshet.cancel_backfill(id bigint)
 returns void
@@ -8,6 +8,11 @@ as $$
 declare
     v_run  freshet.backfill_run := freshet.find_backfill(id);
 begin
+    if v_run.repairs then
+        raise exception 'id: backfill % sets entries right that may be wrong, and is not cancelled', v_run.id
+            using errcode = 'object_not_in_prerequisite_state',
+                  hint = pg_catalog.format('To have it wait run: select freshet.pause_backfill(%s);', v_run.id);
+    end if;
     update freshet.backfill_run b
     set state = 'cancelled', finished_at = pg_catalog.clock_timestamp()
     where b.id = v_run.id;

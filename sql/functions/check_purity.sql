@@ -1,9 +1,9 @@
 -- Refuses an expression of a sink that is more than a function of the rows of its entry.
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
--- check_expression. `reads` are the other tables, `calls` the functions and operators that users
--- have made, as [["schema", "name"], ["schema", "name", "operator"]]: one that is dropped and made
--- again is the same.
+-- check_expression. `reads` are the other tables, `calls` what users have made, as
+-- [["schema", "function"], ["schema", "operator", "operator"], ["schema", "type", "type"]], and
+-- ["", "", "row"] for whole rows: what is dropped and made again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
 -- reads. Of functions that are stable, the ones in is_settled depend on nothing but settings
@@ -26,6 +26,7 @@ declare
     v_column  text;
     v_called  record;
     v_why     text;
+    v_word    text;
 begin
     reads := '{}';
     calls := '[]';
@@ -33,6 +34,19 @@ begin
         return;
     end if;
     v_probe := freshet.probe(source, argument, expression, what);
+    -- Postgres reads those once, when it reads the expression, and what it has read is a constant.
+    foreach v_word in array '{now,today,tomorrow,yesterday}'::text[] loop
+        continue when expression !~* ('''[^'']*[[:<:]]' || v_word || '[[:>:]][^'']*''');
+        begin
+            perform freshet.probe(source, argument,
+                pg_catalog.regexp_replace(expression, '(''[^'']*)[[:<:]]' || v_word || '[[:>:]]([^'']*'')', E'\\1freshet\\2', 'gi'), what);
+        exception when invalid_datetime_format then
+            raise exception '%: ''%'' is the time at which the expression is read, and stays what it was then', argument, v_word
+                using errcode = 'invalid_parameter_value', hint = 'Say current_date or now(), which needs expires or accept_drift => true.';
+        when others then
+            null; -- It was no literal of that kind.
+        end;
+    end loop;
     v_tree := v_probe.tree || ' ' || v_probe.behind;
     select a.attname into v_column
     from pg_catalog.regexp_matches(v_probe.tree, ':varattno (-[0-9]+) ', 'g') as m
@@ -95,7 +109,16 @@ begin
         from pg_catalog.regexp_matches(v_tree, ':opno ([0-9]+)', 'g') as m
         join pg_catalog.pg_operator o on o.oid = m[1]::oid
         join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
-        where o.oid >= 16384) c;
+        where o.oid >= 16384
+        union
+        select pg_catalog.jsonb_build_array(n.nspname, t.typname, 'type')
+        from pg_catalog.unnest(v_probe.types) as d
+        join pg_catalog.pg_type t on t.oid = d
+        join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+        union
+        -- Whoever has a value made of whole rows says when more columns are to make it again.
+        select '["", "", "row"]'
+        where argument <> 'value' and v_probe.tree ~ ':varattno 0 ') c;
 end
 $$;
 

@@ -28,7 +28,11 @@ begin
         -- what the sinks' expressions call: another body makes other entries. All of one name where
         -- workers look for it, for which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(e.call::text, case when e.call ->> 2 = 'operator' then (
+            select pg_catalog.jsonb_object_agg(e.call::text, case e.call ->> 2 when 'type' then (
+                select pg_catalog.hashtextextended(freshet.renderings(pg_catalog.array_agg(t.oid))::text, 0)
+                from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+                where t.typname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')
+            ) when 'row' then pg_catalog.hashtextextended(a.columns::text, 0) when 'operator' then (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', o.oid, o.oprcode::oid, o.oprleft, o.oprright), ',' order by o.oid), 0)
                 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
                 where o.oprname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) else (

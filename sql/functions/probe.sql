@@ -5,14 +5,17 @@
 --   behind   the same of what it calls upon by name: the views that it reads, on every level,
 --            and default arguments where a call leaves some out
 --   schemas  those in which it names something
-create or replace function freshet.probe(
+--   types    those that users have made
+drop function if exists freshet.probe(oid, text, text, text);
+create function freshet.probe(
     source       oid,
     argument     text,
     expression   text,
     what         text,
     out tree     text,
     out behind   text,
-    out schemas  oid[])
+    out schemas  oid[],
+    out types    oid[])
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -48,6 +51,14 @@ begin
     left join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass and o.oid = d.refobjid
     where d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = v_rule
       and coalesce(p.pronamespace, t.typnamespace, o.oprnamespace) is not null;
+    select coalesce(pg_catalog.array_agg(distinct t), '{}') into types
+    from (
+        select d.refobjid as t from pg_catalog.pg_depend d
+        where d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = v_rule and d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+        union
+        select p.prorettype from freshet.called(tree) as c (function) join pg_catalog.pg_proc p on p.oid = c.function
+    ) d
+    where t >= 16384;
     drop view pg_temp.freshet_probe;
 
     with recursive part (of, tree) as (

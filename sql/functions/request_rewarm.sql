@@ -1,10 +1,14 @@
--- Enqueues a backfill that Freshet itself asks for. Asked again and again while a target is
+-- Enqueues a backfill that Freshet itself asks for, which `repairs` entries that may be wrong: that
+-- one is not cancelled. Asked again and again while a target is
 -- away, it is one backfill, which reads no row earlier than when it was last asked for.
-create or replace function freshet.request_rewarm(sink integer)
+drop function if exists freshet.request_rewarm(integer);
+create or replace function freshet.request_rewarm(sink integer, repairs boolean default true)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_run  bigint;
 begin
     perform from freshet.sink s where s.id = request_rewarm.sink for update;
     if exists (select from freshet.sink s where s.id = request_rewarm.sink and s.state = 'retiring') then
@@ -21,8 +25,12 @@ begin
     set requested = pg_catalog.pg_current_snapshot()
     from freshet.backfill_run b
     where b.id = r.run_id and b.sink_id = request_rewarm.sink and r.finished_at is null;
-    return freshet.request_backfill(request_rewarm.sink, 'rewarm');
+    v_run := freshet.request_backfill(request_rewarm.sink, 'rewarm');
+    if request_rewarm.repairs then
+        update freshet.backfill_run b set repairs = true where b.id = v_run and not b.repairs;
+    end if;
+    return v_run;
 end
 $$;
 
-revoke all on function freshet.request_rewarm(integer) from public;
+revoke all on function freshet.request_rewarm(integer, boolean) from public;

@@ -101,7 +101,7 @@ create table freshet.sink (
     accept_drift      boolean not null default false,
     -- other tables that its expressions read
     reads             oid[] not null default '{}',
-    -- functions and operators that users have made which its expressions call: [["schema", "name"], ["schema", "name", "operator"]]
+    -- what its expressions are made of that can come to be another; see freshet.check_purity
     calls             jsonb not null default '[]',
     targets           text[] not null,
     shards            integer not null
@@ -202,6 +202,8 @@ create table freshet.backfill_run (
     filter          text,
     -- entries may be missing until it is done
     needed          boolean not null default false,
+    -- entries may be wrong until it is done
+    repairs         boolean not null default false,
     -- orphans are looked for at the end
     sweeps          boolean not null default false,
     rows_estimated  bigint not null default 0,
