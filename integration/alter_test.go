@@ -379,6 +379,8 @@ func TestRewarmThatRepairsIsNotCancelled(t *testing.T) {
 	e.follow("users:*", "select 'users:' || id, jsonb_build_object('id', id, 'name', name)::text from users")
 
 	// One that only gives entries a new form is.
+	e.lastBackfill("users")
+	e.settle()
 	e.exec("select freshet.alter_sink('users', columns => '{id}', max_rate => 1)")
 	e.exec("select freshet.cancel_backfill((select max(id) from freshet.backfills))")
 }

@@ -139,7 +139,7 @@ func (l *Lane) rewarm(ctx context.Context, own fence.Fence, cause metrics.Cause)
 	if l.held.Closing || l.asked.In(own.Incarnation) {
 		return nil
 	}
-	if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, l.target.Name, cause); err != nil {
+	if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, l.target.Name, cause, cause != metrics.Lost); err != nil {
 		return err
 	}
 	l.asked.Note(own.Incarnation)

@@ -209,7 +209,7 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	}
 	if (adopt || again) && !sink.Dropping {
 		// Consequences first: what others wrote meanwhile has to be looked at, entry by entry.
-		if err := c.Rewarm(ctx, sink.ID, sink.Name, t.Name, metrics.Adopted); err != nil {
+		if err := c.Rewarm(ctx, sink.ID, sink.Name, t.Name, metrics.Adopted, true); err != nil {
 			return Obstacle{}, err
 		}
 	}

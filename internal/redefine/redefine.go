@@ -111,7 +111,7 @@ func restamp(ctx context.Context, c task.Config, t *target.Target, sink *catalog
 			lost = !is.Evicted(l.life, incarnation)
 		}
 		if lost {
-			if err := c.Rewarm(ctx, sink.ID, sink.Name, t.Name, metrics.Lost); err != nil {
+			if err := c.Rewarm(ctx, sink.ID, sink.Name, t.Name, metrics.Lost, state.Exists); err != nil {
 				return err
 			}
 		}

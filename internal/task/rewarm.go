@@ -25,13 +25,13 @@ func (a *Asked) In(incarnation string) bool { return a.in == incarnation }
 func (a *Asked) Note(incarnation string) { a.in = incarnation }
 
 // Rewarm asks for a sink to be warmed again, and swept, for what became of a target. Asked
-// again before that has begun, it is one re-warm, and counted once.
-func (c Config) Rewarm(ctx context.Context, sink int32, name, target string, cause metrics.Cause) error {
+// again before that has begun, it is one re-warm, and counted once. Wrong: entries may be wrong, not just missing.
+func (c Config) Rewarm(ctx context.Context, sink int32, name, target string, cause metrics.Cause, wrong bool) error {
 	var made bool
 	// The statement's own snapshot does not see what its functions do.
 	err := c.Control.QueryRow(ctx, `
 		select not exists (select from freshet.backfill_run b where b.id = r)
-		from freshet.rewarm_target($1, $2) r`, sink, target).Scan(&made)
+		from freshet.rewarm_target($1, $2, $3) r`, sink, target, wrong).Scan(&made)
 	if err != nil {
 		return fmt.Errorf("request re-warm: %w", err)
 	}
