@@ -57,6 +57,59 @@ func TestRewarmIsAskedForOnceWhileTheTargetRefuses(t *testing.T) {
 	}
 }
 
+// A lane that has fallen below the floor, and whose target refuses every attempt, has no more sweeps wait than one: each has
+// a worker's slot while it waits, and lanes need slots to get on.
+func TestSweepsThatWaitAreOne(t *testing.T) {
+	server := serverstest.RedisServer(t, nil)
+	e := newEnvOn(t, serverstest.Postgres(t), server.URL())
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 1000) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	e.lastBackfill("users")
+	if err := e.redis.ConfigSet(t.Context(), "min-replicas-to-write", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	e.exec("update users set name = 'while nothing can be written'; delete from users where id > 900")
+	e.admin().exec("update freshet.source set floor = pg_current_snapshot(); delete from freshet.changes_1")
+	for range 6 {
+		before := one[*time.Time](e, "select last_error_at from freshet.status")
+		e.await("the lane has tried again", func() bool {
+			now := one[*time.Time](e, "select last_error_at from freshet.status")
+			return now != nil && (before == nil || now.After(*before))
+		})
+	}
+	if n := one[int](e.admin(), "select count(*) from freshet.lease where kind = 'sweep' and finished_at is null"); n != 1 {
+		t.Errorf("%d sweeps wait", n)
+	}
+	if err := e.redis.ConfigSet(t.Context(), "min-replicas-to-write", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	e.follow("users:*", usersPromise)
+}
+
+// What is asked for because a target has lost something is on disk before the target is told that nothing is missing.
+func TestRewarmsForATargetAreOnDisk(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	for _, ask := range []string{
+		"select freshet.rewarm_target(1, 'default', false)", "select freshet.rewarm_trimmed(1, pg_current_snapshot())", "select freshet.rewarm_lost(1)",
+	} {
+		tx := e.admin().begin()
+		e.in(tx, "set local synchronous_commit = off", ask)
+		var is string
+		if err := tx.QueryRow(t.Context(), "show synchronous_commit").Scan(&is); err != nil {
+			t.Fatal(err)
+		}
+		e.commit(tx)
+		if is == "off" {
+			t.Errorf("%s commits as if nobody minded", ask)
+		}
+	}
+}
+
 func TestAsOfIsNotAheadOfWhatIsApplied(t *testing.T) {
 	e := newEnv(t)
 	e.exec(usersTable)

@@ -502,6 +502,13 @@ func TestDroppedKeyColumnStopsItsSinksOnly(t *testing.T) {
 		t.Errorf("there are gaps left: %q", gaps)
 	}
 
+	e.await("nobody stumbles over the sinks that are stopped", func() bool {
+		return one[bool](e.admin(), "select exists (select from freshet.lease where kind = 'sweep' and finished_at is null and heartbeat_at > clock_timestamp() - interval '1 second')")
+	})
+	if said := one[string](e.admin(), "select coalesce(string_agg(errors::text, ' '), '') from freshet.river_job where errors <> '{}'"); said != "" {
+		t.Errorf("jobs had errors: %.500s", said)
+	}
+
 	// With the last key column gone there is nothing to capture, and nothing in the way.
 	e.exec("create table tags (name text primary key, n int)")
 	e.exec("insert into tags values ('a', 1)")

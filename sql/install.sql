@@ -217,6 +217,8 @@ create table freshet.lease (
     rivalries      integer not null default 0,
     rivalry_at     timestamptz,
     finished_at    timestamptz,
+    -- a sweep has looked at keys: what is asked for later is for another one
+    begun          boolean not null default false,
     -- copy of the cursor in the control key, at most a heartbeat old
     cursor         text not null,
     -- everything visible in this snapshot is applied (or was seen not to concern the lane)
@@ -7041,6 +7043,10 @@ as $$
 declare
     v_sink  integer := (select l.sink_id from freshet.lease l where l.id = rewarm_lost.lease);
 begin
+    -- A crash must not forget it once the target says that nothing is missing.
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
     perform from freshet.sink s where s.id = v_sink for update;
     if not exists (
         select from freshet.backfill_range r where r.lease_id = rewarm_lost.lease and r.finished_xid is not null)
@@ -7068,6 +7074,10 @@ as $$
 declare
     v_run  bigint;
 begin
+    -- A crash must not forget it once the target says that nothing is missing.
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
     perform from freshet.sink s where s.id = rewarm_target.sink for update;
     if exists (select from freshet.sink s where s.id = rewarm_target.sink and s.state = 'retiring') then
         return null;
@@ -7117,6 +7127,10 @@ as $$
 declare
     v_asked  boolean := false;
 begin
+    -- A crash must not forget it once the target says that nothing is missing.
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
     perform from freshet.sink s where s.id = rewarm_trimmed.sink for update;
     if not exists (
         select from freshet.backfill_run b
@@ -7130,7 +7144,7 @@ begin
         select from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
         where s.id = rewarm_trimmed.sink and not exists (
             select from freshet.lease l
-            where l.sink_id = s.id and l.kind = 'sweep' and l.target = t.target and l.finished_at is null and l.holder is null
+            where l.sink_id = s.id and l.kind = 'sweep' and l.target = t.target and l.finished_at is null and not l.begun
               and freshet.snapshot_covers(l.cursor::pg_snapshot, rewarm_trimmed.floor)))
     then
         perform freshet.request_sweep(rewarm_trimmed.sink, pg_catalog.pg_current_snapshot());
@@ -7453,7 +7467,7 @@ comment on function freshet.sweep(text) is 'Removes entries that have no row any
 revoke all on function freshet.sweep(text) from public;
 
 -- Asks for a sweep of a sink on one target that runs once its lanes there have passed `after`.
--- A sweep that nobody has begun takes the wish over; one that runs may have looked already.
+-- A sweep that waits for them takes the wish over; one that has begun may have looked already.
 create or replace function freshet.sweep_target(sink integer, target text, after pg_snapshot)
 returns void
 language plpgsql
@@ -7465,7 +7479,7 @@ begin
     update freshet.lease l
     set cursor = after::text
     where l.sink_id = sweep_target.sink and l.kind = 'sweep' and l.target = sweep_target.target
-      and l.holder is null and l.finished_at is null
+      and not l.begun and l.finished_at is null
       and freshet.snapshot_covers(after, l.cursor::pg_snapshot);
     if found then
         return;

@@ -55,7 +55,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	if w.Owned() != value {
 		// Workers of another server, or of another timeline, have written for the sink: by this
 		// key or by others, such as those of a backfill, which are refused from now on.
-		if err := l.rewarm(ctx, own, metrics.Restored); err != nil {
+		if err := l.rewarm(ctx, own, metrics.Restored, true); err != nil {
 			return cursor.Cursor{}, err
 		}
 		w.Possess(value)
@@ -129,17 +129,17 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 // sweep.
 func (l *Lane) lost(ctx context.Context, own fence.Fence) error {
 	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
-	return l.rewarm(ctx, own, metrics.Lost)
+	return l.rewarm(ctx, own, metrics.Lost, false)
 }
 
-// rewarm asks for every entry to be written again, unless the lane is there to remove them.
+// rewarm asks for every entry to be written again, where they may be wrong or just missing, unless the lane is there to remove them.
 // Asked once it is enough until the control key is taken: of what backfills write from then
 // on, a further loss shows in their own keys.
-func (l *Lane) rewarm(ctx context.Context, own fence.Fence, cause metrics.Cause) error {
+func (l *Lane) rewarm(ctx context.Context, own fence.Fence, cause metrics.Cause, wrong bool) error {
 	if l.held.Closing || l.asked.In(own.Incarnation) {
 		return nil
 	}
-	if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, l.target.Name, cause, cause != metrics.Lost); err != nil {
+	if err := l.Rewarm(ctx, l.held.SinkID, l.held.Sink, l.target.Name, cause, wrong); err != nil {
 		return err
 	}
 	l.asked.Note(own.Incarnation)
@@ -160,7 +160,7 @@ func (l *Lane) succeed(ctx context.Context, sink *catalog.Sink, own, other fence
 		// The key was of this definition before. In what it says now, other lanes may have
 		// had some of our tuples, and been further behind.
 		l.Log.Warn("the target went back to before the shards of a sink were changed; warming again", "sink", l.held.SinkID, "target", l.target.Name)
-		if err := l.rewarm(ctx, own, metrics.Lost); err != nil {
+		if err := l.rewarm(ctx, own, metrics.Lost, true); err != nil {
 			return err
 		}
 	}
@@ -180,7 +180,7 @@ func (l *Lane) recut(ctx context.Context, own fence.Fence, state *fence.State) e
 		}
 		if behind {
 			l.Log.Warn("the target has lost writes while the shards of a sink were changed; warming again", "sink", l.held.SinkID)
-			if err := l.rewarm(ctx, own, metrics.Lost); err != nil {
+			if err := l.rewarm(ctx, own, metrics.Lost, true); err != nil {
 				return err
 			}
 		}
@@ -216,7 +216,7 @@ func (l *Lane) reincarnate(ctx context.Context, sink *catalog.Sink, own, other f
 	// Nor does the next heartbeat bring back what was.
 	l.held.Progress(own.Incarnation, state.Cursor, strings.Fields(state.Cursor)[0], nil)
 	l.anew = own.Incarnation
-	return l.rewarm(ctx, own, metrics.Restored)
+	return l.rewarm(ctx, own, metrics.Restored, true)
 }
 
 // fromFloor goes on from the floor of the change table after a crash: transaction ids of the

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/redefine"
@@ -19,6 +21,8 @@ import (
 const (
 	// passPause is how often a sweep looks whether the lanes have come far enough.
 	passPause = 200 * time.Millisecond
+	// brokenPause is how often it looks whether a sink that is broken is well again.
+	brokenPause = time.Second
 	// together is about how many keys are looked up in one statement.
 	together = 5000
 )
@@ -33,6 +37,11 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	if err != nil {
 		return false, err
 	}
+	if sink.Broken != "" && sink.Table != "" {
+		// It is looked at again by others.
+		_, err := task.Pause(ctx, stop, brokenPause)
+		return false, err
+	}
 	reader, err := source.NewReader(c.Bulk, sink, c.Transforms)
 	if err != nil {
 		return false, err
@@ -40,11 +49,11 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	// What the lane still has to remove is no business of ours, and what it writes after
 	// we looked may be older than what asked for the sweep.
 	for {
-		passed, err := catalog.LanesPassed(ctx, c.Control, held.SinkID, t.Name, held.Cursor)
+		begun, err := begin(ctx, c.Control, t, held)
 		if err != nil {
 			return false, err
 		}
-		if passed {
+		if begun {
 			break
 		}
 		if waited, err := task.Pause(ctx, stop, passPause); !waited {
@@ -89,6 +98,30 @@ func Sweep(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 	c.Log.Info("swept", "sink", sink.Name, "target", t.Name, "orphans", swept)
 	return true, nil
+}
+
+// begin reports whether the lanes have come as far as the sweep is to wait for, which may be further than it was before,
+// and has it begin then.
+func begin(ctx context.Context, db catalog.Querier, t *target.Target, held *lease.Held) (bool, error) {
+	var after string
+	if err := db.QueryRow(ctx, "select cursor from freshet.lease where id = $1 and epoch = $2", held.ID, held.Epoch).Scan(&after); err != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
+			return false, lease.ErrLost
+		}
+		return false, fmt.Errorf("look what the sweep is to wait for: %w", err)
+	}
+	passed, err := catalog.LanesPassed(ctx, db, held.SinkID, t.Name, after)
+	if err != nil || !passed {
+		return false, err
+	}
+	var begun bool
+	err = db.QueryRow(ctx, `
+		with b as (update freshet.lease set begun = true where id = $1 and epoch = $2 and cursor = $3 returning id)
+		select exists (select from b)`, held.ID, held.Epoch, after).Scan(&begun)
+	if err != nil {
+		return false, fmt.Errorf("begin sweep: %w", err)
+	}
+	return begun, nil
 }
 
 // Touch touches these tuples of a sink.

@@ -81,6 +81,9 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 	if sink.Table == "" {
 		return nil, fmt.Errorf("sink %s: its source is gone", sink.Name)
 	}
+	if len(sink.KeyColumns) == 0 {
+		return nil, fmt.Errorf("sink %s: %s", sink.Name, sink.Broken)
+	}
 	shape, err := newShape(sink, functions)
 	if err != nil {
 		return nil, fmt.Errorf("sink %s: %w", sink.Name, err)

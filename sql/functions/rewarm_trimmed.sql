@@ -12,6 +12,10 @@ as $$
 declare
     v_asked  boolean := false;
 begin
+    -- A crash must not forget it once the target says that nothing is missing.
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
     perform from freshet.sink s where s.id = rewarm_trimmed.sink for update;
     if not exists (
         select from freshet.backfill_run b
@@ -25,7 +29,7 @@ begin
         select from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
         where s.id = rewarm_trimmed.sink and not exists (
             select from freshet.lease l
-            where l.sink_id = s.id and l.kind = 'sweep' and l.target = t.target and l.finished_at is null and l.holder is null
+            where l.sink_id = s.id and l.kind = 'sweep' and l.target = t.target and l.finished_at is null and not l.begun
               and freshet.snapshot_covers(l.cursor::pg_snapshot, rewarm_trimmed.floor)))
     then
         perform freshet.request_sweep(rewarm_trimmed.sink, pg_catalog.pg_current_snapshot());

@@ -1,5 +1,5 @@
 -- Asks for a sweep of a sink on one target that runs once its lanes there have passed `after`.
--- A sweep that nobody has begun takes the wish over; one that runs may have looked already.
+-- A sweep that waits for them takes the wish over; one that has begun may have looked already.
 create or replace function freshet.sweep_target(sink integer, target text, after pg_snapshot)
 returns void
 language plpgsql
@@ -11,7 +11,7 @@ begin
     update freshet.lease l
     set cursor = after::text
     where l.sink_id = sweep_target.sink and l.kind = 'sweep' and l.target = sweep_target.target
-      and l.holder is null and l.finished_at is null
+      and not l.begun and l.finished_at is null
       and freshet.snapshot_covers(after, l.cursor::pg_snapshot);
     if found then
         return;

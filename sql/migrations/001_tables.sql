@@ -171,6 +171,8 @@ create table freshet.lease (
     rivalries      integer not null default 0,
     rivalry_at     timestamptz,
     finished_at    timestamptz,
+    -- a sweep has looked at keys: what is asked for later is for another one
+    begun          boolean not null default false,
     -- copy of the cursor in the control key, at most a heartbeat old
     cursor         text not null,
     -- everything visible in this snapshot is applied (or was seen not to concern the lane)
