@@ -644,3 +644,18 @@ func TestVerifySweepAndGetAreNotStoppedByFailingRows(t *testing.T) {
 		t.Errorf("the entries were tried %d times, and %d times after one of them was mended", before, after)
 	}
 }
+
+// One failing entry whose key is of no row's type any more keeps no other of its sink from being tried again.
+func TestEntryThatCannotBeTriedKeepsNoOtherFromIt(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	stop := e.start()
+	e.settle()
+	stop()
+	e.admin().exec(`insert into freshet.failure (sink_id, target, key, tuple, code, message, read_at, next_try)
+		select 1, 'default', 'users:' || k, array[k], '22012', 'division by zero', now(), now() - interval '1 second' from unnest(array['abc', '7']) as k`)
+	if n := one[int](e.admin(), "select freshet.retry_failures('{default}')"); n != 1 {
+		t.Errorf("%d entries were touched; want 1", n)
+	}
+}

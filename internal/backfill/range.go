@@ -13,6 +13,7 @@ import (
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/lease"
 	"github.com/freshet/freshet/internal/owner"
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/redefine"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/target"
@@ -30,7 +31,7 @@ var ErrParked = errors.New("the range has to wait")
 type Range struct {
 	task.Config
 	gauges *failing.Gauges
-	sizes  *Sizes
+	sizes  *task.Sizes
 	target *target.Target
 	held   *lease.Held
 	// most bounds how many rows a session reads at first: fewer after one that failed.
@@ -42,7 +43,7 @@ type Range struct {
 }
 
 // New makes the range that a lease of kind backfill is for.
-func New(c task.Config, gauges *failing.Gauges, sizes *Sizes, t *target.Target, held *lease.Held) *Range {
+func New(c task.Config, gauges *failing.Gauges, sizes *task.Sizes, t *target.Target, held *lease.Held) *Range {
 	return &Range{Config: c, gauges: gauges, sizes: sizes, target: t, held: held, most: maxChunk}
 }
 
@@ -52,9 +53,14 @@ func New(c task.Config, gauges *failing.Gauges, sizes *Sizes, t *target.Target, 
 func (r *Range) Session(ctx context.Context, stop <-chan struct{}) (bool, error) {
 	done, err := r.session(ctx, stop)
 	err = r.Retype(ctx, r.held.SinkID, err)
-	if err != nil {
-		// Rows that take too long, or too much, do so in smaller pieces.
-		r.sizes.forget(r.held.SinkID, r.definition)
+	switch {
+	case pg.TookTooLong(err):
+		// A slice may be over by then: whoever goes on begins with fewer.
+		r.most = max(min(r.most, r.sizes.Of(r.held.SinkID, r.definition, firstChunk))/4, minChunk)
+		r.sizes.Note(r.held.SinkID, r.definition, r.most)
+	case err != nil:
+		// Rows that take too much do so in smaller pieces.
+		r.sizes.Forget(r.held.SinkID, r.definition)
 		r.most = max(min(r.most, firstChunk)/4, minChunk)
 	}
 	return done, err
@@ -137,7 +143,7 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	}
 	reader.Suspect(book.Known)
 	w := &walk{
-		r: r, reader: reader, writer: writer, book: book, own: own, beginning: from, first: min(r.sizes.of(sink.ID, sink.Definition), r.most),
+		r: r, reader: reader, writer: writer, book: book, own: own, beginning: from, first: min(r.sizes.Of(sink.ID, sink.Definition, firstChunk), r.most),
 		durable: durable.New(r.Control, incarnation), pace: pace{db: r.Control, lease: r.held.ID, rate: from.rate}, count: count,
 	}
 	return w.run(ctx, end)

@@ -125,7 +125,7 @@ func (w *walk) read(ctx context.Context, stop <-chan struct{}, to *feed) error {
 		if w.reader.Ties() {
 			limit = max(min(limit, wholeChunk, int(int64(read.Rows)*wholeBytes/int64(max(to.chunkBytes, 1)))), minChunk)
 		}
-		w.r.sizes.note(w.r.held.SinkID, w.own.Definition, limit)
+		w.r.sizes.Note(w.r.held.SinkID, w.own.Definition, limit)
 	}
 }
 

@@ -35,7 +35,8 @@ type Runner struct {
 	Stop <-chan struct{}
 
 	gauges failing.Gauges
-	sizes  backfill.Sizes
+	// chunks and batches are how many rows backfills and lanes have come to read at a time.
+	chunks, batches task.Sizes
 }
 
 // Workers registers the kinds of job with River.
@@ -141,9 +142,9 @@ func (r *Runner) run(ctx context.Context, held *lease.Held) (bool, error) {
 	defer release()
 	switch held.Kind {
 	case catalog.Sync:
-		return false, lane.New(r.Config, r.Probe, &r.gauges, t, held).Run(ctx, stop)
+		return false, lane.New(r.Config, r.Probe, &r.gauges, &r.batches, t, held).Run(ctx, stop)
 	case catalog.Backfill:
-		work := backfill.New(r.Config, &r.gauges, &r.sizes, t, held)
+		work := backfill.New(r.Config, &r.gauges, &r.chunks, t, held)
 		return r.retry(ctx, stop, held, func() (bool, error) { return work.Session(ctx, stop) })
 	// A sweep or a purge begins anew each time: it takes as long as it takes, and only the
 	// worker's end ends it.

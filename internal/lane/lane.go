@@ -26,6 +26,7 @@ type Lane struct {
 	task.Config
 	probe  *Probe
 	gauges *failing.Gauges
+	sizes  *task.Sizes
 	target *target.Target
 	held   *lease.Held
 	// unconfirmed is the transaction that finished the latest backfill, until the cursor in
@@ -41,8 +42,8 @@ type Lane struct {
 }
 
 // New makes the lane that a lease of kind sync is for.
-func New(c task.Config, probe *Probe, gauges *failing.Gauges, t *target.Target, held *lease.Held) *Lane {
-	return &Lane{Config: c, probe: probe, gauges: gauges, target: t, held: held}
+func New(c task.Config, probe *Probe, gauges *failing.Gauges, sizes *task.Sizes, t *target.Target, held *lease.Held) *Lane {
+	return &Lane{Config: c, probe: probe, gauges: gauges, sizes: sizes, target: t, held: held}
 }
 
 // Run serves until stop is closed (nil), the lease is lost or ctx ends (its cause), or

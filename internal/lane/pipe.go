@@ -16,6 +16,7 @@ import (
 	"github.com/freshet/freshet/internal/failing"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/internal/task"
 )
@@ -122,7 +123,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 
 	var (
 		at      = p.start
-		limit   = firstBatch
+		limit   = p.firstLimit()
 		insert  source.LSN
 		look    = minLook
 		armed   bool
@@ -143,7 +144,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		begun := time.Now()
 		b, err := p.reader.Claim(ctx, at, limit*p.reader.Sink().Shards, entries)
 		if err != nil {
-			return err
+			return p.tooMany(limit, err)
 		}
 		if b.Incarnation != p.own.Incarnation {
 			return durable.ErrReincarnated
@@ -174,7 +175,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 					return nil
 				}
 				if part, err = p.rest(ctx, part); err != nil {
-					return err
+					return p.tooMany(limit, err)
 				}
 			}
 			insert = part.Insert
@@ -182,6 +183,9 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 				return err
 			}
 			limit = nextLimit(limit, b.Changes/p.reader.Sink().Shards, time.Since(begun))
+			if limit > firstBatch {
+				p.lane.sizes.Forget(p.reader.Sink().ID, p.own.Definition)
+			}
 			entries = nil
 			if b.CaughtUp {
 				// The writer first: with few processors it would wait for the next look to be sent.
@@ -232,6 +236,19 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		}
 		armed = false
 	}
+}
+
+// firstLimit is how many changes a session claims at first: fewer where those of another took too long.
+func (p *pipe) firstLimit() int {
+	return min(firstBatch, p.lane.sizes.Of(p.reader.Sink().ID, p.own.Definition, firstBatch))
+}
+
+// tooMany returns err, and has the next session begin with fewer changes if a claim of so many took too long.
+func (p *pipe) tooMany(limit int, err error) error {
+	if pg.TookTooLong(err) {
+		p.lane.sizes.Note(p.reader.Sink().ID, p.own.Definition, max(min(limit, firstBatch)/4, minBatch))
+	}
+	return err
 }
 
 // rest passes a part of a batch on and reads the next one.

@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -42,6 +43,11 @@ func IsType(err error) bool {
 
 // IsUnrecorded reports whether err is that of freshet.check_partitions.
 func IsUnrecorded(err error) bool { return hasCode(err, "FR001") }
+
+// TookTooLong reports whether err is that of a read which was given up after its time.
+func TookTooLong(err error) bool {
+	return hasCode(err, "57014") || errors.Is(err, context.DeadlineExceeded)
+}
 
 // IsLocked reports whether err is that a lock was not to be had in time.
 func IsLocked(err error) bool { return hasCode(err, "55P03") }

@@ -106,23 +106,47 @@ func (r *Reader) plain() bool {
 	return r.sink.Value == "" && r.sink.Transform == "" && r.sink.ExpiresAt == ""
 }
 
-// absentOf makes the values to see which of them are absent.
+const (
+	// fewValues is with how many tuples absentOf begins, and manyValues bounds how many it looks at in one statement. It is
+	// to take lookTime at most, and lookBytes.
+	fewValues, manyValues = 100, 5000
+	lookTime              = time.Second
+	lookBytes             = 4 << 20
+)
+
+// absentOf makes the values to see which of them are absent. They can be costly, and large: not more are made in one
+// statement than it has time for.
 func (r *Reader) absentOf(ctx context.Context, tuples [][]string) ([][]string, error) {
-	var e Entries
-	if _, err := r.Lookup(ctx, tuples, &e); err != nil {
-		return nil, err
-	}
-	there := make(map[string]bool, e.Len())
-	for i := range e.Len() {
-		if _, present := e.Value(i); present || e.Failed(i) {
-			there[string(e.Key(i))] = true
+	var (
+		gone  [][]string
+		e     Entries
+		there = make(map[string]bool)
+	)
+	for n := fewValues; len(tuples) > 0; {
+		n = min(n, len(tuples))
+		e.Reset()
+		clear(there)
+		begun := time.Now()
+		if _, err := r.Lookup(ctx, tuples[:n], &e); err != nil {
+			if pg.TookTooLong(err) && n > 1 && ctx.Err() == nil {
+				n = max(n/8, 1)
+				continue
+			}
+			return nil, err
 		}
-	}
-	var gone [][]string
-	for _, tuple := range tuples {
-		if !there[r.sink.Template.Of(tuple)] {
-			gone = append(gone, tuple)
+		for i := range e.Len() {
+			if _, present := e.Value(i); present || e.Failed(i) {
+				there[string(e.Key(i))] = true
+			}
 		}
+		for _, tuple := range tuples[:n] {
+			if !there[r.sink.Template.Of(tuple)] {
+				gone = append(gone, tuple)
+			}
+		}
+		tuples = tuples[n:]
+		byTime, bySize := int64(n)*int64(lookTime)/int64(max(time.Since(begun), 1)), int64(n)*lookBytes/int64(max(len(e.arena), 1))
+		n = max(int(min(int64(4*n), manyValues, byTime, bySize)), 1)
 	}
 	return gone, nil
 }

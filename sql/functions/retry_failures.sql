@@ -11,6 +11,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_due      record;
+    v_tuple    jsonb;
     v_touched  bigint := 0;
 begin
     for v_due in
@@ -44,10 +45,17 @@ begin
         begin
             v_touched := v_touched + freshet.touch_keys(v_due.sink_id, v_due.tuples);
         exception
-            -- A key column that was retyped may not take the text any more. One sink must not
-            -- keep the others from being tried.
+            -- A key column that was retyped may not take the text any more. One entry must not
+            -- keep the others from being tried, and one sink not the others.
             when data_exception or syntax_error_or_access_rule_violation then
-                raise warning 'failing entries of sink % cannot be tried again: %', v_due.sink_id, sqlerrm;
+                for v_tuple in select t from pg_catalog.jsonb_array_elements(v_due.tuples) as t loop
+                    begin
+                        v_touched := v_touched + freshet.touch_keys(v_due.sink_id, pg_catalog.jsonb_build_array(v_tuple));
+                    exception
+                        when data_exception or syntax_error_or_access_rule_violation then
+                            raise warning 'the failing entry % of sink % cannot be tried again: %', v_tuple, v_due.sink_id, sqlerrm;
+                    end;
+                end loop;
         end;
     end loop;
     return v_touched;
