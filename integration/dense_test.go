@@ -42,14 +42,14 @@ func TestBulkWritesAreReadInKeyOrder(t *testing.T) {
 func TestManyRowsFarApartAreReadByAListOfTheirKeys(t *testing.T) {
 	e := newEnv(t)
 	kinds := []string{
-		"integer", "bigint", "uuid", "text", "varchar(40)", "date",
+		"integer", "uuid", "text", "date",
 	}
 	const keys = `case %[1]s when 'uuid' then md5(g::text)::uuid::text
 		when 'date' then (date '2000-01-01' + g)::text
-		when 'text' then g || ' {"it''s", a\\b} ' || chr(228) when 'varchar(40)' then 'NULL' || g else g::text end`
+		when 'text' then g || ' {"it''s", a\\b} ' || chr(228) else g::text end`
 	for i, kind := range kinds {
 		e.exec(fmt.Sprintf("create table goods_%d (id %s primary key, n int, price numeric)", i, kind))
-		e.exec(fmt.Sprintf("insert into goods_%d select (%s)::%s, g, g from generate_series(1, 9000) g", i, fmt.Sprintf(keys, "'"+kind+"'"), kind))
+		e.exec(fmt.Sprintf("insert into goods_%d select (%s)::%s, g, g from generate_series(1, 24000) g", i, fmt.Sprintf(keys, "'"+kind+"'"), kind))
 		e.exec(fmt.Sprintf("select freshet.create_sink('goods_%d', 'goods_%[1]d', key => 'goods_%[1]d:${id|url}', filter => 'price <> 13')", i))
 	}
 	e.exec("select freshet.create_sink('shares', 'goods_0', key => 'share:${id}', value => '1000 / price')")

@@ -182,6 +182,34 @@ func TestGoTransformThatDoesNotReturnIsTold(t *testing.T) {
 	e.follow("goods:*", "select 'goods:' || id, name from goods")
 }
 
+// A worker that is told to stop does, whatever a function of Go does not.
+func TestWorkerStopsWhileAGoTransformHangs(t *testing.T) {
+	e := newEnv(t)
+	e.exec(goodsTable)
+	e.exec("insert into goods (id, name) values (1, 'hang for good')")
+	e.exec("select freshet.create_sink('goods', 'goods', transform => 'go:test_hangs', columns => '{id,name}')")
+	reached, release := hangs("hang for good")
+	defer release()
+	w, err := worker.New(t.Context(), worker.Config{DatabaseURL: e.workerURL, Targets: map[string]string{"default": e.redisURL}, Logger: e.logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	<-reached
+	cancel()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "still in use") {
+			t.Errorf("it said %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it did not stop")
+	}
+}
+
 func TestNamesOfGoTransforms(t *testing.T) {
 	e := newEnv(t)
 	e.exec(goodsTable)

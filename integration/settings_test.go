@@ -267,7 +267,7 @@ func TestReadsHaveTheirOwnSettings(t *testing.T) {
 	}
 	defer db.Close()
 	for name, want := range map[string]string{
-		"lc_monetary": "C", "xmloption": "content", "transform_null_equals": "off", "array_nulls": "on", "DateStyle": "ISO, YMD",
+		"lc_monetary": "C", "lc_numeric": "C", "lc_time": "C", "timezone_abbreviations": "Default", "xmlbinary": "base64", "xmloption": "content", "transform_null_equals": "off", "array_nulls": "on", "DateStyle": "ISO, YMD",
 		"search_path": "pg_catalog, public", "client_encoding": "UTF8",
 	} {
 		q := pg.Query{SearchPath: "pg_catalog, public", SQL: "select current_setting('" + name + "')"}.Named()

@@ -871,6 +871,22 @@ $$;
 
 revoke all on function freshet.add_range(bigint, text, text[], text[]) from public;
 
+-- Gives a backfill of everything ranges on the targets that its sink has got since. Who calls it holds
+-- the sink locked.
+create or replace function freshet.add_targets(run bigint)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select freshet.add_range(b.id, t.target, null, null)
+    from freshet.backfill_run b join freshet.sink s on s.id = b.sink_id cross join lateral pg_catalog.unnest(s.targets) as t (target)
+    where b.id = add_targets.run and not exists (
+        select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
+        where r.run_id = b.id and l.target = t.target and not r.superseded)
+$$;
+
+revoke all on function freshet.add_targets(bigint) from public;
+
 -- Makes sure that the owner of a source can own its capture too: the trigger function
 -- runs with the rights of the source's owner and with nobody else's.
 create or replace function freshet.admit_owner(owner oid)
@@ -1114,7 +1130,7 @@ begin
             from freshet.backfill_run b
             where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused') and not b.repairs;
             perform freshet.lock_ranges(v_sink.id);
-            perform freshet.redo_ranges(b.id, null)
+            perform freshet.redo_ranges(b.id, null), freshet.add_targets(b.id)
             from freshet.backfill_run b
             where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused') and b.repairs;
         end if;
@@ -1873,7 +1889,7 @@ revoke all on function freshet.check_partitions(integer) from public;
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
 -- check_expression. `reads` are the other tables, `calls` what users have made, as
--- [["schema", "function"], ["schema", "operator", "operator"], ["schema", "type", "type"]], and
+-- [["schema", "function"], ["schema", "operator", "operator", "left", "right"], ["schema", "type", "type"]], and
 -- ["", "", "row"] for whole rows: what is dropped and made again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
@@ -1976,7 +1992,9 @@ begin
         join pg_catalog.pg_namespace n on n.oid = p.pronamespace
         where c.oid >= 16384
         union
-        select pg_catalog.jsonb_build_array(n.nspname, o.oprname, 'operator')
+        select pg_catalog.jsonb_build_array(n.nspname, o.oprname, 'operator',
+                   coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprleft), ''),
+                   coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprright), ''))
         from pg_catalog.regexp_matches(v_tree, ':opno ([0-9]+)', 'g') as m
         join pg_catalog.pg_operator o on o.oid = m[1]::oid
         join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
@@ -2826,22 +2844,24 @@ begin
         -- Whoever gives a column other values without touching rows, as ALTER TABLE … USING does,
         -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
         'versions', coalesce(a.versions, '{}'),
-        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows. But for its storage, which another type
-        -- changes too.
+        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows.
         'trifles', coalesce(a.trifles, '{}'),
+        -- Likewise, where it is not what a type brings with it.
+        'stored', coalesce(a.stored, '{}'),
         'files', coalesce(p.files, c.relfilenode::bigint),
-        'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}') || coalesce(a.computed, '{}'),
+        -- of columns, and in expressions
+        'types', coalesce(case when a.types is not null or e.types is not null then freshet.renderings(coalesce(a.types, '{}') || coalesce(e.types, '{}')) end, '{}')
+                 || coalesce(a.computed, '{}'),
         -- what the sinks' expressions call: another body makes other entries. All of one name where
         -- workers look for it, for which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(e.call::text, case e.call ->> 2 when 'type' then (
-                select pg_catalog.hashtextextended(freshet.renderings(pg_catalog.array_agg(t.oid))::text, 0)
-                from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-                where t.typname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')
-            ) when 'row' then pg_catalog.hashtextextended(a.columns::text, 0) when 'operator' then (
-                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', o.oid, o.oprcode::oid, o.oprleft, o.oprright), ',' order by o.oid), 0)
+            select pg_catalog.jsonb_object_agg(e.call::text, case e.call ->> 2 when 'row' then pg_catalog.hashtextextended(a.columns::text, 0) when 'operator' then (
+                -- of the same operands: extensions have many of one name
+                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', o.oid, o.oprcode::oid), ',' order by o.oid), 0)
                 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
-                where o.oprname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) else (
+                where o.oprname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')
+                  and coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprleft), '') = e.call ->> 3
+                  and coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprright), '') = e.call ->> 4) else (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
                            f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (
                                -- by their numbers: names of functions are printed as a session has it
@@ -2853,7 +2873,7 @@ begin
                 from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
                 where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) end)
             from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
-            where k.source_id = s.id and k.calls <> '[]'), '{}'),
+            where k.source_id = s.id and k.calls <> '[]' and e.call ->> 2 is distinct from 'type'), '{}'),
         -- whether rows could come and go without a trigger of the table's, as freshet.check_kind refuses it
         'unfit', c.relispartition or c.relpersistence <> 'p' or coalesce(p.strange, false)
                  or c.relkind = 'r' and (exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
@@ -2879,6 +2899,8 @@ begin
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
                pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
                    b.value)) as trifles,
+               pg_catalog.jsonb_object_agg(a.attnum, a.attstorage::text || a.attcompression::text)
+                   filter (where a.attcompression <> '' or a.attstorage <> (select t.typstorage from pg_catalog.pg_type t where t.oid = a.atttypid)) as stored,
                pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
                -- what is computed when it is read
                pg_catalog.jsonb_object_agg('column ' || a.attnum, b.value) filter (where a.attgenerated = 'v') as computed
@@ -2891,6 +2913,13 @@ begin
         ) b on true
         where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
     ) a on true
+    left join lateral (
+        select pg_catalog.array_agg(t.oid) as types
+        from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
+        join pg_catalog.pg_type t on t.typname = e.call ->> 1
+        join pg_catalog.pg_namespace n on n.oid = t.typnamespace and n.nspname in (e.call ->> 0, s.schema_name, 'public')
+        where k.source_id = s.id and e.call ->> 2 = 'type'
+    ) e on true
     left join lateral (
         select pg_catalog.jsonb_object_agg(r.relid::bigint, pg_catalog.jsonb_build_object(
                    'triggers', coalesce(g.triggers, ''),
@@ -3708,8 +3737,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_run    freshet.backfill_run;
-    v_range  record;
+    v_run  freshet.backfill_run;
 begin
     select * into v_run
     from freshet.backfill_run b
@@ -3724,15 +3752,7 @@ begin
     perform freshet.lock_ranges(join_backfill.sink);
     perform freshet.redo_ranges(v_run.id, null);
 
-    -- A target that the sink has got since.
-    for v_range in
-        select t.target from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
-        where s.id = join_backfill.sink and not exists (
-            select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
-            where r.run_id = v_run.id and l.target = t.target and not r.superseded)
-    loop
-        perform freshet.add_range(v_run.id, v_range.target, null, null);
-    end loop;
+    perform freshet.add_targets(v_run.id);
 
     -- What a user asks for is not slowed down for having been asked for by Freshet before.
     update freshet.backfill_run b
@@ -4892,9 +4912,13 @@ as $$
 declare
     v_columns   boolean := now -> 'columns' is distinct from was -> 'columns';
     v_moved     boolean := was ? 'relation' and now -> 'relation' is distinct from was -> 'relation';
-    -- so that an expression may mean other columns, or call other functions
-    v_shifted   boolean := v_moved or exists (
-        select from pg_catalog.jsonb_each(was -> 'columns') w where now -> 'columns' -> w.key is distinct from w.value);
+    -- names that can have come to mean something else: those of columns that are not what they were, and with a column
+    -- gone or renamed the table's, which stands for whole rows
+    v_names     text[] := (
+        select pg_catalog.array_agg(distinct pg_catalog.lower(x.name))
+        from pg_catalog.jsonb_each(was -> 'columns') w
+        cross join lateral (values (w.value ->> 0), (now -> 'columns' -> w.key ->> 0), ((select o.table_name from freshet.source o where o.id = mend_sinks.source)::text)) as x (name)
+        where now -> 'columns' -> w.key is distinct from w.value and x.name is not null);
     v_retyped   boolean := exists (
         select from pg_catalog.jsonb_each(was -> 'columns') w join pg_catalog.jsonb_each(now -> 'columns') n on n.key = w.key
         where n.value - 0 <> w.value - 0);
@@ -4905,7 +4929,9 @@ begin
     why := '{}';
     for v_sink in
         select s.id, s.on_schema_change, s.broken, s.grouped, s.value_type,
-               v_shifted and coalesce(s.filter, s.expires_at, s.value, s.transform) is not null as shifted,
+               coalesce(s.filter, s.expires_at, s.value, s.transform) is not null and (v_moved or exists (
+                   select from pg_catalog.unnest(v_names) as n (name)
+                   where pg_catalog.strpos(pg_catalog.lower(pg_catalog.concat_ws(' ', s.filter, s.expires_at, s.value, s.transform)), n.name) > 0)) as shifted,
                exists (
                    select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
                    where now -> 'calls' -> c.call::text <> was -> 'calls' -> c.call::text) as recalled,
@@ -4947,7 +4973,7 @@ begin
         -- Of what cannot be captured nothing is read. It is of another kind again when it can.
         continue when unfit;
         if v_rewarm then
-            perform freshet.request_rewarm(v_sink.id);
+            perform freshet.request_rewarm(v_sink.id, missed or large or gone or v_sink.recalled or v_sink.shifted);
         end if;
         if missed or gone or v_sink.recalled or v_sink.shifted or v_reshaped and v_retyped then
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());
@@ -4969,7 +4995,7 @@ declare
     v_was        jsonb;
     v_now        jsonb;      -- as it was found
     v_next       jsonb;      -- as it is once the keeper is done
-    v_quiet      constant text[] := '{versions,trifles,files,types,calls}';   -- change often, and mostly for nothing
+    v_quiet      constant text[] := '{versions,trifles,stored,files,types,calls}';   -- change often, and mostly for nothing
     v_gaps       tid[];      -- those that this looks after
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
@@ -5032,7 +5058,9 @@ begin
     -- was a partition or a child of another, whose triggers are not ours.
     v_lent := exists (
         select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key
-        where n.value <> w.value and v_now -> 'columns' -> w.key = v_was -> 'columns' -> w.key and v_now -> 'trifles' -> w.key = v_was -> 'trifles' -> w.key);
+        where n.value <> w.value and v_now -> 'columns' -> w.key = v_was -> 'columns' -> w.key and v_now -> 'trifles' -> w.key = v_was -> 'trifles' -> w.key
+          -- Another type and back leaves what the type brings.
+          and (not v_now -> 'stored' ? w.key or v_now -> 'stored' -> w.key = v_was -> 'stored' -> w.key));
     if v_gaps is null and not v_noted and not v_lent and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
@@ -5158,7 +5186,7 @@ begin
             -- Seen to by the next look.
             v_next := v_next || pg_catalog.jsonb_build_object(
                 'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
-                'versions', v_now -> 'versions', 'trifles', v_now -> 'trifles', 'files', v_now -> 'files', 'types', v_now -> 'types',
+                'versions', v_now -> 'versions', 'trifles', v_now -> 'trifles', 'stored', v_now -> 'stored', 'files', v_now -> 'files', 'types', v_now -> 'types',
                 'calls', v_now -> 'calls', 'unfit', v_now -> 'unfit');
         end if;
         v_missed := v_missed
@@ -5777,6 +5805,10 @@ set intervalstyle = 'postgres'
 set bytea_output = 'hex'
 set extra_float_digits = 1
 set lc_monetary = 'C'
+set lc_numeric = 'C'
+set lc_time = 'C'
+set timezone_abbreviations = 'Default'
+set xmlbinary = 'base64'
 as $$
 declare
     v_sink    freshet.sink;
@@ -6970,17 +7002,19 @@ begin
         begin
             v_touched := v_touched + freshet.touch_keys(v_due.sink_id, v_due.tuples);
         exception
-            -- A key column that was retyped may not take the text any more. One entry must not
-            -- keep the others from being tried, and one sink not the others.
-            when data_exception or syntax_error_or_access_rule_violation then
+            -- A key column that was retyped may not take the text any more: no row can have such a key. One entry
+            -- must not keep the others from being tried, and one sink not the others.
+            when data_exception then
                 for v_tuple in select t from pg_catalog.jsonb_array_elements(v_due.tuples) as t loop
                     begin
                         v_touched := v_touched + freshet.touch_keys(v_due.sink_id, pg_catalog.jsonb_build_array(v_tuple));
-                    exception
-                        when data_exception or syntax_error_or_access_rule_violation then
-                            raise warning 'the failing entry % of sink % cannot be tried again: %', v_tuple, v_due.sink_id, sqlerrm;
+                    exception when data_exception then
+                        raise warning 'the failing entry % of sink % is of no row any more: %', v_tuple, v_due.sink_id, sqlerrm;
+                        delete from freshet.failure f where f.sink_id = v_due.sink_id and pg_catalog.to_jsonb(f.tuple) = v_tuple;
                     end;
                 end loop;
+            when syntax_error_or_access_rule_violation then
+                raise warning 'failing entries of sink % cannot be tried again: %', v_due.sink_id, sqlerrm;
         end;
     end loop;
     return v_touched;
@@ -7034,7 +7068,7 @@ begin
             pg_catalog.to_char(pg_catalog.now(), 'YYYY-MM-DD'), s.name) else s.notice end
     where s.id = retype.sink;
     if v_sink.on_schema_change = 'rewarm' then
-        perform freshet.request_rewarm(retype.sink);
+        perform freshet.request_rewarm(retype.sink, false);
     end if;
 end
 $$;
@@ -7074,7 +7108,7 @@ revoke all on function freshet.rewarm_lost(bigint) from public;
 -- writes, and has its lanes ask again and again, must not have the others written without end.
 -- `repairs`: entries may be wrong, not just missing.
 drop function if exists freshet.rewarm_target(integer, text);
-create function freshet.rewarm_target(sink integer, target text, repairs boolean)
+create or replace function freshet.rewarm_target(sink integer, target text, repairs boolean)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -7740,23 +7774,26 @@ $$;
 
 revoke all on function freshet.touch_rows(integer, text[], text[]) from public;
 
--- What follows from a truncation that a lane has come to, which leaves no tuples: entries without a
--- row are looked for once the lanes have passed `after`. A group may have rows in other partitions,
--- and is no orphan.
-create or replace function freshet.truncated(sink integer, after pg_snapshot)
+-- What follows from a truncation that a lane of a target has come to, which leaves no tuples: entries
+-- without a row are looked for once the lanes there have passed `after`. A group may have rows in
+-- another partition, and is no orphan then.
+create or replace function freshet.truncated(sink integer, target text, after pg_snapshot)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if exists (select from freshet.sink s where s.id = truncated.sink and s.grouped) then
-        perform freshet.request_rewarm(truncated.sink);
+    if exists (
+        select from freshet.sink s join freshet.source o on o.id = s.source_id join pg_catalog.pg_class c on c.oid = o.relid
+        where s.id = truncated.sink and s.grouped and c.relkind = 'p')
+    then
+        perform freshet.rewarm_target(truncated.sink, truncated.target, true);
     end if;
-    perform freshet.request_sweep(truncated.sink, after);
+    perform freshet.sweep_target(truncated.sink, truncated.target, after);
 end
 $$;
 
-revoke all on function freshet.truncated(integer, pg_snapshot) from public;
+revoke all on function freshet.truncated(integer, text, pg_snapshot) from public;
 
 -- A lateral query, as text, for the tuples that the row c of a source's change table has: under
 -- the names of its columns, one by one, whether they have a row each, or share it, or one is what
@@ -7946,10 +7983,6 @@ begin
         'changes_' || v_sink.source_id)
     into v_truncated
     using v_range.intent_snapshot;
-    if v_truncated and v_sink.grouped then
-        -- A group may have rows in a partition that was not truncated.
-        perform freshet.touch_rows(v_sink.id, v_lower, v_upper);
-    end if;
     -- Read before a backfill was asked for that a range may have done since: what it wrote
     -- over that range's may be older, and nothing in the change table tell of it. After a crash of Postgres the snapshot may see transaction ids that were given out
     -- again since, and changes that it does not see may be gone from the change table (asked
@@ -8218,7 +8251,7 @@ $$;
 
 revoke all on function freshet.walk_index(oid, jsonb, boolean) from public;
 
--- Takes the functions that the sinks of a source call as they are now, those that were not watched
+-- Takes what the expressions of a source's sinks are made of as it is now, those that were not watched
 -- yet: what becomes of them from here on is noticed.
 create or replace function freshet.watch_calls(source integer)
 returns void
@@ -8227,7 +8260,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     update freshet.source s
     set fingerprint = s.fingerprint || pg_catalog.jsonb_build_object(
-        'calls', freshet.fingerprint(s.id) -> 'calls' || coalesce(s.fingerprint -> 'calls', '{}'))
+        'calls', f.now -> 'calls' || coalesce(s.fingerprint -> 'calls', '{}'), 'types', f.now -> 'types' || coalesce(s.fingerprint -> 'types', '{}'))
+    from (select freshet.fingerprint(watch_calls.source) as now) f
     where s.id = watch_calls.source and s.fingerprint is not null
       and exists (select from freshet.sink k where k.source_id = s.id and k.calls <> '[]')
 $$;

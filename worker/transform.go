@@ -56,22 +56,28 @@ func RegisterTransform(name string, f TransformFunc) {
 	}
 }
 
-// overdue are the calls of functions that should have returned so long ago.
-func overdue(ago time.Duration) []string {
-	var late []string
-	for _, c := range registered.Overdue(time.Now().Add(-ago)) {
-		late = append(late, fmt.Sprintf("the Go transform %s has not returned for %s, at key %q", c.Name, time.Since(c.Since).Round(time.Second), c.Key))
-	}
-	return late
+// late says of a call that it should have returned.
+func late(c transform.Overdue) string {
+	return fmt.Sprintf("the Go transform %s has not returned for %s", c.Name, time.Since(c.Since).Round(time.Second))
 }
 
 // lookAfterCalls fails while a function is past its time.
 func lookAfterCalls(context.Context) error {
-	if late := overdue(0); len(late) > 0 {
-		return fmt.Errorf("%s", strings.Join(late, "; "))
+	var calls []string
+	for _, c := range registered.Overdue(time.Now()) {
+		calls = append(calls, fmt.Sprintf("%s, at key %q", late(c), c.Key))
+	}
+	if len(calls) > 0 {
+		return fmt.Errorf("%s", strings.Join(calls, "; "))
 	}
 	return nil
 }
 
-// hung are calls that only a new process ends.
-func hung() []string { return overdue(health.Stalled) }
+// hung are calls that only a new process ends. Anybody may ask, so that keys, which have values of columns, are left out.
+func hung() []string {
+	var calls []string
+	for _, c := range registered.Overdue(time.Now().Add(-health.Stalled)) {
+		calls = append(calls, late(c))
+	}
+	return calls
+}

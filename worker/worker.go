@@ -47,7 +47,9 @@ const (
 
 	// Slices end by themselves, and a sweep takes as long as it takes. What a dead worker
 	// left running is taken over by its lease, not by River's rescue.
-	jobTimeout   = -1
+	jobTimeout = -1
+	// poolsTimeout is how long a worker that ends waits for connections in use.
+	poolsTimeout = 2 * time.Second
 	keepFinished = 10 * time.Minute
 
 	// maxJobs bounds the lanes that one worker serves per target, idle ones included.
@@ -164,13 +166,28 @@ func (w *Worker) Close() error {
 		}
 	}
 	w.targets = nil
-	for _, pool := range []*pgxpool.Pool{w.control, w.read, w.bulk} {
-		if pool != nil {
-			pool.Close()
-		}
-	}
+	errs = append(errs, closePools(w.control, w.read, w.bulk))
 	w.control, w.read, w.bulk = nil, nil, nil
 	return errors.Join(errs...)
+}
+
+// closePools waits for who still reads, but not for ever: a transform that does not return keeps its connection.
+func closePools(pools ...*pgxpool.Pool) error {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for _, pool := range pools {
+			if pool != nil {
+				pool.Close()
+			}
+		}
+	}()
+	select {
+	case <-closed:
+		return nil
+	case <-time.After(poolsTimeout):
+		return errors.New("connections to Postgres are still in use, by a transform that does not return")
+	}
 }
 
 // Run works until ctx ends, then hands its lanes over and returns nil. It closes w.

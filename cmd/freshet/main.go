@@ -61,6 +61,8 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
 	c := &cli{stdout: os.Stdout, stderr: os.Stderr, environ: environment(os.Environ())}
 	code := c.main(ctx, os.Args[1:])
 	stop()

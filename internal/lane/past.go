@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/durable"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/redefine"
@@ -76,4 +77,19 @@ func (l *Lane) wentBack(ctx context.Context, own fence.Fence) error {
 		l.Log.Warn("Postgres has gone back in time: a target has what it has not come to", "sink", l.held.SinkID, "target", l.target.Name)
 	}
 	return errWentBack
+}
+
+// followTruncation asks for what follows from truncations in a window, once: however often a target refuses the batch. A
+// lane that is there to remove entries does so for all of them anyway.
+func (l *Lane) followTruncation(ctx context.Context, own fence.Fence, window cursor.Snapshot) error {
+	at := own.Incarnation + " " + window.String()
+	if l.held.Closing || l.truncated == at {
+		return nil
+	}
+	_, err := l.Control.Exec(ctx, "select freshet.truncated($1, $2, $3::text::pg_snapshot)", l.held.SinkID, l.target.Name, window.String())
+	if err != nil {
+		return fmt.Errorf("look for what a truncation has left: %w", err)
+	}
+	l.truncated = at
+	return nil
 }

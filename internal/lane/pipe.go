@@ -131,6 +131,9 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		renewed bool
 		entries *source.Entries
 	)
+	if limit < firstBatch {
+		p.reader.Slow(limit)
+	}
 	for {
 		if entries == nil {
 			var err error
@@ -344,10 +347,8 @@ func (p *pipe) write(ctx context.Context) error {
 func (p *pipe) apply(ctx context.Context, b *batch) error {
 	if b.Truncated && !b.More() {
 		// Consequences first: which entries are without a row now only a sweep can tell.
-		_, err := p.lane.Control.Exec(ctx, "select freshet.truncated($1, $2::text::pg_snapshot)",
-			p.lane.held.SinkID, windowOf(b.Next).String())
-		if err != nil {
-			return fmt.Errorf("look for what a truncation has left: %w", err)
+		if err := p.lane.followTruncation(ctx, p.own, windowOf(b.Next)); err != nil {
+			return err
 		}
 	}
 	// Likewise: an entry is removed only once it is sure to be tried again.

@@ -23,7 +23,7 @@ const (
 // say, the same rows render the same bytes.
 //
 // From TimeZone to quote_all_identifiers stands everything that the text of a value
-// depends on. Money is printed as under C, $1,234.50, which takes two decimals for
+// depends on, and what to_char and the like make of it. Money is printed as under C, $1,234.50, which takes two decimals for
 // granted: it has to be one form, for it may be a part of a key, and no locale but C is
 // on every server. Names of tables, functions and types (regclass and so on) are
 // printed as the search path has it: without a schema in pg_catalog, the source's
@@ -44,6 +44,10 @@ pg_catalog.set_config('IntervalStyle', 'postgres', true),
 pg_catalog.set_config('bytea_output', 'hex', true),
 pg_catalog.set_config('extra_float_digits', '1', true),
 pg_catalog.set_config('lc_monetary', 'C', true),
+pg_catalog.set_config('lc_numeric', 'C', true),
+pg_catalog.set_config('lc_time', 'C', true),
+pg_catalog.set_config('timezone_abbreviations', 'Default', true),
+pg_catalog.set_config('xmlbinary', 'base64', true),
 pg_catalog.set_config('quote_all_identifiers', 'off', true),
 pg_catalog.set_config('array_nulls', 'on', true),
 pg_catalog.set_config('standard_conforming_strings', 'on', true),

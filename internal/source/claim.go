@@ -94,7 +94,7 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 			return b, err
 		}
 	}
-	if next != nil || (limit > manyChanges && r.ahead.many.Load()) {
+	if next != nil || r.most < pieceTuples || (limit > manyChanges && r.ahead.many.Load()) {
 		b, err = r.claimMany(ctx, c, limit, next, e)
 	} else {
 		b, err = r.claimByKey(ctx, c, min(limit, manyChanges), e)
@@ -108,7 +108,7 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 	var (
 		begin = e.mark()
-		n     = min(b.left.len(), r.pieces.tuples())
+		n     = min(b.left.len(), r.pieces.tuples(), r.most)
 		meta  Meta
 	)
 	span := !r.sink.Grouped && r.dense.try(n)

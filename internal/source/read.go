@@ -92,11 +92,11 @@ func (r *Reader) Absent(ctx context.Context, tuples [][]string) ([][]string, err
 		gone = append(gone, tuples[n-1])
 		return nil
 	})
-	if !pg.IsData(err) {
-		if err != nil {
-			return nil, fmt.Errorf("look for absent rows: %w", err)
-		}
+	if err == nil {
 		return gone, nil
+	}
+	if !pg.IsData(err) && !pg.TookTooLong(err) || ctx.Err() != nil {
+		return nil, fmt.Errorf("look for absent rows: %w", err)
 	}
 	return r.absentOf(ctx, tuples)
 }

@@ -49,6 +49,8 @@ type Reader struct {
 	bareChunk  map[bounded]listing
 	bareSample listing
 
+	// most is how many tuples are looked up at a time.
+	most int
 	// suspected tells which keys are likely to fail; nil if nobody knows.
 	suspected func(key string) bool
 }
@@ -92,7 +94,7 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 	if p, ok := shape.(*transform.Program); ok && p.Clocked() && !sink.Drifts {
 		return nil, fmt.Errorf("sink %s: transform: it uses now, which changes when no row does: give expires, for how long an entry may be as it was, or say accept_drift => true", sink.Name)
 	}
-	r := &Reader{pool: pool, checks: checks, sink: sink, shard: shard, only: only, shape: shape}
+	r := &Reader{pool: pool, checks: checks, sink: sink, shard: shard, only: only, shape: shape, most: pieceTuples}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))
 		r.changeParts = append(r.changeParts, newKeyPart(inChangeTable(k), k.Change))
@@ -133,6 +135,10 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 // Suspect says which keys have failed before. They are looked at one by one where others
 // are looked at together. It must be called before r is used.
 func (r *Reader) Suspect(suspected func(key string) bool) { r.suspected = suspected }
+
+// Slow has claims look up no more tuples at a time than that: where entries take long, a row of the change table alone can
+// have too many. It must be called before r is used.
+func (r *Reader) Slow(most int) { r.most = min(r.most, most) }
 
 // Sink is the definition that r reads for.
 func (r *Reader) Sink() *catalog.Sink { return r.sink }

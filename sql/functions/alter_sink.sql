@@ -195,7 +195,7 @@ begin
             from freshet.backfill_run b
             where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused') and not b.repairs;
             perform freshet.lock_ranges(v_sink.id);
-            perform freshet.redo_ranges(b.id, null)
+            perform freshet.redo_ranges(b.id, null), freshet.add_targets(b.id)
             from freshet.backfill_run b
             where b.sink_id = v_sink.id and b.filter is null and b.state in ('queued', 'running', 'paused') and b.repairs;
         end if;

@@ -2,7 +2,7 @@
 -- What is volatile is always refused, in a view and in a default argument too; what is
 -- stable, or reads another table, unless its drift is accepted. `what` is as in
 -- check_expression. `reads` are the other tables, `calls` what users have made, as
--- [["schema", "function"], ["schema", "operator", "operator"], ["schema", "type", "type"]], and
+-- [["schema", "function"], ["schema", "operator", "operator", "left", "right"], ["schema", "type", "type"]], and
 -- ["", "", "row"] for whole rows: what is dropped and made again is the same.
 --
 -- Postgres says which functions an expression calls, how volatile they are, and what it
@@ -105,7 +105,9 @@ begin
         join pg_catalog.pg_namespace n on n.oid = p.pronamespace
         where c.oid >= 16384
         union
-        select pg_catalog.jsonb_build_array(n.nspname, o.oprname, 'operator')
+        select pg_catalog.jsonb_build_array(n.nspname, o.oprname, 'operator',
+                   coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprleft), ''),
+                   coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprright), ''))
         from pg_catalog.regexp_matches(v_tree, ':opno ([0-9]+)', 'g') as m
         join pg_catalog.pg_operator o on o.oid = m[1]::oid
         join pg_catalog.pg_namespace n on n.oid = o.oprnamespace

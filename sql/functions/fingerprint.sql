@@ -20,22 +20,24 @@ begin
         -- Whoever gives a column other values without touching rows, as ALTER TABLE … USING does,
         -- changes both of these. Many others change one of them: VACUUM FULL, SET DEFAULT.
         'versions', coalesce(a.versions, '{}'),
-        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows. But for its storage, which another type
-        -- changes too.
+        -- What else ALTER TABLE changes of a column, or a rewrite, and no entry shows.
         'trifles', coalesce(a.trifles, '{}'),
+        -- Likewise, where it is not what a type brings with it.
+        'stored', coalesce(a.stored, '{}'),
         'files', coalesce(p.files, c.relfilenode::bigint),
-        'types', coalesce(case when a.types is not null then freshet.renderings(a.types) end, '{}') || coalesce(a.computed, '{}'),
+        -- of columns, and in expressions
+        'types', coalesce(case when a.types is not null or e.types is not null then freshet.renderings(coalesce(a.types, '{}') || coalesce(e.types, '{}')) end, '{}')
+                 || coalesce(a.computed, '{}'),
         -- what the sinks' expressions call: another body makes other entries. All of one name where
         -- workers look for it, for which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(e.call::text, case e.call ->> 2 when 'type' then (
-                select pg_catalog.hashtextextended(freshet.renderings(pg_catalog.array_agg(t.oid))::text, 0)
-                from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-                where t.typname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')
-            ) when 'row' then pg_catalog.hashtextextended(a.columns::text, 0) when 'operator' then (
-                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', o.oid, o.oprcode::oid, o.oprleft, o.oprright), ',' order by o.oid), 0)
+            select pg_catalog.jsonb_object_agg(e.call::text, case e.call ->> 2 when 'row' then pg_catalog.hashtextextended(a.columns::text, 0) when 'operator' then (
+                -- of the same operands: extensions have many of one name
+                select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', o.oid, o.oprcode::oid), ',' order by o.oid), 0)
                 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
-                where o.oprname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) else (
+                where o.oprname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')
+                  and coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprleft), '') = e.call ->> 3
+                  and coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprright), '') = e.call ->> 4) else (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
                            f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (
                                -- by their numbers: names of functions are printed as a session has it
@@ -47,7 +49,7 @@ begin
                 from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
                 where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) end)
             from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
-            where k.source_id = s.id and k.calls <> '[]'), '{}'),
+            where k.source_id = s.id and k.calls <> '[]' and e.call ->> 2 is distinct from 'type'), '{}'),
         -- whether rows could come and go without a trigger of the table's, as freshet.check_kind refuses it
         'unfit', c.relispartition or c.relpersistence <> 'p' or coalesce(p.strange, false)
                  or c.relkind = 'r' and (exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
@@ -73,6 +75,8 @@ begin
                pg_catalog.jsonb_object_agg(a.attnum, a.xmin::text) as versions,
                pg_catalog.jsonb_object_agg(a.attnum, pg_catalog.concat_ws('|', a.attnotnull, a.attstattarget, a.attoptions, a.attacl, a.atthasdef, a.atthasmissing, a.attidentity, a.attgenerated, a.attinhcount, a.attislocal,
                    b.value)) as trifles,
+               pg_catalog.jsonb_object_agg(a.attnum, a.attstorage::text || a.attcompression::text)
+                   filter (where a.attcompression <> '' or a.attstorage <> (select t.typstorage from pg_catalog.pg_type t where t.oid = a.atttypid)) as stored,
                pg_catalog.array_agg(a.atttypid) filter (where a.atttypid >= 16384) as types,
                -- what is computed when it is read
                pg_catalog.jsonb_object_agg('column ' || a.attnum, b.value) filter (where a.attgenerated = 'v') as computed
@@ -85,6 +89,13 @@ begin
         ) b on true
         where a.attrelid = s.relid and a.attnum > 0 and not a.attisdropped
     ) a on true
+    left join lateral (
+        select pg_catalog.array_agg(t.oid) as types
+        from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
+        join pg_catalog.pg_type t on t.typname = e.call ->> 1
+        join pg_catalog.pg_namespace n on n.oid = t.typnamespace and n.nspname in (e.call ->> 0, s.schema_name, 'public')
+        where k.source_id = s.id and e.call ->> 2 = 'type'
+    ) e on true
     left join lateral (
         select pg_catalog.jsonb_object_agg(r.relid::bigint, pg_catalog.jsonb_build_object(
                    'triggers', coalesce(g.triggers, ''),

@@ -7,8 +7,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_run    freshet.backfill_run;
-    v_range  record;
+    v_run  freshet.backfill_run;
 begin
     select * into v_run
     from freshet.backfill_run b
@@ -23,15 +22,7 @@ begin
     perform freshet.lock_ranges(join_backfill.sink);
     perform freshet.redo_ranges(v_run.id, null);
 
-    -- A target that the sink has got since.
-    for v_range in
-        select t.target from freshet.sink s cross join lateral pg_catalog.unnest(s.targets) as t (target)
-        where s.id = join_backfill.sink and not exists (
-            select from freshet.backfill_range r join freshet.lease l on l.id = r.lease_id
-            where r.run_id = v_run.id and l.target = t.target and not r.superseded)
-    loop
-        perform freshet.add_range(v_run.id, v_range.target, null, null);
-    end loop;
+    perform freshet.add_targets(v_run.id);
 
     -- What a user asks for is not slowed down for having been asked for by Freshet before.
     update freshet.backfill_run b

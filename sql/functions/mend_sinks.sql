@@ -19,9 +19,13 @@ as $$
 declare
     v_columns   boolean := now -> 'columns' is distinct from was -> 'columns';
     v_moved     boolean := was ? 'relation' and now -> 'relation' is distinct from was -> 'relation';
-    -- so that an expression may mean other columns, or call other functions
-    v_shifted   boolean := v_moved or exists (
-        select from pg_catalog.jsonb_each(was -> 'columns') w where now -> 'columns' -> w.key is distinct from w.value);
+    -- names that can have come to mean something else: those of columns that are not what they were, and with a column
+    -- gone or renamed the table's, which stands for whole rows
+    v_names     text[] := (
+        select pg_catalog.array_agg(distinct pg_catalog.lower(x.name))
+        from pg_catalog.jsonb_each(was -> 'columns') w
+        cross join lateral (values (w.value ->> 0), (now -> 'columns' -> w.key ->> 0), ((select o.table_name from freshet.source o where o.id = mend_sinks.source)::text)) as x (name)
+        where now -> 'columns' -> w.key is distinct from w.value and x.name is not null);
     v_retyped   boolean := exists (
         select from pg_catalog.jsonb_each(was -> 'columns') w join pg_catalog.jsonb_each(now -> 'columns') n on n.key = w.key
         where n.value - 0 <> w.value - 0);
@@ -32,7 +36,9 @@ begin
     why := '{}';
     for v_sink in
         select s.id, s.on_schema_change, s.broken, s.grouped, s.value_type,
-               v_shifted and coalesce(s.filter, s.expires_at, s.value, s.transform) is not null as shifted,
+               coalesce(s.filter, s.expires_at, s.value, s.transform) is not null and (v_moved or exists (
+                   select from pg_catalog.unnest(v_names) as n (name)
+                   where pg_catalog.strpos(pg_catalog.lower(pg_catalog.concat_ws(' ', s.filter, s.expires_at, s.value, s.transform)), n.name) > 0)) as shifted,
                exists (
                    select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
                    where now -> 'calls' -> c.call::text <> was -> 'calls' -> c.call::text) as recalled,
@@ -74,7 +80,7 @@ begin
         -- Of what cannot be captured nothing is read. It is of another kind again when it can.
         continue when unfit;
         if v_rewarm then
-            perform freshet.request_rewarm(v_sink.id);
+            perform freshet.request_rewarm(v_sink.id, missed or large or gone or v_sink.recalled or v_sink.shifted);
         end if;
         if missed or gone or v_sink.recalled or v_sink.shifted or v_reshaped and v_retyped then
             perform freshet.request_sweep(v_sink.id, pg_catalog.pg_current_snapshot());

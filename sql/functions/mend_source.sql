@@ -9,7 +9,7 @@ declare
     v_was        jsonb;
     v_now        jsonb;      -- as it was found
     v_next       jsonb;      -- as it is once the keeper is done
-    v_quiet      constant text[] := '{versions,trifles,files,types,calls}';   -- change often, and mostly for nothing
+    v_quiet      constant text[] := '{versions,trifles,stored,files,types,calls}';   -- change often, and mostly for nothing
     v_gaps       tid[];      -- those that this looks after
     v_lapsed     boolean;    -- all gaps are of a change table that was full
     v_noted      boolean;    -- a partition was come upon that is gone
@@ -72,7 +72,9 @@ begin
     -- was a partition or a child of another, whose triggers are not ours.
     v_lent := exists (
         select from pg_catalog.jsonb_each(v_was -> 'versions') w join pg_catalog.jsonb_each(v_now -> 'versions') n on n.key = w.key
-        where n.value <> w.value and v_now -> 'columns' -> w.key = v_was -> 'columns' -> w.key and v_now -> 'trifles' -> w.key = v_was -> 'trifles' -> w.key);
+        where n.value <> w.value and v_now -> 'columns' -> w.key = v_was -> 'columns' -> w.key and v_now -> 'trifles' -> w.key = v_was -> 'trifles' -> w.key
+          -- Another type and back leaves what the type brings.
+          and (not v_now -> 'stored' ? w.key or v_now -> 'stored' -> w.key = v_was -> 'stored' -> w.key));
     if v_gaps is null and not v_noted and not v_lent and not v_rewritten and not v_reworded and not v_recalled and v_source.mend_error is null
         and v_was - v_quiet = v_now - v_quiet
     then
@@ -198,7 +200,7 @@ begin
             -- Seen to by the next look.
             v_next := v_next || pg_catalog.jsonb_build_object(
                 'relation', v_now -> 'relation', 'unique', v_now -> 'unique', 'columns', v_now -> 'columns',
-                'versions', v_now -> 'versions', 'trifles', v_now -> 'trifles', 'files', v_now -> 'files', 'types', v_now -> 'types',
+                'versions', v_now -> 'versions', 'trifles', v_now -> 'trifles', 'stored', v_now -> 'stored', 'files', v_now -> 'files', 'types', v_now -> 'types',
                 'calls', v_now -> 'calls', 'unfit', v_now -> 'unfit');
         end if;
         v_missed := v_missed

@@ -25,6 +25,10 @@ set intervalstyle = 'postgres'
 set bytea_output = 'hex'
 set extra_float_digits = 1
 set lc_monetary = 'C'
+set lc_numeric = 'C'
+set lc_time = 'C'
+set timezone_abbreviations = 'Default'
+set xmlbinary = 'base64'
 as $$
 declare
     v_sink    freshet.sink;

@@ -45,17 +45,19 @@ begin
         begin
             v_touched := v_touched + freshet.touch_keys(v_due.sink_id, v_due.tuples);
         exception
-            -- A key column that was retyped may not take the text any more. One entry must not
-            -- keep the others from being tried, and one sink not the others.
-            when data_exception or syntax_error_or_access_rule_violation then
+            -- A key column that was retyped may not take the text any more: no row can have such a key. One entry
+            -- must not keep the others from being tried, and one sink not the others.
+            when data_exception then
                 for v_tuple in select t from pg_catalog.jsonb_array_elements(v_due.tuples) as t loop
                     begin
                         v_touched := v_touched + freshet.touch_keys(v_due.sink_id, pg_catalog.jsonb_build_array(v_tuple));
-                    exception
-                        when data_exception or syntax_error_or_access_rule_violation then
-                            raise warning 'the failing entry % of sink % cannot be tried again: %', v_tuple, v_due.sink_id, sqlerrm;
+                    exception when data_exception then
+                        raise warning 'the failing entry % of sink % is of no row any more: %', v_tuple, v_due.sink_id, sqlerrm;
+                        delete from freshet.failure f where f.sink_id = v_due.sink_id and pg_catalog.to_jsonb(f.tuple) = v_tuple;
                     end;
                 end loop;
+            when syntax_error_or_access_rule_violation then
+                raise warning 'failing entries of sink % cannot be tried again: %', v_due.sink_id, sqlerrm;
         end;
     end loop;
     return v_touched;

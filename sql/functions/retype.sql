@@ -30,7 +30,7 @@ begin
             pg_catalog.to_char(pg_catalog.now(), 'YYYY-MM-DD'), s.name) else s.notice end
     where s.id = retype.sink;
     if v_sink.on_schema_change = 'rewarm' then
-        perform freshet.request_rewarm(retype.sink);
+        perform freshet.request_rewarm(retype.sink, false);
     end if;
 end
 $$;

@@ -3,7 +3,7 @@
 -- writes, and has its lanes ask again and again, must not have the others written without end.
 -- `repairs`: entries may be wrong, not just missing.
 drop function if exists freshet.rewarm_target(integer, text);
-create function freshet.rewarm_target(sink integer, target text, repairs boolean)
+create or replace function freshet.rewarm_target(sink integer, target text, repairs boolean)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp

@@ -72,10 +72,6 @@ begin
         'changes_' || v_sink.source_id)
     into v_truncated
     using v_range.intent_snapshot;
-    if v_truncated and v_sink.grouped then
-        -- A group may have rows in a partition that was not truncated.
-        perform freshet.touch_rows(v_sink.id, v_lower, v_upper);
-    end if;
     -- Read before a backfill was asked for that a range may have done since: what it wrote
     -- over that range's may be older, and nothing in the change table tell of it. After a crash of Postgres the snapshot may see transaction ids that were given out
     -- again since, and changes that it does not see may be gone from the change table (asked
