@@ -103,3 +103,20 @@ func (e *env) seenFromServer() string {
 	return one[string](e, `select format('host=%s port=%s user=%s password=%s dbname=%s', host(inet_server_addr()), inet_server_port(),
 		current_user, quote_literal($1::text), current_database())`, password)
 }
+
+// A publication of all tables, as change data capture and upgrades make them, is in the way of nothing.
+func TestPublicationOfAllTables(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.admin().exec("create publication everything for all tables")
+	e.start()
+	e.settle()
+	e.mended()
+	e.exec("alter table users disable trigger user; update users set name = 'missed' where id = 7; alter table users enable trigger user")
+	e.follow("users:*", usersPromise)
+	e.mended()
+	e.exec("select freshet.drop_sink('users')")
+	e.await("the sink is gone", func() bool { return one[int](e.admin(), "select count(*) from freshet.sink") == 0 })
+}

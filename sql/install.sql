@@ -316,6 +316,9 @@ create table freshet.capture_gap (
     code       text not null,
     message    text not null
 );
+-- Without a key, which a writer would wait for another's at. A publication of all tables lets nothing be
+-- deleted from a table that has neither.
+alter table freshet.capture_gap replica identity full;
 
 -- Partitions that a worker has come upon before anybody has looked after them. Without a
 -- foreign key, which would wait for whoever mends the source.
