@@ -342,6 +342,27 @@ func TestSinkGoesOnWhenWhatStoppedItIsOver(t *testing.T) {
 	}
 }
 
+// Where there is no room for a gap either, which a disk that is full comes to, what was missed is found all the same.
+func TestGapThatCannotBeRecorded(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	e.mended()
+	e.admin().exec("alter table freshet.capture_gap add constraint \"full\" check (false) not valid")
+	blocker := e.admin().begin()
+	e.in(blocker, "lock table freshet.changes_1_1 in access exclusive mode")
+	e.transaction("set local lock_timeout = '20ms'", "update users set name = 'missed' where id <= 50", "delete from users where id = 60")
+	e.commit(blocker)
+	e.admin().exec("alter table freshet.capture_gap drop constraint \"full\"")
+	e.follow("users:*", usersPromise)
+	if n := e.rewarms(); n != 1 {
+		t.Errorf("%d re-warms", n)
+	}
+}
+
 // While the table of a stopped sink is locked, the others of that table are not said to fail, and it is tried again.
 func TestStoppedSinkOfALockedTable(t *testing.T) {
 	e := newEnv(t)

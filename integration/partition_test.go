@@ -200,3 +200,24 @@ func TestChunkThatLandsAfterItsPartitionWasDropped(t *testing.T) {
 	e.settle()
 	e.inStep("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
 }
+
+// A partitioned table that is a source is made a partition of another that is one: that is no error, and the latter has its rows.
+func TestPartitionedSourceBecomesAPartitionOfAnother(t *testing.T) {
+	e := newEnv(t)
+	for _, name := range []string{"sales", "sales_old"} {
+		e.exec("create table " + name + " (id bigint not null, day date not null, n int, primary key (id, day)) partition by range (day)")
+		e.exec("select freshet.create_sink($1, $1::text::regclass)", name)
+	}
+	e.exec("create table sales_new partition of sales for values from ('2026-01-01') to ('2027-01-01')")
+	e.exec("create table sales_oldest partition of sales_old for values from ('2024-01-01') to ('2025-01-01')")
+	e.exec("insert into sales select g, '2026-02-03', g from generate_series(1, 50) g; insert into sales_old select g, '2024-02-03', g from generate_series(1, 50) g")
+	e.start()
+	e.settle()
+	e.mended()
+	e.exec("alter table sales attach partition sales_old for values from ('2024-01-01') to ('2026-01-01')")
+	e.exec("update sales set n = n + 1 where id < 40")
+	e.follow("sales:*", "select 'sales:' || id || ':' || day, to_jsonb(s)::text from sales s")
+	e.await("the other sink stops", func() bool { return e.stateOf("sales_old") == "failing" })
+	e.exec("update sales_old set n = -1 where id < 10; delete from sales where id > 45")
+	e.follow("sales:*", "select 'sales:' || id || ':' || day, to_jsonb(s)::text from sales s")
+}

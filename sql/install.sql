@@ -320,6 +320,10 @@ create table freshet.capture_gap (
 -- deleted from a table that has neither.
 alter table freshet.capture_gap replica identity full;
 
+-- Goes on where not even a gap could be recorded, such as on a disk that is full: it needs no room, and
+-- stays when a transaction is rolled back. Of which source that was it does not say.
+create sequence freshet.unrecorded;
+
 -- Partitions that a worker has come upon before anybody has looked after them. Without a
 -- foreign key, which would wait for whoever mends the source.
 create table freshet.noted_partition (
@@ -2893,7 +2897,8 @@ begin
                     where i.inhparent = pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id))),
         'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
                    where i.indrelid = s.relid and i.indisunique and i.indisvalid),
-        'leaves', coalesce(p.leaves, '{}'))
+        'leaves', coalesce(p.leaves, '{}'),
+        'unrecorded', coalesce(pg_catalog.pg_sequence_last_value('freshet.unrecorded'), 0))
     from freshet.source s
     left join pg_catalog.pg_class c on c.oid = s.relid
     left join pg_catalog.pg_proc f on f.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))
@@ -2926,6 +2931,11 @@ begin
     left join lateral (
         select pg_catalog.jsonb_object_agg(r.relid::bigint, pg_catalog.jsonb_build_object(
                    'triggers', coalesce(g.triggers, ''),
+                   -- From 17 on a partition can come to compute a column otherwise than the others do.
+                   'computed', case when pg_catalog.current_setting('server_version_num')::integer >= 170000 then (
+                       select pg_catalog.hashtextextended(pg_catalog.string_agg(d.adnum || pg_catalog.regexp_replace(d.adbin::text, ':location -?[0-9]+', '', 'g'), ' ' order by d.adnum), 0)
+                       from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+                       where d.adrelid = r.relid and a.attgenerated <> '') end,
                    -- Only a leaf whose truncation is captured may change its file.
                    'file', case when not coalesce(g.truncates, false) then pg_catalog.pg_relation_filenode(r.relid)::bigint end)) as leaves,
                pg_catalog.hashtextextended(pg_catalog.string_agg(l.relfilenode::text, ' ' order by l.oid), 0) as files,
@@ -4755,7 +4765,7 @@ begin
         select t.tgname as name
         from pg_catalog.pg_trigger t
         where t.tgrelid = v_relid and t.tgfoid = v_function
-          and t.tgname <> all (case when v_rows then array['freshet_row', 'freshet_truncate']
+          and t.tgname <> all (case when v_rows then array['freshet_row_' || source, 'freshet_truncate']
               else array['freshet_insert', 'freshet_update', 'freshet_delete', 'freshet_truncate'] end)
     loop
         execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_table);
@@ -4766,7 +4776,8 @@ begin
             ('freshet_insert', 'insert', 'statement', 'referencing new table as freshet_new', false),
             ('freshet_update', 'update', 'statement', 'referencing old table as freshet_old new table as freshet_new', false),
             ('freshet_delete', 'delete', 'statement', 'referencing old table as freshet_old', false),
-            ('freshet_row', 'insert or update or delete', 'row', '', true),
+            -- Partitions have it under the same name, and may have been a source by themselves.
+            ('freshet_row_' || source, 'insert or update or delete', 'row', '', true),
             ('freshet_truncate', 'truncate', 'statement', '', null)
         ) as t (name, event, level, tables, rows)
         where t.rows is null or t.rows = v_rows
@@ -5100,6 +5111,11 @@ begin
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;
+        if v_was ? 'unrecorded' and v_now -> 'unrecorded' <> v_was -> 'unrecorded' then
+            v_why := v_why || 'changes were not captured, of which nothing could be recorded'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
         if v_now -> 'form' is distinct from v_was -> 'form' then
             v_why := v_why || 'capture is of another version'::text;
             v_task := coalesce(v_task, 'capture');
@@ -5196,6 +5212,7 @@ begin
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'
             or v_next -> 'function' is distinct from v_was -> 'function'
             or v_next -> 'changes' is distinct from v_was -> 'changes'
+            or v_was ? 'unrecorded' and v_next -> 'unrecorded' <> v_was -> 'unrecorded'
             or freshet.differs(v_was -> 'leaves', v_next -> 'leaves')
             or exists (select from freshet.capture_gap g where g.source_id = mend_source.source);
         select pg_catalog.array_agg(g.ctid) into v_gaps from freshet.capture_gap g where g.source_id = mend_source.source;
@@ -6185,8 +6202,9 @@ $$;
 revoke all on function freshet.record_failures(bigint, bigint, timestamptz, text[], text[], text[], text[]) from public;
 
 -- Notes that a change could not be captured. Called from inside a failed trigger:
--- whatever goes wrong here too must not reach the application. The source's owner, as
--- whom the trigger runs, needs no right on the table of gaps.
+-- whatever goes wrong here too must not reach the application. Where there is no room for a gap
+-- either, all sources are looked after. The source's owner, as whom the trigger runs, needs no right
+-- on the table of gaps.
 create or replace function freshet.record_gap(source integer, operation text, code text, message text)
 returns void
 language plpgsql
@@ -6211,6 +6229,7 @@ begin
     -- savepoint, this goes with the row above.
     perform pg_catalog.set_config('freshet.missed_' || source, pg_catalog.pg_current_xact_id()::text, true);
 exception when others then
+    perform pg_catalog.nextval('freshet.unrecorded');
     raise warning 'freshet: a change of source % was not captured and could not be recorded as a gap either: %',
         source, sqlerrm;
 end
@@ -7809,29 +7828,30 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_one    text;
-    v_old    text;
-    v_moved  text;
-    v_lists  text;
+    v_one     text;
+    v_old     text;
+    v_moved   text;
+    v_packed  text;   -- of a row that has lists; a column without one is null there
+    v_names   text;
+    v_lists   text;
 begin
     select pg_catalog.string_agg('c.k' || k.attnum, ', ' order by k.attnum),
            pg_catalog.string_agg('c.o' || k.attnum, ', ' order by k.attnum),
            pg_catalog.string_agg(pg_catalog.format('c.o%s is not null', k.attnum), ' or ' order by k.attnum),
-           pg_catalog.string_agg(pg_catalog.format('pg_catalog.unnest(c.k%ss)', k.attnum), ', ' order by k.attnum)
-    into v_one, v_old, v_moved, v_lists
+           pg_catalog.string_agg(case when a.attname is null then 'c.k' else 'u.k' end || k.attnum, ', ' order by k.attnum),
+           pg_catalog.string_agg('k' || k.attnum, ', ' order by k.attnum) filter (where a.attname is not null),
+           pg_catalog.string_agg(pg_catalog.format('pg_catalog.unnest(c.%I)', a.attname), ', ' order by k.attnum) filter (where a.attname is not null)
+    into v_one, v_old, v_moved, v_packed, v_names, v_lists
     from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
+    left join pg_catalog.pg_attribute a
+        on a.attrelid = pg_catalog.to_regclass('freshet.changes_' || s.id) and a.attname = 'k' || k.attnum || 's' and not a.attisdropped
     where s.id = tuples_of.source;
-    if exists (
-        select from freshet.source s cross join lateral pg_catalog.unnest(s.key_attnums) as k (attnum)
-        where s.id = tuples_of.source and not exists (
-            select from pg_catalog.pg_attribute a
-            where a.attrelid = pg_catalog.to_regclass('freshet.changes_' || s.id) and a.attname = 'k' || k.attnum || 's' and not a.attisdropped))
-    then
+    if v_lists is null then
         return pg_catalog.format('(select %s union all select %s where %s)', v_one, v_old, v_moved);
     end if;
     return pg_catalog.format(
-        '(select %s where c.tuples is null union all select %s where %s union all select u.* from rows from (%s) as u where c.tuples is not null)',
-        v_one, v_old, v_moved, v_lists);
+        '(select %s where c.tuples is null union all select %s where %s union all select %s from rows from (%s) as u (%s) where c.tuples is not null)',
+        v_one, v_old, v_moved, v_packed, v_lists, v_names);
 end
 $$;
 

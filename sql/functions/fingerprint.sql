@@ -66,7 +66,8 @@ begin
                     where i.inhparent = pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id))),
         'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
                    where i.indrelid = s.relid and i.indisunique and i.indisvalid),
-        'leaves', coalesce(p.leaves, '{}'))
+        'leaves', coalesce(p.leaves, '{}'),
+        'unrecorded', coalesce(pg_catalog.pg_sequence_last_value('freshet.unrecorded'), 0))
     from freshet.source s
     left join pg_catalog.pg_class c on c.oid = s.relid
     left join pg_catalog.pg_proc f on f.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))
@@ -99,6 +100,11 @@ begin
     left join lateral (
         select pg_catalog.jsonb_object_agg(r.relid::bigint, pg_catalog.jsonb_build_object(
                    'triggers', coalesce(g.triggers, ''),
+                   -- From 17 on a partition can come to compute a column otherwise than the others do.
+                   'computed', case when pg_catalog.current_setting('server_version_num')::integer >= 170000 then (
+                       select pg_catalog.hashtextextended(pg_catalog.string_agg(d.adnum || pg_catalog.regexp_replace(d.adbin::text, ':location -?[0-9]+', '', 'g'), ' ' order by d.adnum), 0)
+                       from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+                       where d.adrelid = r.relid and a.attgenerated <> '') end,
                    -- Only a leaf whose truncation is captured may change its file.
                    'file', case when not coalesce(g.truncates, false) then pg_catalog.pg_relation_filenode(r.relid)::bigint end)) as leaves,
                pg_catalog.hashtextextended(pg_catalog.string_agg(l.relfilenode::text, ' ' order by l.oid), 0) as files,

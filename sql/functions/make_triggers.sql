@@ -22,7 +22,7 @@ begin
         select t.tgname as name
         from pg_catalog.pg_trigger t
         where t.tgrelid = v_relid and t.tgfoid = v_function
-          and t.tgname <> all (case when v_rows then array['freshet_row', 'freshet_truncate']
+          and t.tgname <> all (case when v_rows then array['freshet_row_' || source, 'freshet_truncate']
               else array['freshet_insert', 'freshet_update', 'freshet_delete', 'freshet_truncate'] end)
     loop
         execute pg_catalog.format('drop trigger %I on %s', v_trigger.name, v_table);
@@ -33,7 +33,8 @@ begin
             ('freshet_insert', 'insert', 'statement', 'referencing new table as freshet_new', false),
             ('freshet_update', 'update', 'statement', 'referencing old table as freshet_old new table as freshet_new', false),
             ('freshet_delete', 'delete', 'statement', 'referencing old table as freshet_old', false),
-            ('freshet_row', 'insert or update or delete', 'row', '', true),
+            -- Partitions have it under the same name, and may have been a source by themselves.
+            ('freshet_row_' || source, 'insert or update or delete', 'row', '', true),
             ('freshet_truncate', 'truncate', 'statement', '', null)
         ) as t (name, event, level, tables, rows)
         where t.rows is null or t.rows = v_rows

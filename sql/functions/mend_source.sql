@@ -111,6 +111,11 @@ begin
             v_task := coalesce(v_task, 'capture');
             v_missed := true;
         end if;
+        if v_was ? 'unrecorded' and v_now -> 'unrecorded' <> v_was -> 'unrecorded' then
+            v_why := v_why || 'changes were not captured, of which nothing could be recorded'::text;
+            v_task := coalesce(v_task, 'capture');
+            v_missed := true;
+        end if;
         if v_now -> 'form' is distinct from v_was -> 'form' then
             v_why := v_why || 'capture is of another version'::text;
             v_task := coalesce(v_task, 'capture');
@@ -207,6 +212,7 @@ begin
             or v_next -> 'triggers' is distinct from v_was -> 'triggers'
             or v_next -> 'function' is distinct from v_was -> 'function'
             or v_next -> 'changes' is distinct from v_was -> 'changes'
+            or v_was ? 'unrecorded' and v_next -> 'unrecorded' <> v_was -> 'unrecorded'
             or freshet.differs(v_was -> 'leaves', v_next -> 'leaves')
             or exists (select from freshet.capture_gap g where g.source_id = mend_source.source);
         select pg_catalog.array_agg(g.ctid) into v_gaps from freshet.capture_gap g where g.source_id = mend_source.source;
