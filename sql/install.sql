@@ -2862,13 +2862,21 @@ begin
         -- what the sinks' expressions call: another body makes other entries. All of one name where
         -- workers look for it, for which of them is called can change too
         'calls', coalesce((
-            select pg_catalog.jsonb_object_agg(e.call::text, case e.call ->> 2 when 'row' then pg_catalog.hashtextextended(a.columns::text, 0) when 'operator' then (
-                -- of the same operands: extensions have many of one name
+            select pg_catalog.jsonb_object_agg(e.call::text, case e.call ->> 2 when 'type' then (
+                -- which one it is; how it reads is among the types
+                select pg_catalog.hashtextextended(pg_catalog.string_agg(t.oid::text, ',' order by t.oid), 0)
+                from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+                where t.typname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')
+            ) when 'row' then pg_catalog.hashtextextended(a.columns::text, 0) when 'operator' then (
+                -- Of those that extensions bring, which have many of one name, the ones with the same operands.
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', o.oid, o.oprcode::oid), ',' order by o.oid), 0)
                 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
                 where o.oprname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')
-                  and coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprleft), '') = e.call ->> 3
-                  and coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprright), '') = e.call ->> 4) else (
+                  and (coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprleft), '') = e.call ->> 3
+                           and coalesce((select t.typname from pg_catalog.pg_type t where t.oid = o.oprright), '') = e.call ->> 4
+                       or not exists (
+                           select from pg_catalog.pg_depend d
+                           where d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass and d.objid = o.oid and d.deptype = 'e'))) else (
                 select pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|', f.oid, f.prosrc, f.probin, f.prosqlbody, f.proconfig,
                            f.provolatile, f.proisstrict, f.prosecdef, f.proargtypes, f.proargdefaults, (
                                -- by their numbers: names of functions are printed as a session has it
@@ -2880,7 +2888,7 @@ begin
                 from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
                 where f.proname = e.call ->> 1 and n.nspname in (e.call ->> 0, s.schema_name, 'public')) end)
             from freshet.sink k cross join lateral pg_catalog.jsonb_array_elements(k.calls) as e (call)
-            where k.source_id = s.id and k.calls <> '[]' and e.call ->> 2 is distinct from 'type'), '{}'),
+            where k.source_id = s.id and k.calls <> '[]'), '{}'),
         -- whether rows could come and go without a trigger of the table's, as freshet.check_kind refuses it
         'unfit', c.relispartition or c.relpersistence <> 'p' or coalesce(p.strange, false)
                  or c.relkind = 'r' and (exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
@@ -4927,7 +4935,7 @@ declare
     v_columns   boolean := now -> 'columns' is distinct from was -> 'columns';
     v_moved     boolean := was ? 'relation' and now -> 'relation' is distinct from was -> 'relation';
     -- names that can have come to mean something else: those of columns that are not what they were, and with a column
-    -- gone or renamed the table's, which stands for whole rows
+    -- gone or renamed the table's, which stands for whole rows. What a transform reads, its text need not say.
     v_names     text[] := (
         select pg_catalog.array_agg(distinct pg_catalog.lower(x.name))
         from pg_catalog.jsonb_each(was -> 'columns') w
@@ -4943,9 +4951,10 @@ begin
     why := '{}';
     for v_sink in
         select s.id, s.on_schema_change, s.broken, s.grouped, s.value_type,
-               coalesce(s.filter, s.expires_at, s.value, s.transform) is not null and (v_moved or exists (
-                   select from pg_catalog.unnest(v_names) as n (name)
-                   where pg_catalog.strpos(pg_catalog.lower(pg_catalog.concat_ws(' ', s.filter, s.expires_at, s.value, s.transform)), n.name) > 0)) as shifted,
+               coalesce(s.filter, s.expires_at, s.value, s.transform) is not null and (
+                   v_moved or s.transform is not null and v_names is not null or exists (
+                       select from pg_catalog.unnest(v_names) as n (name)
+                       where pg_catalog.strpos(pg_catalog.lower(pg_catalog.concat_ws(' ', s.filter, s.expires_at, s.value)), pg_catalog.replace(n.name, '"', '""')) > 0)) as shifted,
                exists (
                    select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
                    where now -> 'calls' -> c.call::text <> was -> 'calls' -> c.call::text) as recalled,

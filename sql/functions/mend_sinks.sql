@@ -20,7 +20,7 @@ declare
     v_columns   boolean := now -> 'columns' is distinct from was -> 'columns';
     v_moved     boolean := was ? 'relation' and now -> 'relation' is distinct from was -> 'relation';
     -- names that can have come to mean something else: those of columns that are not what they were, and with a column
-    -- gone or renamed the table's, which stands for whole rows
+    -- gone or renamed the table's, which stands for whole rows. What a transform reads, its text need not say.
     v_names     text[] := (
         select pg_catalog.array_agg(distinct pg_catalog.lower(x.name))
         from pg_catalog.jsonb_each(was -> 'columns') w
@@ -36,9 +36,10 @@ begin
     why := '{}';
     for v_sink in
         select s.id, s.on_schema_change, s.broken, s.grouped, s.value_type,
-               coalesce(s.filter, s.expires_at, s.value, s.transform) is not null and (v_moved or exists (
-                   select from pg_catalog.unnest(v_names) as n (name)
-                   where pg_catalog.strpos(pg_catalog.lower(pg_catalog.concat_ws(' ', s.filter, s.expires_at, s.value, s.transform)), n.name) > 0)) as shifted,
+               coalesce(s.filter, s.expires_at, s.value, s.transform) is not null and (
+                   v_moved or s.transform is not null and v_names is not null or exists (
+                       select from pg_catalog.unnest(v_names) as n (name)
+                       where pg_catalog.strpos(pg_catalog.lower(pg_catalog.concat_ws(' ', s.filter, s.expires_at, s.value)), pg_catalog.replace(n.name, '"', '""')) > 0)) as shifted,
                exists (
                    select from pg_catalog.jsonb_array_elements(s.calls) as c (call)
                    where now -> 'calls' -> c.call::text <> was -> 'calls' -> c.call::text) as recalled,
