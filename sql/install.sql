@@ -1294,8 +1294,9 @@ $$;
 
 revoke all on function freshet.called(text) from public;
 
--- Ends a backfill before its end, but for a re-warm after something was missed or lost. What it has written stays, and is right; each range's
--- holder looks a last time at what changed while its last chunk was written.
+-- Ends a backfill before its end, but for a re-warm of entries that may be wrong. What it has written
+-- stays, and is right; each range's holder looks a last time at what changed while its last chunk was
+-- written.
 create or replace function freshet.cancel_backfill(id bigint)
 returns void
 language plpgsql
@@ -2245,6 +2246,22 @@ as $$
 $$;
 
 revoke all on function freshet.column_hint(oid) from public;
+
+-- Has this transaction wait for the disk when it commits, whatever the session says: what a target is
+-- told next must not be forgotten by a crash.
+create or replace function freshet.commit_to_disk()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if pg_catalog.current_setting('synchronous_commit') = 'off' then
+        perform pg_catalog.set_config('synchronous_commit', 'local', true);
+    end if;
+end
+$$;
+
+revoke all on function freshet.commit_to_disk() from public;
 
 -- Lets a backfill that is paused go on.
 create or replace function freshet.continue_backfill(run bigint)
@@ -6546,9 +6563,7 @@ declare
 begin
     -- A crash must not forget an epoch that a control key has: there it would say that the
     -- server has gone back in time.
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     update freshet.lease l
     set epoch = l.epoch + 1,
         nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),
@@ -6714,9 +6729,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     -- Asked again under its lock: another lane may have been first.
     perform from freshet.installation n for update;
     if freshet.incarnation() is distinct from renew_past.incarnation then
@@ -7117,9 +7130,7 @@ declare
     v_sink  integer := (select l.sink_id from freshet.lease l where l.id = rewarm_lost.lease);
 begin
     -- A crash must not forget it once the target says that nothing is missing.
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     perform from freshet.sink s where s.id = v_sink for update;
     if not exists (
         select from freshet.backfill_range r where r.lease_id = rewarm_lost.lease and r.finished_xid is not null)
@@ -7148,9 +7159,7 @@ declare
     v_run  bigint;
 begin
     -- A crash must not forget it once the target says that nothing is missing.
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     perform from freshet.sink s where s.id = rewarm_target.sink for update;
     if exists (select from freshet.sink s where s.id = rewarm_target.sink and s.state = 'retiring') then
         return null;
@@ -7201,9 +7210,7 @@ declare
     v_asked  boolean := false;
 begin
     -- A crash must not forget it once the target says that nothing is missing.
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     perform from freshet.sink s where s.id = rewarm_trimmed.sink for update;
     if not exists (
         select from freshet.backfill_run b

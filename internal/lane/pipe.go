@@ -243,7 +243,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 
 // firstLimit is how many changes a session claims at first: fewer where those of another took too long.
 func (p *pipe) firstLimit() int {
-	return min(firstBatch, p.lane.sizes.Of(p.reader.Sink().ID, p.own.Definition, firstBatch))
+	return p.lane.sizes.Of(p.reader.Sink().ID, p.own.Definition, firstBatch)
 }
 
 // tooMany returns err, and has the next session begin with fewer changes if a claim of so many took too long.

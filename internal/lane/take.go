@@ -132,8 +132,8 @@ func (l *Lane) lost(ctx context.Context, own fence.Fence) error {
 	return l.rewarm(ctx, own, metrics.Lost, false)
 }
 
-// rewarm asks for every entry to be written again, where they may be wrong or just missing, unless the lane is there to remove them.
-// Asked once it is enough until the control key is taken: of what backfills write from then
+// rewarm asks for every entry to be written again, for they may be wrong or are just missing, unless
+// the lane is there to remove them. Asked once it is enough until the control key is taken: of what backfills write from then
 // on, a further loss shows in their own keys.
 func (l *Lane) rewarm(ctx context.Context, own fence.Fence, cause metrics.Cause, wrong bool) error {
 	if l.held.Closing || l.asked.In(own.Incarnation) {

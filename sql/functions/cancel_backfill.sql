@@ -1,5 +1,6 @@
--- Ends a backfill before its end, but for a re-warm after something was missed or lost. What it has written stays, and is right; each range's
--- holder looks a last time at what changed while its last chunk was written.
+-- Ends a backfill before its end, but for a re-warm of entries that may be wrong. What it has written
+-- stays, and is right; each range's holder looks a last time at what changed while its last chunk was
+-- written.
 create or replace function freshet.cancel_backfill(id bigint)
 returns void
 language plpgsql

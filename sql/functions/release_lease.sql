@@ -19,9 +19,7 @@ declare
 begin
     -- A crash must not forget an epoch that a control key has: there it would say that the
     -- server has gone back in time.
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     update freshet.lease l
     set epoch = l.epoch + 1,
         nonce = pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 16),

@@ -7,9 +7,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     -- Asked again under its lock: another lane may have been first.
     perform from freshet.installation n for update;
     if freshet.incarnation() is distinct from renew_past.incarnation then

@@ -9,9 +9,7 @@ declare
     v_sink  integer := (select l.sink_id from freshet.lease l where l.id = rewarm_lost.lease);
 begin
     -- A crash must not forget it once the target says that nothing is missing.
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     perform from freshet.sink s where s.id = v_sink for update;
     if not exists (
         select from freshet.backfill_range r where r.lease_id = rewarm_lost.lease and r.finished_xid is not null)

@@ -12,9 +12,7 @@ declare
     v_run  bigint;
 begin
     -- A crash must not forget it once the target says that nothing is missing.
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     perform from freshet.sink s where s.id = rewarm_target.sink for update;
     if exists (select from freshet.sink s where s.id = rewarm_target.sink and s.state = 'retiring') then
         return null;

@@ -13,9 +13,7 @@ declare
     v_asked  boolean := false;
 begin
     -- A crash must not forget it once the target says that nothing is missing.
-    if pg_catalog.current_setting('synchronous_commit') = 'off' then
-        perform pg_catalog.set_config('synchronous_commit', 'local', true);
-    end if;
+    perform freshet.commit_to_disk();
     perform from freshet.sink s where s.id = rewarm_trimmed.sink for update;
     if not exists (
         select from freshet.backfill_run b
