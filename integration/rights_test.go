@@ -429,6 +429,31 @@ func TestOwnerLosesTheRightToUseFreshet(t *testing.T) {
 	}
 }
 
+// A right that is taken and given back while nobody looks leaves the catalog as it was.
+func TestOwnerMayNotUseFreshetForAWhile(t *testing.T) {
+	e := newEnv(t)
+	e.exec("grant create on schema public to public")
+	owner := e.login("owner", "freshet_admin")
+	owner.exec(usersTable)
+	owner.exec("insert into users (id, name) select g, 'before' from generate_series(1, 20) g")
+	owner.exec("select freshet.create_sink('users', 'users')")
+	e.admin().exec("create table others (id bigint primary key)")
+	e.admin().exec("select freshet.create_sink('others', 'others')")
+	stop := e.start()
+	e.settle()
+	e.mended()
+	stop()
+	e.admin().exec("revoke freshet_admin from " + owner.role())
+	owner.exec("update users set name = 'unseen' where id <= 10")
+	owner.exec("begin; select pg_sleep(0.01); delete from users where id = 11; delete from users where id = 12; commit")
+	e.admin().exec("grant freshet_admin to " + owner.role())
+	e.start()
+	e.admin().follow("users:*", usersPromise)
+	if n := e.rewarms(); n != 1 {
+		t.Errorf("%d re-warms: of the source that missed changes there is one, and of the other none", n)
+	}
+}
+
 // What goes wrong behind the first write of a transaction has no exception block around it.
 func TestRightRevokedWithinATransactionNeverFailsTheApplication(t *testing.T) {
 	e := newEnv(t)

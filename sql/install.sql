@@ -320,10 +320,6 @@ create table freshet.capture_gap (
 -- deleted from a table that has neither.
 alter table freshet.capture_gap replica identity full;
 
--- Goes on where not even a gap could be recorded, such as on a disk that is full: it needs no room, and
--- stays when a transaction is rolled back. Of which source that was it does not say.
-create sequence freshet.unrecorded;
-
 -- Partitions that a worker has come upon before anybody has looked after them. Without a
 -- foreign key, which would wait for whoever mends the source.
 create table freshet.noted_partition (
@@ -2858,7 +2854,7 @@ begin
     -- In PL/pgSQL, which keeps the plan: this is asked every second.
     return (select pg_catalog.jsonb_build_object(
         -- raised by versions of Freshet that make other functions or change tables
-        'form', 3,
+        'form', 4,
         -- what the name stands for, and what the table is called
         'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = s.schema_name and c.relname = s.table_name),
@@ -2923,7 +2919,7 @@ begin
         'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
                    where i.indrelid = s.relid and i.indisunique and i.indisvalid),
         'leaves', coalesce(p.leaves, '{}'),
-        'unrecorded', coalesce(pg_catalog.pg_sequence_last_value('freshet.unrecorded'), 0))
+        'unrecorded', coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id || '_unrecorded'))), 0))
     from freshet.source s
     left join pg_catalog.pg_class c on c.oid = s.relid
     left join pg_catalog.pg_proc f on f.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))
@@ -4512,17 +4508,22 @@ $sql$, v_segment, v_update, v_inserted, v_deleted);
         end if;
 $sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.key_attnums));
     end if;
+    -- The owner may not even use the schema any more, and the disk may be full. A sequence needs no room for a row, and by
+    -- its number no right on the schema. What the owner may not do he may not do for the next row either.
     v_failed := pg_catalog.format($sql$
         begin
             perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
         exception when others then
-            -- The owner may not even use the schema any more, of which workers take note by
-            -- themselves. What he may not do he may not do for the next row either.
+            begin
+                perform pg_catalog.nextval(%2$s::oid);
+            exception when others then
+                null;
+            end;
             raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
             if sqlstate in ('42501', '3F000', '42883') then
                 perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
             end if;
-        end;$sql$, source);
+        end;$sql$, source, ('freshet.changes_' || source || '_unrecorded')::pg_catalog.regclass::oid);
     if v_single <> '' then
         v_first_moments := freshet.first_moments(source, v_source.relid, v_segment, v_room,
             (select i.stop_bytes from freshet.installation i), v_single, v_inserted, v_deleted, v_failed);
@@ -4613,8 +4614,8 @@ revoke all on function freshet.make_capture_function(integer) from public;
 -- Makes what is missing of a source's change table: the parent, which is what is read; a
 -- column for each key column of its sinks, one for the value it had before where a row is of an
 -- update that changed the tuple, and one for lists of its values, in which one row
--- has the tuples of many rows of a statement; and the segments, of which triggers write to
--- one while consumed ones are emptied whole.
+-- has the tuples of many rows of a statement; the segments, of which triggers write to
+-- one while consumed ones are emptied whole; and a sequence that says whether gaps went unrecorded.
 create or replace function freshet.make_change_table(source integer)
 returns void
 language plpgsql
@@ -4628,6 +4629,7 @@ declare
     v_column   record;
     v_number   integer;
     v_own      pg_catalog.regclass;
+    v_unrecorded  text := pg_catalog.format('freshet.%I', 'changes_' || source || '_unrecorded');
 begin
     select * into strict v_source from freshet.source s where s.id = make_change_table.source;
     select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
@@ -4698,6 +4700,14 @@ begin
     loop
         execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_owner));
     end loop;
+    -- Goes on where not even a gap could be recorded, such as on a disk that is full: it needs no room, and
+    -- stays when a transaction is rolled back.
+    if pg_catalog.to_regclass(v_unrecorded) is null then
+        execute pg_catalog.format('create sequence %s', v_unrecorded);
+        execute pg_catalog.format('alter sequence %s owner to %I', v_unrecorded, pg_catalog.pg_get_userbyid(v_owner));
+        execute pg_catalog.format('alter sequence %s owned by %s.id', v_unrecorded, v_changes);
+        execute pg_catalog.format('revoke all on sequence %s from public', v_unrecorded);
+    end if;
 end
 $$;
 
@@ -6227,10 +6237,9 @@ $$;
 
 revoke all on function freshet.record_failures(bigint, bigint, timestamptz, text[], text[], text[], text[]) from public;
 
--- Notes that a change could not be captured. Called from inside a failed trigger:
--- whatever goes wrong here too must not reach the application. Where there is no room for a gap
--- either, all sources are looked after. The source's owner, as whom the trigger runs, needs no right
--- on the table of gaps.
+-- Notes that a change could not be captured. Called from inside a failed trigger, which catches
+-- whatever goes wrong here too and then says so by a sequence. The source's owner, as whom the trigger
+-- runs, needs no right on the table of gaps.
 create or replace function freshet.record_gap(source integer, operation text, code text, message text)
 returns void
 language plpgsql
@@ -6254,10 +6263,6 @@ begin
     -- Triggers need not try again for the rest of this transaction. Rolled back to a
     -- savepoint, this goes with the row above.
     perform pg_catalog.set_config('freshet.missed_' || source, pg_catalog.pg_current_xact_id()::text, true);
-exception when others then
-    perform pg_catalog.nextval('freshet.unrecorded');
-    raise warning 'freshet: a change of source % was not captured and could not be recorded as a gap either: %',
-        source, sqlerrm;
 end
 $$;
 

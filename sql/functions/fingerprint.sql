@@ -10,7 +10,7 @@ begin
     -- In PL/pgSQL, which keeps the plan: this is asked every second.
     return (select pg_catalog.jsonb_build_object(
         -- raised by versions of Freshet that make other functions or change tables
-        'form', 3,
+        'form', 4,
         -- what the name stands for, and what the table is called
         'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = s.schema_name and c.relname = s.table_name),
@@ -75,7 +75,7 @@ begin
         'unique', (select pg_catalog.array_agg(i.indexrelid::bigint order by i.indexrelid) from pg_catalog.pg_index i
                    where i.indrelid = s.relid and i.indisunique and i.indisvalid),
         'leaves', coalesce(p.leaves, '{}'),
-        'unrecorded', coalesce(pg_catalog.pg_sequence_last_value('freshet.unrecorded'), 0))
+        'unrecorded', coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(pg_catalog.format('freshet.%I', 'changes_' || s.id || '_unrecorded'))), 0))
     from freshet.source s
     left join pg_catalog.pg_class c on c.oid = s.relid
     left join pg_catalog.pg_proc f on f.oid = pg_catalog.to_regprocedure(pg_catalog.format('freshet.%I()', 'capture_' || s.id))

@@ -267,17 +267,22 @@ $sql$, v_segment, v_update, v_inserted, v_deleted);
         end if;
 $sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.key_attnums));
     end if;
+    -- The owner may not even use the schema any more, and the disk may be full. A sequence needs no room for a row, and by
+    -- its number no right on the schema. What the owner may not do he may not do for the next row either.
     v_failed := pg_catalog.format($sql$
         begin
             perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
         exception when others then
-            -- The owner may not even use the schema any more, of which workers take note by
-            -- themselves. What he may not do he may not do for the next row either.
+            begin
+                perform pg_catalog.nextval(%2$s::oid);
+            exception when others then
+                null;
+            end;
             raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
             if sqlstate in ('42501', '3F000', '42883') then
                 perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
             end if;
-        end;$sql$, source);
+        end;$sql$, source, ('freshet.changes_' || source || '_unrecorded')::pg_catalog.regclass::oid);
     if v_single <> '' then
         v_first_moments := freshet.first_moments(source, v_source.relid, v_segment, v_room,
             (select i.stop_bytes from freshet.installation i), v_single, v_inserted, v_deleted, v_failed);

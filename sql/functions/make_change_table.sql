@@ -1,8 +1,8 @@
 -- Makes what is missing of a source's change table: the parent, which is what is read; a
 -- column for each key column of its sinks, one for the value it had before where a row is of an
 -- update that changed the tuple, and one for lists of its values, in which one row
--- has the tuples of many rows of a statement; and the segments, of which triggers write to
--- one while consumed ones are emptied whole.
+-- has the tuples of many rows of a statement; the segments, of which triggers write to
+-- one while consumed ones are emptied whole; and a sequence that says whether gaps went unrecorded.
 create or replace function freshet.make_change_table(source integer)
 returns void
 language plpgsql
@@ -16,6 +16,7 @@ declare
     v_column   record;
     v_number   integer;
     v_own      pg_catalog.regclass;
+    v_unrecorded  text := pg_catalog.format('freshet.%I', 'changes_' || source || '_unrecorded');
 begin
     select * into strict v_source from freshet.source s where s.id = make_change_table.source;
     select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
@@ -86,6 +87,14 @@ begin
     loop
         execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_owner));
     end loop;
+    -- Goes on where not even a gap could be recorded, such as on a disk that is full: it needs no room, and
+    -- stays when a transaction is rolled back.
+    if pg_catalog.to_regclass(v_unrecorded) is null then
+        execute pg_catalog.format('create sequence %s', v_unrecorded);
+        execute pg_catalog.format('alter sequence %s owner to %I', v_unrecorded, pg_catalog.pg_get_userbyid(v_owner));
+        execute pg_catalog.format('alter sequence %s owned by %s.id', v_unrecorded, v_changes);
+        execute pg_catalog.format('revoke all on sequence %s from public', v_unrecorded);
+    end if;
 end
 $$;
 

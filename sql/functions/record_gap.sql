@@ -1,7 +1,6 @@
--- Notes that a change could not be captured. Called from inside a failed trigger:
--- whatever goes wrong here too must not reach the application. Where there is no room for a gap
--- either, all sources are looked after. The source's owner, as whom the trigger runs, needs no right
--- on the table of gaps.
+-- Notes that a change could not be captured. Called from inside a failed trigger, which catches
+-- whatever goes wrong here too and then says so by a sequence. The source's owner, as whom the trigger
+-- runs, needs no right on the table of gaps.
 create or replace function freshet.record_gap(source integer, operation text, code text, message text)
 returns void
 language plpgsql
@@ -25,10 +24,6 @@ begin
     -- Triggers need not try again for the rest of this transaction. Rolled back to a
     -- savepoint, this goes with the row above.
     perform pg_catalog.set_config('freshet.missed_' || source, pg_catalog.pg_current_xact_id()::text, true);
-exception when others then
-    perform pg_catalog.nextval('freshet.unrecorded');
-    raise warning 'freshet: a change of source % was not captured and could not be recorded as a gap either: %',
-        source, sqlerrm;
 end
 $$;
 

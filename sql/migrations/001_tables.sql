@@ -274,10 +274,6 @@ create table freshet.capture_gap (
 -- deleted from a table that has neither.
 alter table freshet.capture_gap replica identity full;
 
--- Goes on where not even a gap could be recorded, such as on a disk that is full: it needs no room, and
--- stays when a transaction is rolled back. Of which source that was it does not say.
-create sequence freshet.unrecorded;
-
 -- Partitions that a worker has come upon before anybody has looked after them. Without a
 -- foreign key, which would wait for whoever mends the source.
 create table freshet.noted_partition (
