@@ -98,3 +98,27 @@ func TestKeysOfADatabaseWithoutAnEncoding(t *testing.T) {
 	e.exec("delete from words where id > 500")
 	inStep(500)
 }
+
+// TestValueThatIsNotUTF8IsItsEntrysFailure, and no other's: JSON cannot hold it.
+func TestValueThatIsNotUTF8IsItsEntrysFailure(t *testing.T) {
+	e := newEnvOf(t, "SQL_ASCII")
+	e.exec("create table words (id int primary key, word text)")
+	e.exec(`insert into words select n, case when n = 7 then E'caf\351' else 'word' end from generate_series(1, 600) n`)
+	e.exec("select freshet.create_sink('words', 'words')")
+	e.start()
+	e.settle()
+	if n := len(e.under("words")); n != 599 {
+		t.Errorf("%d entries; want 599", n)
+	}
+	if failed := one[string](e, "select key || ' ' || sqlstate from freshet.failures"); failed != "words:7 22021" {
+		t.Errorf("failures: %q", failed)
+	}
+	e.exec(`update words set word = case id when 7 then 'coffee' else E'th\351' end where id in (7, 8)`)
+	e.await("the failures follow", func() bool {
+		return one[string](e, "select coalesce(string_agg(key, ' '), '') from freshet.failures") == "words:8"
+	})
+	entries := e.under("words")
+	if _, stale := entries["8"]; stale || len(entries) != 599 || entries["7"] != `{"id":7,"word":"coffee"}` {
+		t.Errorf("%d entries, of 7 %q", len(entries), entries["7"])
+	}
+}

@@ -12,6 +12,9 @@ const codeTooLarge = "54000"
 // codeTransform is raise_exception, which Postgres says of an error that a function raises.
 const codeTransform = "P0001"
 
+// codeNotUTF8 is character_not_in_repertoire.
+const codeNotUTF8 = "22021"
+
 // Failure is why there is no entry for a row: making it raises an error.
 type Failure struct {
 	Key string

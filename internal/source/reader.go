@@ -12,6 +12,7 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/key"
 	"github.com/freshet/freshet/internal/pg"
+	"github.com/freshet/freshet/internal/render"
 	"github.com/freshet/freshet/internal/transform"
 )
 
@@ -200,6 +201,11 @@ func (r *Reader) appendEntry(ctx context.Context, e *Entries, begin int, from ro
 		if wrong := new(transform.Error); errors.As(err, &wrong) {
 			e.arena = e.arena[:it.key]
 			e.fail(r.sink.Template.Append(nil, tuple), copied(tuple), codeTransform, wrong.Error())
+			return nil
+		}
+		if errors.Is(err, render.ErrNotUTF8) {
+			e.arena = e.arena[:it.key]
+			e.fail(r.sink.Template.Append(nil, tuple), copied(tuple), codeNotUTF8, err.Error())
 			return nil
 		}
 		if err != nil {
