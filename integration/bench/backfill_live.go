@@ -43,10 +43,8 @@ func backfillLiveLatency(ctx context.Context, s *stage) ([]result, error) {
 		{"backfill_live_latency_p99", busy.p99, calm.p99, 50},
 		{"backfill_redis_ping_p99", busy.ping, calm.ping, 5},
 	} {
-		list = append(list, result{
-			Name: q.name, Value: q.busy.median(), Unit: "ms", Baseline: "without a backfill", BaselineValue: q.calm.median(), Ratio: q.busy.against(q.calm),
-			Target: fmt.Sprintf("at most %.0f ms", q.limit), OK: q.busy.median() <= q.limit,
-		})
+		list = append(list, q.busy.beside(q.name, "ms", "without a backfill", q.calm, fmt.Sprintf("at most %.0f ms", q.limit),
+			func(v, _ float64) bool { return v <= q.limit }))
 	}
 	return list, nil
 }
@@ -62,7 +60,7 @@ func (s *stage) beside(ctx context.Context, rows int) (busy, calm ages, err erro
 	if err := s.await(ctx, "select bool_and(state = 'completed') from freshet.backfills"); err != nil {
 		return busy, calm, err
 	}
-	w := watch{update: "update people set status = $1 where id = $2", prefix: "people:", rows: rows, least: 5 * time.Millisecond, most: 20 * time.Millisecond}
+	w := watch{update: "update people set status = $1 where id = $2", prefix: "people:", rows: rows, least: 5 * time.Millisecond, most: 20 * time.Millisecond, pinged: true}
 	stop, err := s.pgbench(fmt.Sprintf("\\set id random(1, %d)\nupdate people set score = score + 1 where id = :id;\n", rows), 4, liveRate)
 	if err != nil {
 		return busy, calm, err

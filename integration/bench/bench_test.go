@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -33,7 +34,7 @@ func TestBenchmarksMeasure(t *testing.T) {
 	seen := make(map[string]bool)
 	err := s.measure(ctx, tried, func(r result) error {
 		// No entry of ours is wrong, and that is no measurement that went wrong.
-		if !(r.Value > 0 || r.Name == "wrong_entries" && r.BaselineValue > 0) || math.IsInf(r.Value, 0) || r.Unit == "" || r.Target == "" || seen[r.Name] {
+		if !(r.Value > 0 || strings.HasPrefix(r.Name, "wrong_entries") && r.BaselineValue > 0) || math.IsInf(r.Value, 0) || r.Unit == "" || r.Target == "" || seen[r.Name] {
 			t.Errorf("%+v", r)
 		}
 		seen[r.Name] = true

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -197,23 +199,21 @@ func (h *handmade) end() error {
 	return <-h.ended
 }
 
-// wrong counts the entries under a prefix that are not what the table says, once everything
-// has been applied: rows whose entry is not of their updated_at, and entries without a row.
-func (s *stage) wrong(ctx context.Context, prefix string) (int, error) {
-	want := make(map[string]time.Time)
-	rows, err := s.db.Query(ctx, "select id, updated_at from items")
+// wrong is how many entries are not what the table says.
+type wrong struct{ stale, missing, orphaned int }
+
+// wrong compares the table and the entries under a prefix both ways, once everything has been applied.
+func (s *stage) wrong(ctx context.Context, prefix string) (found wrong, err error) {
+	rows, err := s.db.Query(ctx, "select $1 || id, to_jsonb(items)::text from items order by id", prefix)
 	if err != nil {
-		return 0, err
+		return found, err
 	}
 	var (
-		id int64
-		at time.Time
+		key, row   string
+		keys, want []string
+		there      = make(map[string]bool)
 	)
-	if _, err := pgx.ForEachRow(rows, []any{&id, &at}, func() error { want[fmt.Sprint(prefix, id)] = at; return nil }); err != nil {
-		return 0, err
-	}
-	wrong := 0
-	check := func(keys []string) error {
+	look := func() error {
 		if len(keys) == 0 {
 			return nil
 		}
@@ -223,32 +223,48 @@ func (s *stage) wrong(ctx context.Context, prefix string) (int, error) {
 		}
 		for i, v := range values {
 			text, ok := v.(string)
-			if !ok {
-				continue
-			}
-			var entry struct {
-				At time.Time `json:"updated_at"`
-			}
-			if err := json.Unmarshal([]byte(text), &entry); err != nil {
-				return err
-			}
-			if at, there := want[keys[i]]; !there || !at.Equal(entry.At) {
-				wrong++
+			switch {
+			case !ok:
+				found.missing++
+			case !sameJSON(text, want[i]):
+				found.stale++
 			}
 		}
+		keys, want = keys[:0], want[:0]
 		return nil
 	}
-	var keys []string
+	_, err = pgx.ForEachRow(rows, []any{&key, &row}, func() error {
+		there[key] = true
+		if keys, want = append(keys, key), append(want, row); len(keys) < 1000 {
+			return nil
+		}
+		return look()
+	})
+	if err := errors.Join(err, look()); err != nil {
+		return found, err
+	}
+	orphans := make(map[string]bool)
 	iter := s.cache.Scan(ctx, 0, prefix+"*", 10_000).Iterator()
 	for iter.Next(ctx) {
-		if keys = append(keys, iter.Val()); len(keys) == 1000 {
-			if err := check(keys); err != nil {
-				return 0, err
-			}
-			keys = keys[:0]
+		if !there[iter.Val()] {
+			orphans[iter.Val()] = true
 		}
 	}
-	return wrong, errors.Join(iter.Err(), check(keys))
+	found.orphaned = len(orphans)
+	return found, iter.Err()
+}
+
+// sameJSON reports whether two texts are the same JSON, in whatever order and with whatever blanks.
+func sameJSON(a, b string) bool {
+	var values [2]any
+	for i, text := range []string{a, b} {
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()
+		if d.Decode(&values[i]) != nil {
+			return false
+		}
+	}
+	return reflect.DeepEqual(values[0], values[1])
 }
 
 // right fails if an entry of ours is wrong once a worker has caught up.
@@ -256,9 +272,9 @@ func (s *stage) right(ctx context.Context) error {
 	if err := s.serve(ctx, func() error { return s.applied(ctx, "items") }); err != nil {
 		return err
 	}
-	wrong, err := s.wrong(ctx, "items:")
-	if err == nil && wrong > 0 {
-		err = fmt.Errorf("%d entries are wrong", wrong)
+	found, err := s.wrong(ctx, "items:")
+	if err == nil && found != (wrong{}) {
+		err = fmt.Errorf("%d entries are stale, %d missing, %d orphaned", found.stale, found.missing, found.orphaned)
 	}
 	return err
 }

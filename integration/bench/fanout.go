@@ -42,9 +42,7 @@ func fanout(ctx context.Context, s *stage) ([]result, error) {
 	var list []result
 	for i, way := range ways[1:] {
 		name := "fanout_" + strings.NewReplacer(", ", "_", " ", "_").Replace(way.name)
-		r := speeds[i+1].beside(name, "entries/s", ways[0].name, speeds[0], "", func(float64) bool { return true })
-		r.Target = "none"
-		list = append(list, r)
+		list = append(list, speeds[i+1].beside(name, "entries/s", ways[0].name, speeds[0], "", nil))
 	}
 	return list, s.exec(ctx, "drop table fans")
 }

@@ -28,7 +28,7 @@ var benchmarks = []benchmark{
 	{"latency_idle", "how long a commit takes to be visible, beside a worker that polls and a writer that sets the entry itself", latencyIdle},
 	{"latency_loaded", "the same under 3,000 and 5,000 changes a second", latencyLoaded},
 	{"drain_burst", "one UPDATE of 200,000 rows, from its commit to the last entry", drainBurst},
-	{"drain_backlog", "200,000 one-row transactions that wait for a worker", drainBacklog},
+	{"drain_backlog", "200,000 one-row transactions that wait for a worker, beside the same", drainBacklog},
 	{"wrong_entries", "entries left wrong by deletes and late commits, beside a worker that polls", byHandWrong},
 	{"hot_row", "one row that eight clients update: the age of its entry, and how often it is written", hotRow},
 	{"overhead_single", "transactions a second of pgbench with capture and without", overheadSingle},
@@ -96,6 +96,11 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // measure runs benchmarks one after another.
 func (s *stage) measure(ctx context.Context, chosen []benchmark, tell func(result) error) error {
 	return s.with(ctx, func() error {
+		machine, err := s.machine(ctx)
+		if err != nil {
+			return err
+		}
+		s.say("%s", machine)
 		for _, b := range chosen {
 			s.say("%s: %s", b.name, b.what)
 			results, err := b.run(ctx, s)

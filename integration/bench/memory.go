@@ -52,11 +52,11 @@ func backfillMemory(ctx context.Context, s *stage) ([]result, error) {
 			return nil, err
 		}
 	}
-	within := func(r float64) bool { return r <= 1.1 }
+	target, met := most(1.1)
 	return []result{
-		{Name: "backfill_memory", Value: peaks.median(), Unit: "MiB", Target: "at most 64 MiB", OK: peaks.median() <= 64},
-		larger.beside("backfill_memory_rows", "MiB", "a fifth of the rows", peaks, "at most 1.1", within),
-		wider.beside("backfill_memory_wide", "MiB", "narrow rows only", peaks, "at most 1.1", within),
+		peaks.judged("backfill_memory", "MiB", "at most 64 MiB", func(v float64) bool { return v <= 64 }),
+		larger.beside("backfill_memory_rows", "MiB", "a fifth of the rows", peaks, target, met),
+		wider.beside("backfill_memory_wide", "MiB", "narrow rows only", peaks, target, met),
 	}, nil
 }
 

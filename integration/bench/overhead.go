@@ -12,8 +12,8 @@ import (
 )
 
 // Tables with and without capture, of the same rows, and one with the least that a trigger does who
-// keeps a log of changes by SQL: one insert of each row's key. No worker runs: it is the writer that
-// is measured.
+// keeps a log of changes by SQL: one insert of each row's key. It is the writer that is measured: no worker
+// runs, unless it is said.
 const (
 	bare     = "bare"
 	captured = "captured"
@@ -62,20 +62,17 @@ func (o overheads) inTurn(round, kind int, measure func(table string) (float64, 
 // said is what a round of one kind came to.
 func (o overheads) said(round, kind int, unit string) string {
 	ours, without, least := o[kind][captured][round], o[kind][bare][round], o[kind][logged][round]
-	return fmt.Sprintf("%.0f%s; without capture %.0f%s (%.2f), with one insert alone %.0f%s (%.2f)",
-		ours, unit, without, unit, ours/without, least, unit, least/without)
+	return fmt.Sprintf("%s%s; without capture %s%s (%.2f), with one insert alone %s%s (%.2f)",
+		number(ours), unit, number(without), unit, ours/without, number(least), unit, least/without)
 }
 
 // results are two for each kind: beside no capture, with a target, and what one insert alone comes
 // to beside no capture.
-func (o overheads) results(kind int, name, unit, target string, met func(ratio float64) bool) []result {
-	ours := o[kind][captured].beside(name, unit, "without capture", o[kind][bare], target, met)
-	least := o[kind][logged].beside(name+"_floor", unit, "one insert alone, without capture", o[kind][bare], "", func(float64) bool { return true })
-	if target == "" {
-		ours.Target, ours.OK = "none", true
+func (o overheads) results(kind int, name, unit, target string, met func(value, ratio float64) bool) []result {
+	return []result{
+		o[kind][captured].beside(name, unit, "without capture", o[kind][bare], target, met),
+		o[kind][logged].beside(name+"_floor", unit, "one insert alone, without capture", o[kind][bare], "", nil),
 	}
-	least.Target = "none"
-	return []result{ours, least}
 }
 
 func (s *stage) makeOverhead(ctx context.Context, rows int) error {
@@ -95,11 +92,23 @@ func (s *stage) makeOverhead(ctx context.Context, rows int) error {
 	return s.exec(ctx, "select freshet.create_sink('captured', 'captured', backfill => false)")
 }
 
-var tps = regexp.MustCompile(`tps = ([0-9.]+)`)
+// What pgbench says at its end.
+var (
+	tps            = regexp.MustCompile(`tps = ([0-9.]+)`)
+	latencyAverage = regexp.MustCompile(`latency average = ([0-9.]+) ms`)
+)
 
-// emptied empties the change table and the log, and has triggers know of it, as a worker does every
-// few minutes.
-func (s *stage) emptied(ctx context.Context) error {
+// trim takes the tables back to so many rows, and empties the change table and the log, and has triggers know of
+// it, as a worker does every few minutes.
+func (s *stage) trim(ctx context.Context, rows int) error {
+	for _, table := range []string{bare, captured, logged} {
+		if err := s.exec(ctx, fmt.Sprintf("delete from %s where id > %d", table, rows)); err != nil {
+			return err
+		}
+		if err := s.exec(ctx, "vacuum "+table); err != nil {
+			return err
+		}
+	}
 	source, err := one[int](ctx, s, "select id from freshet.source where relid = 'captured'::regclass")
 	if err != nil {
 		return err
@@ -107,28 +116,28 @@ func (s *stage) emptied(ctx context.Context) error {
 	return s.exec(ctx, fmt.Sprintf("truncate changes_log, freshet.changes_%[1]d; select freshet.make_capture_function(%[1]d)", source))
 }
 
-// transactions runs a script in four clients and returns how many a second there were.
-func (s *stage) transactions(ctx context.Context, script, commit string, over time.Duration) (float64, error) {
+// pgbenchSays runs a script in four clients and returns a number of what pgbench says of it.
+func (s *stage) pgbenchSays(ctx context.Context, what *regexp.Regexp, script, commit string, over time.Duration, more ...string) (float64, error) {
 	file := filepath.Join(s.dir, "script.sql")
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		return 0, err
 	}
-	cmd := exec.CommandContext(ctx, "pgbench", "--no-vacuum", "--client=4", "--jobs=1", "--protocol=prepared",
-		fmt.Sprintf("--time=%d", max(1, int(over.Seconds()))), "--file="+file, s.databaseURL)
+	args := append([]string{"--no-vacuum", "--client=4", "--jobs=1", "--protocol=prepared", fmt.Sprintf("--time=%d", max(1, int(over.Seconds()))), "--file=" + file}, more...)
+	cmd := exec.CommandContext(ctx, "pgbench", append(args, s.databaseURL)...)
 	cmd.Env = append(os.Environ(), "PGOPTIONS=-c synchronous_commit="+commit)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("pgbench: %w: %s", err, out)
 	}
-	found := tps.FindSubmatch(out)
+	found := what.FindSubmatch(out)
 	if found == nil {
-		return 0, fmt.Errorf("pgbench says nothing of tps: %s", out)
+		return 0, fmt.Errorf("pgbench says nothing like %s: %s", what, out)
 	}
 	return strconv.ParseFloat(string(found[1]), 64)
 }
 
 // overheadSingle has pgbench change single rows with capture and without: by statements alone, and in
-// transactions of several messages; and ten rows at a time.
+// transactions of several messages; ten rows at a time; and now and then, beside a worker.
 func overheadSingle(ctx context.Context, s *stage) ([]result, error) {
 	rows := s.rows(overheadRows)
 	if err := s.makeOverhead(ctx, rows); err != nil {
@@ -142,31 +151,56 @@ func overheadSingle(ctx context.Context, s *stage) ([]result, error) {
 		{"update_sync", "on", "\\set id random(1, %[2]d)\nupdate %[1]s set balance = balance + 1 where id = :id;\n", 0.95},
 		{"update_ten_async", "off", "\\set id random(1, %[2]d - 10)\nupdate %[1]s set balance = balance + 1 where id between :id and :id + 9;\n", 0},
 		{"transaction_async", "off", "\\set id random(1, %[2]d)\nbegin;\nselect balance from %[1]s where id = :id;\nupdate %[1]s set balance = balance + 1 where id = :id;\ncommit;\n", 0},
+		{"insert_async", "off", "\\set id random(1, 1000000000)\ninsert into %[1]s values (:id::bigint + %[2]d, 1, 1) on conflict do nothing;\n", 0},
+		{"insert_delete_sync", "on", "\\set id random(1, 1000000000)\ninsert into %[1]s values (:id::bigint + %[2]d, 1, 1) on conflict do nothing;\ndelete from %[1]s where id = :id::bigint + %[2]d;\n", 0},
 		{"insert_delete_async", "off", "\\set id random(1, 1000000000)\ninsert into %[1]s values (:id::bigint + %[2]d, 1, 1) on conflict do nothing;\ndelete from %[1]s where id = :id::bigint + %[2]d;\n", 0},
 	}
 	measured := make(overheads, len(kinds))
 	for round := range s.rounds {
 		for i, k := range kinds {
 			if err := measured.inTurn(round, i, func(table string) (float64, error) {
-				return s.transactions(ctx, fmt.Sprintf(k.script, table, rows), k.commit, overheadTime/time.Duration(s.scale))
+				return s.pgbenchSays(ctx, tps, fmt.Sprintf(k.script, table, rows), k.commit, overheadTime/time.Duration(s.scale))
 			}); err != nil {
 				return nil, err
 			}
 			s.say("  round %d, %s: %s", round+1, k.name, measured.said(round, i, "/s"))
 		}
-		if err := s.emptied(ctx); err != nil {
+		if err := s.trim(ctx, rows); err != nil {
 			return nil, err
 		}
 	}
 	var list []result
 	for i, k := range kinds {
-		target := ""
-		if k.least > 0 {
-			target = fmt.Sprintf("at least %.2f", k.least)
+		target, met := least(k.least)
+		if k.least == 0 {
+			met = nil
 		}
-		list = append(list, measured.results(i, "overhead_"+k.name, "tps", target, func(r float64) bool { return r >= k.least })...)
+		list = append(list, measured.results(i, "overhead_"+k.name, "tps", target, met)...)
 	}
-	return list, nil
+	paced, err := s.overheadPaced(ctx, rows)
+	return append(list, paced...), err
+}
+
+// overheadPaced is how long an update of one row takes where a worker sleeps and wakes in between: writers that come now and then
+// are those that ring for it.
+func (s *stage) overheadPaced(ctx context.Context, rows int) ([]result, error) {
+	measured := make(overheads, 1)
+	err := s.serve(ctx, func() error {
+		for round := range s.rounds {
+			if err := measured.inTurn(round, 0, func(table string) (float64, error) {
+				script := fmt.Sprintf("\\set id random(1, %[2]d)\nupdate %[1]s set balance = balance + 1 where id = :id;\n", table, rows)
+				return s.pgbenchSays(ctx, latencyAverage, script, "on", overheadTime/time.Duration(s.scale), "--rate=200")
+			}); err != nil {
+				return err
+			}
+			s.say("  round %d, paced: %s", round+1, measured.said(round, 0, " ms"))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return measured.results(0, "overhead_update_paced", "ms", "", nil), nil
 }
 
 // overheadBulk writes many rows in one statement with capture and without.
@@ -180,6 +214,7 @@ func overheadBulk(ctx context.Context, s *stage) ([]result, error) {
 		most      float64
 	}{
 		{"update", "update %[1]s set balance = balance + 1", 1.4},
+		{"update_async", "set local synchronous_commit = off; update %[1]s set balance = balance + 1", 1.4},
 		{"insert", "insert into %[1]s select g, 1, 1 from generate_series(%[2]d + 1, 2 * %[2]d) g", 0},
 		{"delete", "delete from %[1]s where id > %[2]d", 0},
 		{"copy", "copy %[1]s (id, branch, balance) from program 'seq -f \"%%.0f\t1\t1\" %[3]d %[4]d'", 0},
@@ -196,25 +231,17 @@ func overheadBulk(ctx context.Context, s *stage) ([]result, error) {
 			}
 			s.say("  round %d, %s: %s", round+1, k.name, measured.said(round, i, " ms"))
 		}
-		for _, table := range []string{bare, captured, logged} {
-			if err := s.exec(ctx, fmt.Sprintf("delete from %s where id > %d", table, rows)); err != nil {
-				return nil, err
-			}
-			if err := s.exec(ctx, "vacuum "+table); err != nil {
-				return nil, err
-			}
-		}
-		if err := s.emptied(ctx); err != nil {
+		if err := s.trim(ctx, rows); err != nil {
 			return nil, err
 		}
 	}
 	var list []result
 	for i, k := range kinds {
-		target := ""
-		if k.most > 0 {
-			target = fmt.Sprintf("at most %.1f", k.most)
+		target, met := most(k.most)
+		if k.most == 0 {
+			met = nil
 		}
-		list = append(list, measured.results(i, "overhead_bulk_"+k.name, "ms", target, func(r float64) bool { return r <= k.most })...)
+		list = append(list, measured.results(i, "overhead_bulk_"+k.name, "ms", target, met)...)
 	}
 	return list, nil
 }

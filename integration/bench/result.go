@@ -18,19 +18,28 @@ type result struct {
 	// Ratio is the median of value / baseline of each round.
 	Ratio  float64 `json:"ratio,omitempty"`
 	Target string  `json:"target"`
-	OK     bool    `json:"ok"`
+	// OK says whether the medians meet the target, Met in how many of the rounds it was met.
+	OK     bool `json:"ok"`
+	Met    int  `json:"met"`
+	Rounds int  `json:"rounds"`
 }
+
+// noTarget is of what is measured to be known.
+const noTarget = "none"
 
 func (r result) String() string {
 	line := fmt.Sprintf("%-34s %12s %-8s", r.Name, number(r.Value), r.Unit)
 	if r.Baseline != "" {
 		line += fmt.Sprintf(" %s %s: ratio %.2f", r.Baseline, number(r.BaselineValue), r.Ratio)
 	}
+	if r.Target == noTarget {
+		return line
+	}
 	verdict := "met"
 	if !r.OK {
 		verdict = "MISSED"
 	}
-	return fmt.Sprintf("%s (%s: %s)", line, r.Target, verdict)
+	return fmt.Sprintf("%s (%s: %s, in %d of %d rounds)", line, r.Target, verdict, r.Met, r.Rounds)
 }
 
 func number(v float64) string {
@@ -60,13 +69,46 @@ func (s series) against(baseline series) float64 {
 	return ratios.median()
 }
 
-// beside compares with a baseline; the ratio has to be at least (or at most) the target.
-func (s series) beside(name, unit, baseline string, other series, target string, met func(ratio float64) bool) result {
-	ratio := s.against(other)
-	return result{
-		Name: name, Value: s.median(), Unit: unit, Baseline: baseline, BaselineValue: other.median(), Ratio: ratio,
-		Target: "ratio " + target, OK: met(ratio),
+// judged is a result without a baseline, and without a target where met is nil.
+func (s series) judged(name, unit, target string, met func(value float64) bool) result {
+	r := result{Name: name, Value: s.median(), Unit: unit, Target: target, OK: true, Rounds: len(s)}
+	if met == nil {
+		r.Target, r.Met = noTarget, len(s)
+		return r
 	}
+	for _, v := range s {
+		if met(v) {
+			r.Met++
+		}
+	}
+	r.OK = met(r.Value)
+	return r
+}
+
+// beside compares with a baseline, without a target where met is nil.
+func (s series) beside(name, unit, baseline string, other series, target string, met func(value, ratio float64) bool) result {
+	r := s.judged(name, unit, target, nil)
+	r.Baseline, r.BaselineValue, r.Ratio = baseline, other.median(), s.against(other)
+	if met == nil {
+		return r
+	}
+	r.Target, r.Met = target, 0
+	for i, v := range s {
+		if met(v, v/other[i]) {
+			r.Met++
+		}
+	}
+	r.OK = met(r.Value, r.Ratio)
+	return r
+}
+
+// least and most are what ratios are held against.
+func least(limit float64) (target string, met func(value, ratio float64) bool) {
+	return fmt.Sprintf("ratio at least %v", limit), func(_, ratio float64) bool { return ratio >= limit }
+}
+
+func most(limit float64) (target string, met func(value, ratio float64) bool) {
+	return fmt.Sprintf("ratio at most %v", limit), func(_, ratio float64) bool { return ratio <= limit }
 }
 
 // quantile of unsorted values; q between 0 and 1.

@@ -43,10 +43,10 @@ func backfillShapes(ctx context.Context, s *stage) ([]result, error) {
 	}
 	var list []result
 	for i, shape := range shapes[1:] {
-		r := speeds[i+1].beside("backfill_"+shape.name, "rows/s", "plain columns", speeds[0], "", func(float64) bool { return true })
-		r.Target = "none"
-		if more := slower[i+1].median(); shape.name == "transform" {
-			r.Target, r.OK = "at most 2 us a row more", more <= 2
+		r := speeds[i+1].beside("backfill_"+shape.name, "rows/s", "plain columns", speeds[0], "", nil)
+		if shape.name == "transform" {
+			more := slower[i+1].judged("", "", "at most 2 us a row more", func(v float64) bool { return v <= 2 })
+			r.Target, r.OK, r.Met = more.Target, more.OK, more.Met
 		}
 		list = append(list, r)
 	}

@@ -38,6 +38,8 @@ type stage struct {
 var settings = map[string]string{
 	"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "512MB", "max_wal_size": "8GB",
 	"checkpoint_timeout": "30min", "max_connections": "100",
+	// Nothing is logged but what idle_cost counts.
+	"logging_collector": "on", "log_line_prefix": "%a|", "log_checkpoints": "off",
 }
 
 // with opens the stage for the time of body.

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// machine is one line of what was measured on. Figures of different lines are not to be compared.
+func (s *stage) machine(ctx context.Context) (string, error) {
+	version, err := one[string](ctx, s, "select setting from pg_settings where name = 'server_version'")
+	if err != nil {
+		return "", err
+	}
+	info, err := s.cache.InfoMap(ctx, "server").Result()
+	if err != nil {
+		return "", err
+	}
+	flush, err := flushTime(filepath.Join(s.dir, "flush"))
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("on %d cores (%s), %s; %s/%s; Postgres %s, Redis %s; a flush of 8 kB to disk takes %.2f ms", runtime.NumCPU(),
+		field("/proc/cpuinfo", "model name"), field("/proc/meminfo", "MemTotal"), runtime.GOOS, runtime.GOARCH, version, info["Server"]["redis_version"], flush), nil
+}
+
+// field is what a file of lines "name: value" says, "?" where there is none.
+func field(file, name string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "?"
+	}
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "?"
+}
+
+// flushTime is the median of how long it takes until 8 kB are on disk, in milliseconds.
+func flushTime(name string) (float64, error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var took series
+	for range 50 {
+		begin := time.Now()
+		if _, err := f.WriteAt(make([]byte, 8192), 0); err != nil {
+			return 0, err
+		}
+		if err := f.Sync(); err != nil {
+			return 0, err
+		}
+		took = append(took, milliseconds(time.Since(begin)))
+	}
+	return took.median(), nil
+}
