@@ -257,6 +257,42 @@ func TestLaneThatSleepsStaysAndKeepsItsCursorFresh(t *testing.T) {
 	}
 }
 
+// A lane that is busy when its slice is over goes on, too: its changes would wait for who takes it.
+func TestLaneThatIsBusyStays(t *testing.T) {
+	const slice = 100 * time.Millisecond
+	s := newShared(t, 1)
+	s.start(slice)
+	s.awaitLanes("the worker has the lane", func(lanes map[string]int) bool { return len(lanes) == 1 })
+	epoch := func() (n int64) {
+		if err := s.db.QueryRow(t.Context(), "select epoch from freshet.lease where kind = 'sync'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer stop()
+	for w := range 3 {
+		writers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if _, err := s.db.Exec(ctx, "update users set name = $2 where id % 3 = $1", w, fmt.Sprint(n)); err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	// One is taken by its job twenty times over at most.
+	before, begin := epoch(), time.Now()
+	for time.Since(begin) < 30*slice {
+		s.exec("update users set name = 'another' where id = 1")
+	}
+	if taken := epoch() - before; taken > 3 {
+		t.Errorf("in thirty slices the lane was handed over %d times", taken)
+	}
+}
+
 // Whatever the order in which slices end, every lane keeps being served.
 func TestHandedOverLanesAreServed(t *testing.T) {
 	s := newShared(t, 6)

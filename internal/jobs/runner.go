@@ -58,8 +58,8 @@ func (r *Runner) Workers() *river.Workers {
 // small sink behind those of a large one.
 const backfillShare = 6
 
-// mostSlices bounds how long a lane that sleeps stays where it is: jobs that run for an hour are
-// taken for stuck.
+// mostSlices bounds how long a lane stays where it is: jobs that run for an hour are taken for
+// stuck.
 const mostSlices = 20
 
 // handOverTimeout bounds the last statement of a slice, which runs even when the job's

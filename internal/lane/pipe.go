@@ -286,8 +286,6 @@ const maxSleep = time.Minute
 func (p *pipe) sleep(ctx context.Context, stop <-chan struct{}, s *doorbell.Sleeper, passed cursor.Snapshot, d time.Duration) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p.lane.held.Sleeps(true)
-	defer p.lane.held.Sleeps(false)
 	var renewed atomic.Bool
 	done := make(chan struct{})
 	defer close(done)

@@ -71,8 +71,7 @@ type Held struct {
 	// loaded is the revision of the sink that the holder works by, 0 before it has read it.
 	loaded  atomic.Int32
 	revised chan struct{}
-	// asleep: the holder has nothing to do, and is told by renewed that its time goes on.
-	asleep  atomic.Bool
+	// renewed tells the holder that its time goes on.
 	renewed chan struct{}
 
 	mu sync.Mutex
@@ -130,11 +129,8 @@ func (h *Held) Until(stop <-chan struct{}) (end <-chan struct{}, release func())
 	return closed, func() { close(quit) }
 }
 
-// Sleeps says whether the holder has nothing to do for now.
-func (h *Held) Sleeps(asleep bool) { h.asleep.Store(asleep) }
-
-// Renewed is told when the holder's time goes on because it sleeps: what it writes down at
-// the end of a slice it has to write down then.
+// Renewed is told when the holder's time goes on: one that sleeps has to write down then what it writes
+// down at the end of a slice.
 func (h *Held) Renewed() <-chan struct{} { return h.renewed }
 
 // Failed says what went wrong; it shows in the view status.
@@ -160,12 +156,10 @@ func (k *Keeper) Take(ctx context.Context, id, epoch int64) (*Held, context.Cont
 	return h, ctx, nil
 }
 
-// Renew lets the holder go on for another slice if it sleeps and no other worker has far less to
-// serve than this one. To hand a lane over takes fifteen statements, and to let it sleep two.
+// Renew lets the holder go on for another slice if no other worker has far less to serve than this
+// one. To hand a lane over takes fifteen statements, which a lane that sleeps would be woken for, and
+// for which the changes of a busy one would wait.
 func (k *Keeper) Renew(ctx context.Context, h *Held) bool {
-	if !h.asleep.Load() {
-		return false
-	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var shared bool
