@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/servers/serverstest"
 )
@@ -194,15 +197,31 @@ func TestAlteredKeyLeavesNoStaleEntry(t *testing.T) {
 	wg.Go(func() {
 		const patience = 3 * time.Second
 		draw := rand.New(rand.NewPCG(8, 8))
+		compared := 0
+		defer func() {
+			if compared == 0 {
+				t.Error("no entry was compared")
+			}
+		}()
 		for ctx.Err() == nil {
 			id := 1 + draw.IntN(rows)
 			var then int64
-			if e.db.QueryRow(ctx, "select version from counters where id = $1", id).Scan(&then) != nil {
+			if err := e.db.QueryRow(ctx, "select version from counters where id = $1", id).Scan(&then); err != nil {
+				if ctx.Err() == nil {
+					t.Errorf("read a row: %v", err)
+				}
 				return
 			}
 			for begun := time.Now(); ctx.Err() == nil; time.Sleep(time.Millisecond) {
 				value, err := e.redis.Get(ctx, fmt.Sprintf("counters:%d", id)).Result()
-				if err != nil || version(value) >= then {
+				if err != nil && !errors.Is(err, redis.Nil) && ctx.Err() == nil {
+					t.Errorf("read an entry: %v", err)
+					return
+				}
+				if err != nil {
+					break
+				}
+				if compared++; version(value) >= then {
 					break
 				}
 				if time.Since(begun) > patience {

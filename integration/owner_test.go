@@ -85,7 +85,10 @@ func TestKeysAreTakenOverFromAnotherInstallation(t *testing.T) {
 		go func() {
 			defer close(done)
 			for ctx.Err() == nil {
-				_, _ = e.db.Exec(t.Context(), "update users set name = name || '.' where id % 7 = (random() * 7)::int")
+				if _, err := e.db.Exec(t.Context(), "update users set name = name || '.' where id % 7 = (random() * 7)::int"); err != nil {
+					t.Errorf("write: %v", err)
+					return
+				}
 			}
 		}()
 		return func() { cancel(); <-done }

@@ -62,12 +62,19 @@ func (e *env) tracked(keys ...string) (stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		highest := make([]int64, len(keys))
+		looks := 0
+		defer func() {
+			if looks == 0 {
+				e.t.Error("the server never answered whoever looks at versions")
+			}
+		}()
 		for ctx.Err() == nil {
 			values, err := e.redis.MGet(ctx, keys...).Result()
 			if err != nil {
 				time.Sleep(5 * time.Millisecond) // it refuses readers too
 				continue
 			}
+			looks++
 			for i, value := range values {
 				text, _ := value.(string)
 				v := version(text)
