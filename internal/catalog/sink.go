@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/freshet/freshet/internal/key"
 	"github.com/freshet/freshet/internal/render"
@@ -295,19 +296,19 @@ func load(ctx context.Context, db Querier, from string, args ...any) (*Sink, err
 // class says which texts a type can print, by its OID in pg_type.
 func class(oid uint32) key.Class {
 	switch oid {
-	case 21:
+	case pgtype.Int2OID:
 		return key.Int16
-	case 23:
+	case pgtype.Int4OID:
 		return key.Int32
-	case 20:
+	case pgtype.Int8OID:
 		return key.Int64
-	case 26:
+	case pgtype.OIDOID:
 		return key.OID
-	case 2950:
+	case pgtype.UUIDOID:
 		return key.UUID
-	case 16:
+	case pgtype.BoolOID:
 		return key.Bool
-	case 25, 1043, 19:
+	case pgtype.TextOID, pgtype.VarcharOID, pgtype.NameOID:
 		return key.AnyText
 	default:
 		return key.Foreign

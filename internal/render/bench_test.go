@@ -3,13 +3,15 @@ package render
 import (
 	"encoding/binary"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // BenchmarkObject12Columns is a row as tables have them, of about 300 bytes of JSON.
 func BenchmarkObject12Columns(b *testing.B) {
 	o := NewObject([]Column{
-		{"id", oidInt8, 'b'}, {"account_id", oidInt4, 'b'}, {"email", oidText, 'b'}, {"name", oidText, 'b'}, {"status", 70000, 'e'}, {"active", oidBool, 'b'},
-		{"balance", oidNumeric, 'b'}, {"score", oidFloat8, 'b'}, {"token", oidUUID, 'b'}, {"created_at", oidTimestamptz, 'b'}, {"born", oidDate, 'b'}, {"settings", oidJSONB, 'b'},
+		{"id", pgtype.Int8OID, 'b'}, {"account_id", pgtype.Int4OID, 'b'}, {"email", pgtype.TextOID, 'b'}, {"name", pgtype.TextOID, 'b'}, {"status", 70000, 'e'}, {"active", pgtype.BoolOID, 'b'},
+		{"balance", pgtype.NumericOID, 'b'}, {"score", pgtype.Float8OID, 'b'}, {"token", pgtype.UUIDOID, 'b'}, {"created_at", pgtype.TimestamptzOID, 'b'}, {"born", pgtype.DateOID, 'b'}, {"settings", pgtype.JSONBOID, 'b'},
 	})
 	row := [][]byte{
 		be(int64(1234567)), be(int32(4711)), []byte("ada.lovelace@example.com"), []byte("Ada Lovelace"), []byte("active"), be(true),
@@ -34,11 +36,11 @@ func BenchmarkColumn(b *testing.B) {
 		oid   uint32
 		value []byte
 	}{
-		{"int8", oidInt8, be(int64(1234567))}, {"uuid", oidUUID, []byte("0123456789abcdef")}, {"timestamptz", oidTimestamptz, be(int64(847_000_000_123_456))},
-		{"date", oidDate, be(int32(-5000))}, {"float8", oidFloat8, be(0.1)}, {"float8 whole", oidFloat8, be(42.0)}, {"float8 large", oidFloat8, be(1e23)},
-		{"numeric", oidNumeric, be(uint16(3), int16(1), uint16(0), uint16(2), uint16(12), uint16(3456), uint16(7800))},
-		{"text short", oidText, []byte("ada.lovelace@example.com")}, {"text 1k", oidText, filled(1000, 'x')}, {"text 1k quotes", oidText, filled(1000, '"')},
-		{"text 1k utf8", oidText, filled(1000, 0)}, {"bytea 1k", oidBytea, filled(1000, 7)},
+		{"int8", pgtype.Int8OID, be(int64(1234567))}, {"uuid", pgtype.UUIDOID, []byte("0123456789abcdef")}, {"timestamptz", pgtype.TimestamptzOID, be(int64(847_000_000_123_456))},
+		{"date", pgtype.DateOID, be(int32(-5000))}, {"float8", pgtype.Float8OID, be(0.1)}, {"float8 whole", pgtype.Float8OID, be(42.0)}, {"float8 large", pgtype.Float8OID, be(1e23)},
+		{"numeric", pgtype.NumericOID, be(uint16(3), int16(1), uint16(0), uint16(2), uint16(12), uint16(3456), uint16(7800))},
+		{"text short", pgtype.TextOID, []byte("ada.lovelace@example.com")}, {"text 1k", pgtype.TextOID, filled(1000, 'x')}, {"text 1k quotes", pgtype.TextOID, filled(1000, '"')},
+		{"text 1k utf8", pgtype.TextOID, filled(1000, 0)}, {"bytea 1k", pgtype.ByteaOID, filled(1000, 7)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			o, row := NewObject([]Column{{"v", c.oid, 'b'}}), [][]byte{c.value}
@@ -52,7 +54,7 @@ func BenchmarkColumn(b *testing.B) {
 }
 
 func BenchmarkKeyPartInt8(b *testing.B) {
-	k, value := NewKeyPart(Column{"id", oidInt8, 'b'}), binary.BigEndian.AppendUint64(nil, 1234567)
+	k, value := NewKeyPart(Column{"id", pgtype.Int8OID, 'b'}), binary.BigEndian.AppendUint64(nil, 1234567)
 	var dst []byte
 	b.ReportAllocs()
 	for b.Loop() {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 func TestCellIsWhatAnObjectPrints(t *testing.T) {
@@ -14,12 +16,12 @@ func TestCellIsWhatAnObjectPrints(t *testing.T) {
 		sort       Sort
 		json, text string
 	}{
-		{oidBool, be(true), Bool, `true`, `true`}, {oidInt2, be(int16(-7)), Int, `-7`, `-7`}, {oidOID, be(uint32(7)), Word, `"7"`, `7`}, {oidNumeric, be(uint16(1), int16(0), uint16(0), uint16(2), uint16(1)), Numeric, `1.00`, `1.00`},
-		{oidFloat4, be(float32(1e6)), Float4, `1000000`, `1e+06`}, {oidFloat4, be(float32(123456)), Float4, `123456`, `123456`}, {oidFloat8, be(1e15), Float8, `1000000000000000`, `1e+15`}, {oidFloat8, be(1e-5), Float8, `1e-05`, `1e-05`},
-		{oidFloat8, be(math.Inf(-1)), Float8, `"-Infinity"`, `-Infinity`}, {oidFloat8, be(1e23), Float8, `9.999999999999999e+22`, `9.999999999999999e+22`}, {oidFloat8, be(math.Copysign(0, -1)), Float8, `0`, `-0`},
-		{oidBpchar, []byte("ab "), Text, `"ab "`, `ab`}, {oidChar, []byte{0xc0}, Word, `"\\300"`, `\300`}, {oidChar, []byte{0}, Word, `""`, ``}, {oidBytea, []byte{1}, Bytes, `"\\x01"`, `\x01`},
-		{oidTimestamp, be(int64(1)), Timestamp, `"2000-01-01T00:00:00.000001"`, `2000-01-01 00:00:00.000001`}, {oidTimestamptz, be(int64(0)), Timestamptz, `"2000-01-01T00:00:00+00:00"`, `2000-01-01 00:00:00+00`},
-		{oidJSONB, []byte("\x01[1]"), Document, `[1]`, `[1]`}, {1009, []byte("\x01[\"a\"]"), Document, `["a"]`, `["a"]`},
+		{pgtype.BoolOID, be(true), Bool, `true`, `true`}, {pgtype.Int2OID, be(int16(-7)), Int, `-7`, `-7`}, {pgtype.OIDOID, be(uint32(7)), Word, `"7"`, `7`}, {pgtype.NumericOID, be(uint16(1), int16(0), uint16(0), uint16(2), uint16(1)), Numeric, `1.00`, `1.00`},
+		{pgtype.Float4OID, be(float32(1e6)), Float4, `1000000`, `1e+06`}, {pgtype.Float4OID, be(float32(123456)), Float4, `123456`, `123456`}, {pgtype.Float8OID, be(1e15), Float8, `1000000000000000`, `1e+15`}, {pgtype.Float8OID, be(1e-5), Float8, `1e-05`, `1e-05`},
+		{pgtype.Float8OID, be(math.Inf(-1)), Float8, `"-Infinity"`, `-Infinity`}, {pgtype.Float8OID, be(1e23), Float8, `9.999999999999999e+22`, `9.999999999999999e+22`}, {pgtype.Float8OID, be(math.Copysign(0, -1)), Float8, `0`, `-0`},
+		{pgtype.BPCharOID, []byte("ab "), Text, `"ab "`, `ab`}, {pgtype.QCharOID, []byte{0xc0}, Word, `"\\300"`, `\300`}, {pgtype.QCharOID, []byte{0}, Word, `""`, ``}, {pgtype.ByteaOID, []byte{1}, Bytes, `"\\x01"`, `\x01`},
+		{pgtype.TimestampOID, be(int64(1)), Timestamp, `"2000-01-01T00:00:00.000001"`, `2000-01-01 00:00:00.000001`}, {pgtype.TimestamptzOID, be(int64(0)), Timestamptz, `"2000-01-01T00:00:00+00:00"`, `2000-01-01 00:00:00+00`},
+		{pgtype.JSONBOID, []byte("\x01[1]"), Document, `[1]`, `[1]`}, {1009, []byte("\x01[\"a\"]"), Document, `["a"]`, `["a"]`},
 	} {
 		c := NewCell(Column{"v", test.oid, 'b'})
 		j, err := c.AppendJSON(nil, test.value)
@@ -34,13 +36,13 @@ func TestCellIsWhatAnObjectPrints(t *testing.T) {
 			t.Error(got)
 		}
 	}
-	if n, err := NewCell(Column{"v", oidInt4, 'b'}).Int(be(int32(-3))); n != -3 || err != nil {
+	if n, err := NewCell(Column{"v", pgtype.Int4OID, 'b'}).Int(be(int32(-3))); n != -3 || err != nil {
 		t.Error(n, err)
 	}
-	if f, err := NewCell(Column{"v", oidFloat4, 'b'}).Float(be(float32(0.1))); f != 0.1 || err != nil {
+	if f, err := NewCell(Column{"v", pgtype.Float4OID, 'b'}).Float(be(float32(0.1))); f != 0.1 || err != nil {
 		t.Error(f, err)
 	}
-	for _, oid := range []uint32{oidInt8, oidFloat8, oidDate, oidChar, oidBool} {
+	for _, oid := range []uint32{pgtype.Int8OID, pgtype.Float8OID, pgtype.DateOID, pgtype.QCharOID, pgtype.BoolOID} {
 		c := NewCell(Column{"v", oid, 'b'})
 		_, err := c.AppendText([]byte("k"), []byte("12"))
 		_, ierr := c.Int([]byte("12"))

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // fuzz feeds a decoder anything: it must answer with an error or with JSON, and leave alone what stood before.
@@ -31,24 +33,24 @@ func fuzz(f *testing.F, oid uint32, seeds ...[]byte) {
 	})
 }
 
-func FuzzAppendBool(f *testing.F)    { fuzz(f, oidBool, be(true)) }
-func FuzzAppendInt2(f *testing.F)    { fuzz(f, oidInt2, be(int16(-1))) }
-func FuzzAppendInt4(f *testing.F)    { fuzz(f, oidInt4, be(int32(-1))) }
-func FuzzAppendInt8(f *testing.F)    { fuzz(f, oidInt8, be(int64(-1))) }
-func FuzzAppendOID(f *testing.F)     { fuzz(f, oidOID, be(uint32(1))) }
-func FuzzAppendFloat4(f *testing.F)  { fuzz(f, oidFloat4, be(float32(1.5)), be(float32(1e15))) }
-func FuzzAppendFloat8(f *testing.F)  { fuzz(f, oidFloat8, be(1.5), be(1e23)) }
-func FuzzAppendText(f *testing.F)    { fuzz(f, oidText, []byte("a\"\\\n é\x01"), []byte("\xff")) }
-func FuzzAppendBpchar(f *testing.F)  { fuzz(f, oidBpchar, []byte("ab  ")) }
-func FuzzAppendChar(f *testing.F)    { fuzz(f, oidChar, []byte{0x80}) }
-func FuzzAppendUUID(f *testing.F)    { fuzz(f, oidUUID) }
-func FuzzAppendBytea(f *testing.F)   { fuzz(f, oidBytea, []byte{0, 255}) }
-func FuzzAppendDate(f *testing.F)    { fuzz(f, oidDate, be(int32(-800000))) }
-func FuzzAppendTime(f *testing.F)    { fuzz(f, oidTime, be(int64(1))) }
-func FuzzAppendInstant(f *testing.F) { fuzz(f, oidTimestamptz, be(int64(-1))) }
-func FuzzAppendLocal(f *testing.F)   { fuzz(f, oidTimestamp, be(int64(1<<60))) }
+func FuzzAppendBool(f *testing.F)    { fuzz(f, pgtype.BoolOID, be(true)) }
+func FuzzAppendInt2(f *testing.F)    { fuzz(f, pgtype.Int2OID, be(int16(-1))) }
+func FuzzAppendInt4(f *testing.F)    { fuzz(f, pgtype.Int4OID, be(int32(-1))) }
+func FuzzAppendInt8(f *testing.F)    { fuzz(f, pgtype.Int8OID, be(int64(-1))) }
+func FuzzAppendOID(f *testing.F)     { fuzz(f, pgtype.OIDOID, be(uint32(1))) }
+func FuzzAppendFloat4(f *testing.F)  { fuzz(f, pgtype.Float4OID, be(float32(1.5)), be(float32(1e15))) }
+func FuzzAppendFloat8(f *testing.F)  { fuzz(f, pgtype.Float8OID, be(1.5), be(1e23)) }
+func FuzzAppendText(f *testing.F)    { fuzz(f, pgtype.TextOID, []byte("a\"\\\n é\x01"), []byte("\xff")) }
+func FuzzAppendBpchar(f *testing.F)  { fuzz(f, pgtype.BPCharOID, []byte("ab  ")) }
+func FuzzAppendChar(f *testing.F)    { fuzz(f, pgtype.QCharOID, []byte{0x80}) }
+func FuzzAppendUUID(f *testing.F)    { fuzz(f, pgtype.UUIDOID) }
+func FuzzAppendBytea(f *testing.F)   { fuzz(f, pgtype.ByteaOID, []byte{0, 255}) }
+func FuzzAppendDate(f *testing.F)    { fuzz(f, pgtype.DateOID, be(int32(-800000))) }
+func FuzzAppendTime(f *testing.F)    { fuzz(f, pgtype.TimeOID, be(int64(1))) }
+func FuzzAppendInstant(f *testing.F) { fuzz(f, pgtype.TimestamptzOID, be(int64(-1))) }
+func FuzzAppendLocal(f *testing.F)   { fuzz(f, pgtype.TimestampOID, be(int64(1<<60))) }
 func FuzzAppendNumeric(f *testing.F) {
-	fuzz(f, oidNumeric, be(uint16(2), int16(0), uint16(0), uint16(6), uint16(1), uint16(2345)),
+	fuzz(f, pgtype.NumericOID, be(uint16(2), int16(0), uint16(0), uint16(6), uint16(1), uint16(2345)),
 		be(uint16(1), int16(-3), uint16(numericNegative), uint16(12), uint16(1)), be(uint16(0), int16(0), uint16(numericNaN), uint16(0)))
 }
 
@@ -56,8 +58,8 @@ func FuzzAppendNumeric(f *testing.F) {
 func FuzzAppendDocument(f *testing.F) {
 	f.Add(byte(1), []byte(`{"a": [1, null]}`))
 	f.Add(byte(2), []byte(``))
-	json1 := NewObject([]Column{{"v", oidJSON, 'b'}})
-	jsonb := NewObject([]Column{{"v", oidJSONB, 'b'}})
+	json1 := NewObject([]Column{{"v", pgtype.JSONOID, 'b'}})
+	jsonb := NewObject([]Column{{"v", pgtype.JSONBOID, 'b'}})
 	f.Fuzz(func(t *testing.T, version byte, doc []byte) {
 		if doc == nil {
 			doc = []byte{}

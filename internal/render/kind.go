@@ -1,29 +1,6 @@
 package render
 
-// OIDs of pg_type rows that are fixed in every Postgres (src/include/catalog/pg_type.dat).
-const (
-	oidBool        = 16
-	oidBytea       = 17
-	oidChar        = 18
-	oidName        = 19
-	oidInt8        = 20
-	oidInt2        = 21
-	oidInt4        = 23
-	oidText        = 25
-	oidOID         = 26
-	oidJSON        = 114
-	oidFloat4      = 700
-	oidFloat8      = 701
-	oidBpchar      = 1042
-	oidVarchar     = 1043
-	oidDate        = 1082
-	oidTime        = 1083
-	oidTimestamp   = 1114
-	oidTimestamptz = 1184
-	oidNumeric     = 1700
-	oidUUID        = 2950
-	oidJSONB       = 3802
-)
+import "github.com/jackc/pgx/v5/pgtype"
 
 // A kind is how one column's bytes are read. A byte and a switch instead of a function value per column: the compiler
 // makes a jump table of it, and the short decoders are inlined.
@@ -60,43 +37,43 @@ func kindOf(c Column) kind {
 		return kindText
 	}
 	switch c.Type {
-	case oidBool:
+	case pgtype.BoolOID:
 		return kindBool
-	case oidInt2:
+	case pgtype.Int2OID:
 		return kindInt2
-	case oidInt4:
+	case pgtype.Int4OID:
 		return kindInt4
-	case oidInt8:
+	case pgtype.Int8OID:
 		return kindInt8
-	case oidOID:
+	case pgtype.OIDOID:
 		return kindOID
-	case oidFloat4:
+	case pgtype.Float4OID:
 		return kindFloat4
-	case oidFloat8:
+	case pgtype.Float8OID:
 		return kindFloat8
-	case oidNumeric:
+	case pgtype.NumericOID:
 		return kindNumeric
-	case oidText, oidVarchar, oidName:
+	case pgtype.TextOID, pgtype.VarcharOID, pgtype.NameOID:
 		return kindText
-	case oidBpchar:
+	case pgtype.BPCharOID:
 		return kindBpchar
-	case oidChar:
+	case pgtype.QCharOID:
 		return kindChar
-	case oidUUID:
+	case pgtype.UUIDOID:
 		return kindUUID
-	case oidBytea:
+	case pgtype.ByteaOID:
 		return kindBytea
-	case oidDate:
+	case pgtype.DateOID:
 		return kindDate
-	case oidTime:
+	case pgtype.TimeOID:
 		return kindTime
-	case oidTimestamp:
+	case pgtype.TimestampOID:
 		return kindTimestamp
-	case oidTimestamptz:
+	case pgtype.TimestamptzOID:
 		return kindTimestamptz
-	case oidJSON:
+	case pgtype.JSONOID:
 		return kindJSON
-	case oidJSONB:
+	case pgtype.JSONBOID:
 		return kindJSONB
 	}
 	return kindForeign

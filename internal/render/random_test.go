@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgtype"
 	"pgregory.net/rapid"
 )
 
@@ -83,8 +84,8 @@ func TestShortestFloatsEqualToPostgres(t *testing.T) {
 	}
 	for from := 0; from < len(big); from += 1000 {
 		to := min(from+1000, len(big))
-		compare(t, conn, []Column{{"v", oidFloat8, 'b'}}, "from (select v from unnest($1::float8[]) v) t", big[from:to])
-		compare(t, conn, []Column{{"v", oidFloat4, 'b'}}, "from (select v from unnest($1::float4[]) v) t", small[from:to])
+		compare(t, conn, []Column{{"v", pgtype.Float8OID, 'b'}}, "from (select v from unnest($1::float8[]) v) t", big[from:to])
+		compare(t, conn, []Column{{"v", pgtype.Float4OID, 'b'}}, "from (select v from unnest($1::float4[]) v) t", small[from:to])
 	}
 	// The one that everybody knows: the test is worth nothing if it does not meet such numbers.
 	rows, err := conn.Query(context.Background(), "select 1e23::float8::text")

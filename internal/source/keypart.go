@@ -2,25 +2,17 @@ package source
 
 import (
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/render"
 )
 
-// OIDs of pg_type.
-const (
-	oidInt8 = 20
-	oidInt2 = 21
-	oidInt4 = 23
-	oidText = 25 // what lower() returns
-	oidUUID = 2950
-)
-
 // inChangeTable is a key column as the change table has it: freshet.change_type keeps
 // whole numbers of any width as bigint.
 func inChangeTable(k catalog.KeyColumn) catalog.KeyColumn {
-	if k.Type == oidInt2 || k.Type == oidInt4 {
-		k.Type = oidInt8
+	if k.Type == pgtype.Int2OID || k.Type == pgtype.Int4OID {
+		k.Type = pgtype.Int8OID
 	}
 	return k
 }
@@ -38,7 +30,7 @@ func newKeyPart(k catalog.KeyColumn, name string) keyPart {
 		return keyPart{KeyPart: render.NewKeyPart(c)}
 	}
 	// Postgres lowers, by the column's own collation.
-	return keyPart{KeyPart: render.NewKeyPart(render.Column{Name: name, Type: oidText, Kind: 'b'}), lowered: name}
+	return keyPart{KeyPart: render.NewKeyPart(render.Column{Name: name, Type: pgtype.TextOID, Kind: 'b'}), lowered: name}
 }
 
 // Select is the SQL expression that the part is rendered from.

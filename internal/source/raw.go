@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/pg"
 )
@@ -49,9 +51,9 @@ func newRaw(r *Reader) raw {
 		c := rawColumn{place: i}
 		switch {
 		case !k.Exact || k.Lower || k.Folded || k.Kind != 'b':
-		case k.Type == oidInt8:
+		case k.Type == pgtype.Int8OID:
 			c.size, c.flip = 8, 0x80
-		case k.Type == oidUUID:
+		case k.Type == pgtype.UUIDOID:
 			c.size = 16
 		}
 		if c.size == 0 {

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 func int8s(list ...int64) [][]byte {
@@ -20,7 +22,7 @@ func int8s(list ...int64) [][]byte {
 // array is one of whole numbers in binary form; nil is null.
 func array(elements ...[]byte) []byte {
 	var b []byte
-	for _, n := range []int{1, 1, oidInt8, len(elements), 1} {
+	for _, n := range []int{1, 1, pgtype.Int8OID, len(elements), 1} {
 		b = binary.BigEndian.AppendUint32(b, uint32(n))
 	}
 	for _, e := range elements {

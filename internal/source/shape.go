@@ -8,6 +8,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/render"
 	"github.com/freshet/freshet/internal/transform"
@@ -52,13 +54,6 @@ type expression struct {
 	versioned bool
 }
 
-// OIDs of the types whose binary form is what goes into an entry; of others it is their text.
-const (
-	oidBytea = 17
-	oidJSON  = 114
-	oidJSONB = 3802
-)
-
 // sentType is the type of what Postgres sends for a sink's value, 0 where it is columns.
 func sentType(sink *catalog.Sink) uint32 {
 	switch {
@@ -67,16 +62,16 @@ func sentType(sink *catalog.Sink) uint32 {
 	case sentAsIs(sink.ValueType):
 		return sink.ValueType
 	}
-	return oidText
+	return pgtype.TextOID
 }
 
 func sentAsIs(oid uint32) bool {
-	return oid == oidBytea || oid == oidJSON || oid == oidJSONB || oid == oidText
+	return oid == pgtype.ByteaOID || oid == pgtype.JSONOID || oid == pgtype.JSONBOID || oid == pgtype.TextOID
 }
 
 func newExpression(sql string, oid uint32) expression {
 	// The line breaks end a comment in it.
-	e := expression{sql: "((\n" + sql + "\n))", versioned: oid == oidJSONB}
+	e := expression{sql: "((\n" + sql + "\n))", versioned: oid == pgtype.JSONBOID}
 	if !sentAsIs(oid) {
 		e.sql += "::pg_catalog.text"
 	}
