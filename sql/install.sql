@@ -7241,7 +7241,7 @@ $$;
 revoke all on function freshet.rewarm_trimmed(integer, pg_snapshot) from public;
 
 -- Wakes whoever sleeps on a source, at commit. A sleeper holds the lock, so a
--- busy database never pays for a notification; see the trigger in make_capture.
+-- busy database never pays for a notification; see the trigger in make_capture_function.
 create or replace function freshet.ring(source integer)
 returns void
 language plpgsql

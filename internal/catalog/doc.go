@@ -1,3 +1,4 @@
 // Package catalog reads what freshet's tables say about installations, sinks and
-// leases. It describes; it never changes anything, and it never reads a source.
+// leases, and takes and stamps leases. It never reads a source, and never changes what a
+// sink is.
 package catalog

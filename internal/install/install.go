@@ -24,8 +24,9 @@ const Schema = "freshet"
 // lockKey is the advisory lock that lets one migration run at a time.
 const lockKey = 1181905010
 
-// oldest is the first server version that has what the SQL needs (pg_snapshot
-// arrived in 13, row-level truncate handling and multirange types in 14).
+// oldest is the first server version that has what the SQL needs: pg_snapshot came with 13; the
+// bodies of functions in SQL, partitions that are being detached and compression by column, which
+// freshet.fingerprint looks at, with 14.
 const oldest = 140000
 
 // migration is one numbered file of sql/migrations.
