@@ -142,6 +142,68 @@ func TestPausedSinkShowsItsLagAndWhatIsPending(t *testing.T) {
 	e.awaitSeries(w, "freshet_lag_seconds"+usersLane, func(v float64, ok bool) bool { return ok && v < 1.5 })
 }
 
+// stateOf is the series of a state of a sink on a target.
+func stateOf(sink, target, state string) string {
+	return fmt.Sprintf("freshet_sink_state{sink=%q,state=%q,target=%q}", sink, state, target)
+}
+
+func is(want float64) func(float64, bool) bool {
+	return func(v float64, ok bool) bool { return ok && v == want }
+}
+
+func TestStateOfEverySinkIsShownWhoeverServesIt(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users', targets => '{default,edge}', backfill => false)")
+	w, _ := e.startWith(func(*worker.Config) {})
+	e.awaitSeries(w, stateOf("users", "default", "live"), is(1))
+	s := e.awaitSeries(w, stateOf("users", "edge", "unserved"), is(1))
+	for _, state := range metrics.States() {
+		for target, now := range map[string]string{"default": "live", "edge": "unserved"} {
+			want := 0.0
+			if state == now {
+				want = 1
+			}
+			if v, ok := s[stateOf("users", target, state)]; !ok || v != want {
+				t.Errorf("%s is %v (%v); want %v", stateOf("users", target, state), v, ok, want)
+			}
+		}
+	}
+	e.exec("select freshet.pause_sink('users')")
+	s = e.awaitSeries(w, stateOf("users", "default", "paused"), is(1))
+	if v := s[stateOf("users", "default", "live")]; v != 0 {
+		t.Errorf("a sink that is paused is live as well: %v", v)
+	}
+}
+
+// What could not be captured may be missing in the cache, however far the lane has come.
+func TestLagCountsFromWhatWasNotCaptured(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	w, _ := e.startWith(func(*worker.Config) {})
+	e.settle()
+	const gaps, lag = `freshet_capture_gaps{source="public.users"}`, "freshet_lag_seconds" + usersLane
+	e.awaitSeries(w, gaps, is(0))
+	// Nobody looks at it for now.
+	e.admin().exec(`
+		with later as (update freshet.source set mend_after = now() + interval '1 hour')
+		insert into freshet.capture_gap (source_id, at, operation, code, message)
+		values (1, now() - interval '100 seconds', 'update', '54000', 'too large'), (1, now(), 'update', '54000', 'too large')`)
+	e.awaitSeries(w, gaps, is(2))
+	e.awaitSeries(w, lag, func(v float64, ok bool) bool { return ok && v >= 100 && v < 200 })
+	e.admin().exec("update freshet.source set mend_after = null")
+	e.awaitSeries(w, gaps, is(0))
+	e.awaitSeries(w, lag, func(v float64, ok bool) bool { return ok && v < 2 })
+
+	// Mending fails without a gap, as when the owner may not use Freshet any more.
+	e.admin().exec("update freshet.source set mend_after = now() + interval '1 hour', mend_error = 'may not'")
+	e.awaitSeries(w, lag, func(v float64, ok bool) bool { return ok && v > 6 })
+	e.awaitSeries(w, stateOf("users", "default", "failing"), is(1))
+	e.admin().exec("update freshet.source set mend_after = null")
+	e.awaitSeries(w, lag, func(v float64, ok bool) bool { return ok && v < 2 })
+}
+
 func TestNothingIsLeftOfADroppedSink(t *testing.T) {
 	e := newEnv(t)
 	e.exec(usersTable)
@@ -330,6 +392,11 @@ func TestFailedEntriesAreCounted(t *testing.T) {
 	if kind := e.scrape(w)[`freshet_postgres_errors_total{kind="22"}`]; kind < 1 {
 		t.Errorf("divisions by zero counted as %v errors of class 22", kind)
 	}
+	// How many there are, however often each was tried.
+	const failing = `freshet_failing_entries{sink="measures",target="default"}`
+	e.awaitSeries(w, failing, is(10))
+	e.exec("update measures set x = 1")
+	e.awaitSeries(w, failing, is(0))
 }
 
 func TestRewarmForWhatWasNotCapturedIsCounted(t *testing.T) {

@@ -14,22 +14,20 @@ import (
 func (k *Keeper) Leases() []metrics.Lease {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	// By Postgres' clock, like the moments that it is compared with, and also while
-	// Postgres is away.
-	now := time.Now().Add(time.Duration(k.ahead.Load()))
 	leases := make([]metrics.Lease, 0, len(k.held))
 	for _, h := range k.held {
 		l := metrics.Lease{ID: h.ID, Kind: string(h.Kind), Lane: h.Kind == catalog.Sync, Sink: h.Sink, Target: h.Target, Shard: h.Part}
 		h.mu.Lock()
-		if h.asOf != nil {
-			lag := max(now.Sub(*h.asOf), 0)
-			l.Lag = &lag
-		}
+		l.AsOf = h.asOf
 		h.mu.Unlock()
 		leases = append(leases, l)
 	}
 	return leases
 }
+
+// Now is by Postgres' clock, like the moments that it is compared with, and also while Postgres
+// is away.
+func (k *Keeper) Now() time.Time { return time.Now().Add(time.Duration(k.ahead.Load())) }
 
 // Beaten is how long ago the last heartbeat succeeded, false before the first.
 func (k *Keeper) Beaten() (time.Duration, bool) { return k.beats.Age() }

@@ -23,8 +23,11 @@ var (
 // Definitions lists every metric of Freshet's own.
 func Definitions() []Definition {
 	return []Definition{
-		{lagSeconds, gauge, ofLane, "How long ago the moment is up to which a lane of this worker has applied everything."},
+		{lagSeconds, gauge, ofLane, "How long ago the moment is up to which a lane of this worker has applied everything, and everything was captured."},
 		{pendingChanges, gauge, ofLane, "Captured changes that a lane of this worker has not passed, counted up to 10,000."},
+		{sinkState, gauge, []string{"sink", "target", "state"}, "Whether a lane of a sink is in a state of the view status, 1 or 0. Every worker of a database says the same."},
+		{failingEntries, gauge, ofTarget, "Entries that are absent because making them fails. Every worker of a database says the same."},
+		{captureGaps, gauge, []string{"source"}, "Changes that were not captured and not made good for yet. Every worker of a database says the same."},
 		{leasesHeld, gauge, []string{"kind"}, "Leases that this worker holds: lanes (sync), backfill ranges, sweeps and purges."},
 		{entriesWritten, counter, ofLane, "Entries that lanes have set."},
 		{entriesDeleted, counter, ofLane, "Entries that lanes have deleted, whether or not they were there."},
@@ -46,6 +49,9 @@ func Definitions() []Definition {
 const (
 	lagSeconds        = "freshet_lag_seconds"
 	pendingChanges    = "freshet_pending_changes"
+	sinkState         = "freshet_sink_state"
+	failingEntries    = "freshet_failing_entries"
+	captureGaps       = "freshet_capture_gaps"
 	leasesHeld        = "freshet_leases_held"
 	entriesWritten    = "freshet_entries_written_total"
 	entriesDeleted    = "freshet_entries_deleted_total"
