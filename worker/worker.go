@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -59,7 +60,7 @@ const (
 	stopGrace = 5 * time.Second
 )
 
-// Worker serves the targets of its Config.
+// Worker serves the targets of its Config, once: who has run or was closed is done with.
 type Worker struct {
 	config              Config
 	id                  string
@@ -71,6 +72,8 @@ type Worker struct {
 	keeper              *lease.Keeper
 	monitor             *health.Monitor
 	server              *server
+	// begun: it runs, has run, or was closed.
+	begun atomic.Bool
 }
 
 // New connects to Postgres and to every target and checks that both can be worked
@@ -154,8 +157,13 @@ func (w *Worker) checkTargets(ctx context.Context) error {
 	return nil
 }
 
-// Close releases what New opened.
+// errOver is what Run and Drain return to whoever calls a second time.
+var errOver = errors.New("this worker has been run or closed, and works once only: make another one with New")
+
+// Close releases what New opened. It may be called again, and after Run or Drain, which close w
+// themselves; they are ended by their context, not by Close.
 func (w *Worker) Close() error {
+	w.begun.Store(true)
 	if w.monitor != nil {
 		w.monitor.Enter(health.Stopped)
 	}
@@ -171,7 +179,8 @@ func (w *Worker) Close() error {
 	return errors.Join(errs...)
 }
 
-// closePools waits for who still reads, but not for ever: a transform that does not return keeps its connection.
+// closePools waits for who still reads, but not for ever: a transform that does not return keeps its connection, and a
+// statement that Postgres does not answer.
 func closePools(pools ...*pgxpool.Pool) error {
 	closed := make(chan struct{})
 	go func() {
@@ -186,11 +195,16 @@ func closePools(pools ...*pgxpool.Pool) error {
 	case <-closed:
 		return nil
 	case <-time.After(poolsTimeout):
-		return errors.New("connections to Postgres are still in use, by a transform that does not return")
+		err := fmt.Errorf("connections to Postgres are still in use after %s", poolsTimeout)
+		if len(registered.Overdue(time.Now())) > 0 {
+			err = fmt.Errorf("%w, by a Go transform that does not return", err)
+		}
+		return err
 	}
 }
 
-// Run works until ctx ends, then hands its lanes over and returns nil. It closes w.
+// Run works until ctx ends, however early, then hands its lanes over and returns nil. It closes w, and so runs once: a
+// second call is an error, and so is one after Drain or Close.
 func (w *Worker) Run(ctx context.Context) error {
 	return w.run(ctx, func(ctx context.Context) error {
 		<-ctx.Done()
@@ -200,7 +214,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // Drain works until nothing is pending that was committed before it began, every
 // backfill, sweep and purge included, and returns nil; or until ctx ends, and returns
-// its error. It closes w.
+// its error. It closes w, as Run does.
 func (w *Worker) Drain(ctx context.Context) error {
 	return w.run(ctx, func(ctx context.Context) error {
 		return settle(ctx, w.control, w.config.targetNames(), w.transforms)
@@ -209,12 +223,18 @@ func (w *Worker) Drain(ctx context.Context) error {
 
 // run works while body does.
 func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err error) {
+	if w.begun.Swap(true) {
+		return errOver
+	}
 	defer func() { err = errors.Join(err, w.Close()) }()
 	log := w.config.Logger.With("worker", w.id)
 
 	pollOnly := w.config.PollOnly
 	if !pollOnly {
 		heard, err := doorbell.Hears(ctx, w.dial)
+		if ctx.Err() != nil {
+			return body(ctx) // told to end before it began: what that means is the body's to say
+		}
 		if err != nil {
 			return fmt.Errorf("connect to Postgres: %w", err)
 		}
@@ -284,7 +304,9 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 	if err := client.Stop(stopCtx); err != nil {
 		cancelCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 		defer cancel()
-		bodyErr = errors.Join(bodyErr, client.StopAndCancel(cancelCtx))
+		if err := client.StopAndCancel(cancelCtx); err != nil {
+			bodyErr = errors.Join(bodyErr, fmt.Errorf("jobs did not end within %s: %w", 2*stopGrace, err))
+		}
 	}
 	endParts()
 	parts.Wait()
