@@ -276,7 +276,7 @@ func (r *Range) resume(ctx context.Context, w *fence.Writer, own fence.Fence) (b
 		}
 	}
 	if lost {
-		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.SinkID, "target", r.target.Name)
+		r.Log.Warn("the target has lost what a backfill wrote; it begins again", "sink", r.held.Sink, "target", r.target.Name)
 		// What the open chunk wrote may be there all the same.
 		if err := r.step(ctx, partly, written{}, nil); err != nil {
 			return beginning{}, err

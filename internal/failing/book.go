@@ -92,7 +92,7 @@ func (b *Book) Note(ctx context.Context, looked int, at time.Time, e *source.Ent
 		return b.stop(ctx, fmt.Sprintf("%d entries fail", all), failures[0])
 	}
 	if len(fresh) > 0 {
-		b.log.Warn("entries fail and are left out of the cache; see freshet.failures", "sink", b.held.SinkID,
+		b.log.Warn("entries fail and are left out of the cache; see freshet.failures", "sink", b.held.Sink,
 			"target", b.held.Target, "entries", len(fresh), "key", fresh[0].Key, "err", fresh[0].Message)
 	}
 	b.mu.Lock()

@@ -201,7 +201,7 @@ func (r *Runner) retry(ctx context.Context, stop <-chan struct{}, held *lease.He
 		if backoff.First() {
 			level = slog.LevelWarn
 		}
-		r.Log.Log(ctx, level, "work has to be tried again", "kind", held.Kind, "sink", held.SinkID, "target", held.Target, "err", err)
+		r.Log.Log(ctx, level, "work has to be tried again", "kind", held.Kind, "sink", held.Sink, "target", held.Target, "err", err)
 		if !backoff.Wait(ctx, stop) {
 			return false, err
 		}

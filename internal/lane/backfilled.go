@@ -81,7 +81,7 @@ func (l *Lane) backfilled(ctx context.Context, own fence.Fence, was fence.State,
 		}
 		if asked {
 			l.Metrics.Rewarm(l.held.Sink, metrics.Lost)
-			l.Log.Warn("the target has lost what a backfill wrote; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
+			l.Log.Warn("the target has lost what a backfill wrote; warming it again", "sink", l.held.Sink, "target", l.target.Name)
 		}
 		return 0, nil
 	}

@@ -83,7 +83,7 @@ func (l *Lane) failed(err error, first bool) {
 	if first {
 		level = slog.LevelWarn
 	}
-	l.Log.Log(context.Background(), level, "a lane has to try again", "sink", l.held.SinkID, "target", l.target.Name,
+	l.Log.Log(context.Background(), level, "a lane has to try again", "sink", l.held.Sink, "target", l.target.Name,
 		"shard", l.held.Part, "err", err)
 }
 

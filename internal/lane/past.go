@@ -74,7 +74,7 @@ func (l *Lane) wentBack(ctx context.Context, own fence.Fence) error {
 		return fmt.Errorf("note that Postgres has gone back in time: %w", err)
 	}
 	if first {
-		l.Log.Warn("Postgres has gone back in time: a target has what it has not come to", "sink", l.held.SinkID, "target", l.target.Name)
+		l.Log.Warn("Postgres has gone back in time: a target has what it has not come to", "sink", l.held.Sink, "target", l.target.Name)
 	}
 	return errWentBack
 }

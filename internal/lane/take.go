@@ -119,7 +119,7 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 	}
 	// What Postgres' copy says was written, was: the key is made again from it. To warm such a
 	// target again would only have it evict more, the key once more among it.
-	l.Log.Info("the target has evicted a control key; it is made again", "sink", l.held.SinkID, "target", l.target.Name)
+	l.Log.Info("the target has evicted a control key; it is made again", "sink", l.held.Sink, "target", l.target.Name)
 	return nil
 }
 
@@ -128,7 +128,7 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 // key was written may have kept entries of an earlier sink, whose rows are gone: hence the
 // sweep.
 func (l *Lane) lost(ctx context.Context, own fence.Fence) error {
-	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.SinkID, "target", l.target.Name)
+	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.Sink, "target", l.target.Name)
 	return l.rewarm(ctx, own, metrics.Lost, false)
 }
 
@@ -159,7 +159,7 @@ func (l *Lane) succeed(ctx context.Context, sink *catalog.Sink, own, other fence
 	if other.Definition < own.Definition && l.held.Stamped && !l.held.Recut {
 		// The key was of this definition before. In what it says now, other lanes may have
 		// had some of our tuples, and been further behind.
-		l.Log.Warn("the target went back to before the shards of a sink were changed; warming again", "sink", l.held.SinkID, "target", l.target.Name)
+		l.Log.Warn("the target went back to before the shards of a sink were changed; warming again", "sink", l.held.Sink, "target", l.target.Name)
 		if err := l.rewarm(ctx, own, metrics.Lost, true); err != nil {
 			return err
 		}
@@ -179,7 +179,7 @@ func (l *Lane) recut(ctx context.Context, own fence.Fence, state *fence.State) e
 			return err
 		}
 		if behind {
-			l.Log.Warn("the target has lost writes while the shards of a sink were changed; warming again", "sink", l.held.SinkID)
+			l.Log.Warn("the target has lost writes while the shards of a sink were changed; warming again", "sink", l.held.Sink, "target", l.target.Name)
 			if err := l.rewarm(ctx, own, metrics.Lost, true); err != nil {
 				return err
 			}
@@ -192,10 +192,10 @@ func (l *Lane) recut(ctx context.Context, own fence.Fence, state *fence.State) e
 // reincarnate goes on after Postgres crashed, or became another server.
 func (l *Lane) reincarnate(ctx context.Context, sink *catalog.Sink, own, other fence.Fence, state *fence.State) error {
 	if fence.SameServer(own.Incarnation, other.Incarnation) {
-		l.Log.Info("Postgres has crashed since the last batch; reading its changes again", "sink", l.held.SinkID)
+		l.Log.Info("Postgres has crashed since the last batch; reading its changes again", "sink", l.held.Sink, "target", l.target.Name)
 		return l.fromFloor(ctx, sink, state)
 	}
-	l.Log.Warn("this is another Postgres server or timeline than before; warming again", "sink", l.held.SinkID,
+	l.Log.Warn("this is another Postgres server or timeline than before; warming again", "sink", l.held.Sink,
 		"was", other.Incarnation, "is", own.Incarnation)
 	// Cursors of the other server mean nothing here: what was captured by now is covered by
 	// what is asked for next. Where that was asked for already, the cursor of then counts, for

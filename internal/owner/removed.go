@@ -76,25 +76,32 @@ func removeAgain(ctx context.Context, db catalog.Querier, installation string, t
 	if len(others) == 0 {
 		return nil
 	}
-	rows, err := db.Query(ctx, "select sink_id from freshet.removed where sink_id = any($1) and target = $2", others, t.Name)
+	// What is appended to the name of a sink that was dropped is not what its owner calls it.
+	rows, err := db.Query(ctx, `
+		select sink_id, split_part(sink ->> 'name', '~', 1) as name
+		from freshet.removed where sink_id = any($1) and target = $2`, others, t.Name)
 	if err != nil {
 		return fmt.Errorf("read which sinks were removed: %w", err)
 	}
-	removed, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	type gone struct {
+		ID   int32 `db:"sink_id"`
+		Name string
+	}
+	removed, err := pgx.CollectRows(rows, pgx.RowToStructByName[gone])
 	if err != nil {
 		return fmt.Errorf("read which sinks were removed: %w", err)
 	}
 	for _, id := range others {
 		known[id] = true
 	}
-	for _, id := range removed {
-		delete(known, id)
+	for _, sink := range removed {
+		delete(known, sink.ID)
 		var asked bool
-		if err := db.QueryRow(ctx, "select freshet.remove_again($1, $2)", id, t.Name).Scan(&asked); err != nil {
+		if err := db.QueryRow(ctx, "select freshet.remove_again($1, $2)", sink.ID, t.Name).Scan(&asked); err != nil {
 			return fmt.Errorf("ask for the removal of entries: %w", err)
 		}
 		if asked {
-			log.Warn("the target has entries again of a sink that was removed from it: they are removed once more", "sink", id, "target", t.Name)
+			log.Warn("the target has entries again of a sink that was removed from it: they are removed once more", "sink", sink.Name, "target", t.Name)
 		}
 	}
 	return nil

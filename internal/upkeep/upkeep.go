@@ -40,8 +40,8 @@ func Run(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.
 type locks map[string]int
 
 // judge is what is wrong. That something is locked is not, for it is tried again soon, but it is told if it goes on.
-func (l locks) judge(err error, log *slog.Logger, doing string, source int32) error {
-	what := fmt.Sprintf("%s of source %d", doing, source)
+func (l locks) judge(err error, log *slog.Logger, doing, source string) error {
+	what := doing + " of " + source
 	switch {
 	case pg.IsLocked(err):
 		if l[what]++; l[what]%patience == 0 {
@@ -82,24 +82,29 @@ func (s source) tend(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics
 			m.Rewarm(sink, metrics.Captured)
 		}
 		if did != nil {
-			log.Warn("capture was not as it should be", "source", s.id, "found", *did)
+			log.Warn("capture was not as it should be", "source", s.name, "found", *did)
 		}
-		err = locked.judge(mendErr, log, "mend capture", s.id)
+		err = locked.judge(mendErr, log, "mend capture", s.name)
 	}
 	if s.rotates {
 		_, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id)
-		err = errors.Join(err, locked.judge(rotateErr, log, "rotate change table", s.id))
+		err = errors.Join(err, locked.judge(rotateErr, log, "rotate change table", s.name))
 	}
 	return err
 }
 
 // source is one to look after.
 type source struct {
-	id    int32
+	id int32
+	// name is that of its table, with the schema.
+	name  string
 	mends bool
 	// rotates: it is time, and there is something to do.
 	rotates bool
 }
+
+// name is the one that s is known by.
+const name = "s.schema_name || '.' || s.table_name"
 
 // lookPatience is what a look waits for somebody who has locked a table or a partition.
 const lookPatience = "500ms"
@@ -110,11 +115,11 @@ func ask(ctx context.Context, pool *pgxpool.Pool, rotate bool, condition string,
 	var batch pgx.Batch
 	batch.Queue("select set_config('lock_timeout', $1, true)", lookPatience)
 	batch.Queue(`
-		select s.id, freshet.needs_mending(s.id), $1 and freshet.needs_rotation(s.id)
+		select s.id, `+name+`, freshet.needs_mending(s.id), $1 and freshet.needs_rotation(s.id)
 		from freshet.source s where s.relid is not null `+condition+" order by s.id", append([]any{rotate}, args...)...).Query(func(rows pgx.Rows) error {
 		sources, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (source, error) {
 			var s source
-			return s, row.Scan(&s.id, &s.mends, &s.rotates)
+			return s, row.Scan(&s.id, &s.name, &s.mends, &s.rotates)
 		})
 		return err
 	})
@@ -125,11 +130,14 @@ func ask(ctx context.Context, pool *pgxpool.Pool, rotate bool, condition string,
 // leave the others. One that is locked is looked at when it no longer is: until then nothing of it
 // can be mended.
 func askEach(ctx context.Context, pool *pgxpool.Pool, rotate bool) ([]source, error) {
-	rows, err := pool.Query(ctx, "select s.id from freshet.source s where s.relid is not null order by s.id")
+	rows, err := pool.Query(ctx, "select s.id, "+name+" from freshet.source s where s.relid is not null order by s.id")
 	if err != nil {
 		return nil, err
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (source, error) {
+		var s source
+		return s, row.Scan(&s.id, &s.name)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -137,13 +145,13 @@ func askEach(ctx context.Context, pool *pgxpool.Pool, rotate bool) ([]source, er
 		sources []source
 		failed  error
 	)
-	for _, id := range ids {
-		found, err := ask(ctx, pool, rotate, "and s.id = $2", id)
+	for _, s := range all {
+		found, err := ask(ctx, pool, rotate, "and s.id = $2", s.id)
 		if pg.IsLocked(err) {
-			found, err = []source{{id: id}}, nil
+			found, err = []source{s}, nil
 		}
 		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("source %d: %w", id, err))
+			failed = errors.Join(failed, fmt.Errorf("source %s: %w", s.name, err))
 		}
 		sources = append(sources, found...)
 	}

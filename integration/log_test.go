@@ -1,0 +1,66 @@
+package integration
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/freshet/freshet/worker"
+)
+
+// startTold is startWith that returns what the worker says.
+func (e *env) startTold() *buffer {
+	e.t.Helper()
+	said := new(buffer)
+	e.startWith(func(c *worker.Config) { c.Logger = slog.New(slog.NewTextHandler(said, nil)) })
+	return said
+}
+
+// awaitSaid waits until one line of the log has all of these texts.
+func (e *env) awaitSaid(said *buffer, texts ...string) {
+	e.t.Helper()
+	e.await("the log has a line with "+strings.Join(texts, " and "), func() bool { return timesSaid(said, texts...) > 0 })
+}
+
+// timesSaid is how many lines of the log have all of these texts.
+func timesSaid(said *buffer, texts ...string) (lines int) {
+next:
+	for line := range strings.Lines(said.String()) {
+		for _, text := range texts {
+			if !strings.Contains(line, text) {
+				continue next
+			}
+		}
+		lines++
+	}
+	return lines
+}
+
+// Numbers are nobody's names: who reads the log looks for a sink by what he calls it.
+func TestLogNamesSinksAndSources(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users'), freshet.create_sink('gone', 'users', key => 'gone:${id}')")
+	said := e.startTold()
+	e.settle()
+	if err := e.redis.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitSaid(said, "the target has lost its control key", "sink=users", "target=default")
+	e.settle()
+
+	e.exec("drop table freshet.changes_1 cascade")
+	e.awaitSaid(said, "capture was not as it should be", "source=public.users")
+	e.settle()
+
+	// The target goes back to a time when there was a sink that is gone.
+	const owners = "freshet:owners"
+	e.await("the sinks own their keys", func() bool { return e.redis.HLen(t.Context(), owners).Val() == 2 })
+	before := e.redis.HGetAll(t.Context(), owners).Val()
+	e.exec("select freshet.drop_sink('gone')")
+	e.await("it is gone", func() bool { return !one[bool](e, "select exists (select from freshet.sink where name <> 'users')") })
+	if err := e.redis.HSet(t.Context(), owners, before).Err(); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitSaid(said, "the target has entries again of a sink", "sink=gone", "target=default")
+}
