@@ -64,3 +64,31 @@ func TestLogNamesSinksAndSources(t *testing.T) {
 	}
 	e.awaitSaid(said, "the target has entries again of a sink", "sink=gone", "target=default")
 }
+
+// What is in a row, its key included, is shown to those who may look into the database, and to no log.
+func TestLogKeepsValuesOfRowsToItself(t *testing.T) {
+	e := newEnv(t)
+	e.exec(measures)
+	e.exec("insert into measures (id, x) select 9000000 + g, g from generate_series(1, 3000) g")
+	e.judge("if x = 5 then raise exception 'the note of 9000005'; end if; if x = 6 then perform 'word of 9000006'::int; end if;")
+	e.exec(judgedSink)
+	said := e.startTold()
+	e.awaitFailing("measures:9000005", "measures:9000006")
+	e.awaitSaid(said, "entries fail", "sink=measures", "target=default", "sqlstate=", "freshet.failures")
+	e.settle()
+
+	// So many that the sink is stopped.
+	e.judge("raise exception 'the note of %', id;")
+	e.exec("update measures set note = 'changed'")
+	e.awaitSaid(said, "the sink is stopped", "sink=measures", "SQLSTATE P0001", "freshet.failures")
+	e.await("the view says it whole", func() bool {
+		return strings.Contains(one[string](e, "select coalesce(last_error, '') from freshet.status"), "the note of 9")
+	})
+
+	// A trigger that cannot record what it was to record notes why.
+	e.admin().exec("insert into freshet.capture_gap (source_id, operation, code, message) values (1, 'insert', '22003', 'value 9000007 is out of range')")
+	e.awaitSaid(said, "capture was not as it should be", "1 changes were not captured (SQLSTATE 22003)")
+	if n := timesSaid(said, "900000"); n > 0 {
+		t.Errorf("%d lines of the log have a value of a row:\n%s", n, said)
+	}
+}

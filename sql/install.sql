@@ -5136,7 +5136,9 @@ begin
         end if;
         if v_gaps is not null then
             v_why := v_why || pg_catalog.format('%s changes were not captured (%s)', pg_catalog.cardinality(v_gaps), (
-                select g.message from freshet.capture_gap g where g.source_id = mend_source.source order by g.at desc limit 1));
+                -- Of data errors the message can have values of the row in it, and this is for the log.
+                select case when g.code ~ '^(22|23|P0)' then 'SQLSTATE ' || g.code else g.message end
+                from freshet.capture_gap g where g.source_id = mend_source.source order by g.at desc limit 1));
             v_task := coalesce(v_task, case when v_lapsed then 'capture' else 'renew' end);
             v_missed := true;
         end if;
@@ -7058,12 +7060,12 @@ begin
                     begin
                         v_touched := v_touched + freshet.touch_keys(v_due.sink_id, pg_catalog.jsonb_build_array(v_tuple));
                     exception when data_exception then
-                        raise warning 'the failing entry % of sink % is of no row any more: %', v_tuple, v_due.sink_id, sqlerrm;
+                        raise warning 'a failing entry of sink % is of no row any more (SQLSTATE %)', (select s.name from freshet.sink s where s.id = v_due.sink_id), sqlstate;
                         delete from freshet.failure f where f.sink_id = v_due.sink_id and pg_catalog.to_jsonb(f.tuple) = v_tuple;
                     end;
                 end loop;
             when syntax_error_or_access_rule_violation then
-                raise warning 'failing entries of sink % cannot be tried again: %', v_due.sink_id, sqlerrm;
+                raise warning 'failing entries of sink % cannot be tried again: %', (select s.name from freshet.sink s where s.id = v_due.sink_id), sqlerrm;
         end;
     end loop;
     return v_touched;

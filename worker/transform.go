@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,28 +57,25 @@ func RegisterTransform(name string, f TransformFunc) {
 	}
 }
 
-// late says of a call that it should have returned.
-func late(c transform.Overdue) string {
-	return fmt.Sprintf("the Go transform %s has not returned for %s", c.Name, time.Since(c.Since).Round(time.Second))
-}
-
-// lookAfterCalls fails while a function is past its time.
+// lookAfterCalls fails while a function is past its time. It says the same for as long as that is so, and no key, which
+// has values of columns.
 func lookAfterCalls(context.Context) error {
-	var calls []string
+	var names []string
 	for _, c := range registered.Overdue(time.Now()) {
-		calls = append(calls, fmt.Sprintf("%s, at key %q", late(c), c.Key))
+		names = append(names, c.Name)
 	}
-	if len(calls) > 0 {
-		return fmt.Errorf("%s", strings.Join(calls, "; "))
+	if len(names) == 0 {
+		return nil
 	}
-	return nil
+	slices.Sort(names)
+	return fmt.Errorf("past its time is %s", strings.Join(slices.Compact(names), ", "))
 }
 
-// hung are calls that only a new process ends. Anybody may ask, so that keys, which have values of columns, are left out.
+// hung are calls that only a new process ends. Anybody may ask, so that keys are left out here too.
 func hung() []string {
 	var calls []string
 	for _, c := range registered.Overdue(time.Now().Add(-health.Stalled)) {
-		calls = append(calls, late(c))
+		calls = append(calls, fmt.Sprintf("the Go transform %s has not returned for %s", c.Name, time.Since(c.Since).Round(time.Second)))
 	}
 	return calls
 }

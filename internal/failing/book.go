@@ -92,8 +92,9 @@ func (b *Book) Note(ctx context.Context, looked int, at time.Time, e *source.Ent
 		return b.stop(ctx, fmt.Sprintf("%d entries fail", all), failures[0])
 	}
 	if len(fresh) > 0 {
+		// Keys and messages have values of rows in them, and those are no log's business.
 		b.log.Warn("entries fail and are left out of the cache; see freshet.failures", "sink", b.held.Sink,
-			"target", b.held.Target, "entries", len(fresh), "key", fresh[0].Key, "err", fresh[0].Message)
+			"target", b.held.Target, "entries", len(fresh), "sqlstate", fresh[0].Code)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,7 +122,8 @@ func (b *Book) record(ctx context.Context, at time.Time, failures []source.Failu
 	return *all, nil
 }
 
-// stop stops the sink.
+// stop stops the sink. What is returned goes to the log: that Postgres' message can have values of rows
+// in it only the view may say.
 func (b *Book) stop(ctx context.Context, what string, last source.Failure) error {
 	reason := fmt.Sprintf("%s, one of them with: %s (%s). Nothing is written until that is mended; "+
 		"see freshet.failures, and freshet.resume_sink to go on at once", what, last.Message, last.Code)
@@ -129,7 +131,7 @@ func (b *Book) stop(ctx context.Context, what string, last source.Failure) error
 		return fmt.Errorf("stop the sink: %w", err)
 	}
 	b.gauge.reset()
-	return fmt.Errorf("%w: %s", ErrStopped, reason)
+	return fmt.Errorf("%w: %s, one of them with SQLSTATE %s; see freshet.failures", ErrStopped, what, last.Code)
 }
 
 // Strike takes the entries of e that do not fail out of the book, now that they were

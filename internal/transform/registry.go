@@ -81,8 +81,8 @@ func (r *Registry) New(text string, columns []render.Column, sink string) (Trans
 
 // Overdue is a call that is past its time limit and has not returned.
 type Overdue struct {
-	Name, Key string
-	Since     time.Time
+	Name  string
+	Since time.Time
 }
 
 // Overdue lists them. Nothing can stop such a call, and the rows behind it wait; whoever watches the worker must say
@@ -116,7 +116,7 @@ func (c *calls) overdue(now time.Time) []Overdue {
 	var list []Overdue
 	for r := range c.busy {
 		if now.Sub(r.started) > r.g.timeout {
-			list = append(list, Overdue{Name: r.g.name, Key: string(r.key), Since: r.started})
+			list = append(list, Overdue{Name: r.g.name, Since: r.started})
 		}
 	}
 	return list

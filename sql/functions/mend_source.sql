@@ -100,7 +100,9 @@ begin
         end if;
         if v_gaps is not null then
             v_why := v_why || pg_catalog.format('%s changes were not captured (%s)', pg_catalog.cardinality(v_gaps), (
-                select g.message from freshet.capture_gap g where g.source_id = mend_source.source order by g.at desc limit 1));
+                -- Of data errors the message can have values of the row in it, and this is for the log.
+                select case when g.code ~ '^(22|23|P0)' then 'SQLSTATE ' || g.code else g.message end
+                from freshet.capture_gap g where g.source_id = mend_source.source order by g.at desc limit 1));
             v_task := coalesce(v_task, case when v_lapsed then 'capture' else 'renew' end);
             v_missed := true;
         end if;

@@ -52,12 +52,12 @@ begin
                     begin
                         v_touched := v_touched + freshet.touch_keys(v_due.sink_id, pg_catalog.jsonb_build_array(v_tuple));
                     exception when data_exception then
-                        raise warning 'the failing entry % of sink % is of no row any more: %', v_tuple, v_due.sink_id, sqlerrm;
+                        raise warning 'a failing entry of sink % is of no row any more (SQLSTATE %)', (select s.name from freshet.sink s where s.id = v_due.sink_id), sqlstate;
                         delete from freshet.failure f where f.sink_id = v_due.sink_id and pg_catalog.to_jsonb(f.tuple) = v_tuple;
                     end;
                 end loop;
             when syntax_error_or_access_rule_violation then
-                raise warning 'failing entries of sink % cannot be tried again: %', v_due.sink_id, sqlerrm;
+                raise warning 'failing entries of sink % cannot be tried again: %', (select s.name from freshet.sink s where s.id = v_due.sink_id), sqlerrm;
         end;
     end loop;
     return v_touched;
