@@ -2,13 +2,17 @@ package integration
 
 import (
 	"context"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/internal/servers"
 	"github.com/freshet/freshet/internal/servers/serverstest"
 	"github.com/freshet/freshet/worker"
 )
@@ -87,6 +91,69 @@ func TestSweepsThatWaitAreOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.follow("users:*", usersPromise)
+}
+
+// restarter has Redis restarted, with its data, as soon as somebody goes on with a scan.
+type restarter struct {
+	t       *testing.T
+	server  *servers.Redis
+	redis   *redis.Client
+	restart sync.Once
+	done    atomic.Bool
+}
+
+var nextScan = regexp.MustCompile(`(?i)\r\nscan\r\n\$\d+\r\n[1-9]`)
+
+func (r *restarter) pass(_ *link, d direction, piece []byte) (on []byte, cut bool) {
+	if d != toServer || !nextScan.Match(piece) {
+		return piece, false
+	}
+	r.restart.Do(func() {
+		cut = true
+		err := r.redis.Save(context.Background()).Err()
+		if err == nil {
+			err = r.server.Kill()
+		}
+		if err == nil {
+			err = r.server.Restart(context.Background())
+		}
+		if err != nil {
+			r.t.Error(err)
+		}
+		r.done.Store(true)
+	})
+	return piece, cut
+}
+
+// Where a scan is means nothing to a process that did not say so.
+func TestRedisThatIsRestartedUnderASweepKeepsNoOrphan(t *testing.T) {
+	t.Parallel()
+	server := serverstest.RedisServer(t, nil)
+	p, through := newProxy(t, server.URL())
+	e := newEnvOn(t, serverstest.Postgres(t), through)
+	e.redis = newRedis(t, server.URL())
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 1000) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.settle()
+	e.lastBackfill("users")
+	var orphans []any
+	for id := range 20_000 {
+		orphans = append(orphans, "users:"+strconv.Itoa(10_000+id), "orphan")
+	}
+	if err := e.redis.MSet(t.Context(), orphans...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r := &restarter{t: t, server: server, redis: e.redis}
+	p.guarded(r)
+	e.exec("select freshet.sweep('users')")
+	e.await("Redis was restarted", r.done.Load)
+	e.await("the sweep is over", func() bool {
+		return one[bool](e.admin(), "select not exists (select from freshet.lease where kind = 'sweep' and finished_at is null)")
+	})
+	e.settle()
+	e.inStep("users:*", usersPromise)
 }
 
 // What is asked for because a target has lost something is on disk before the target is told that nothing is missing.

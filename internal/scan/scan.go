@@ -16,24 +16,46 @@ import (
 // ErrStopped is returned when a scan was asked to stop.
 var ErrStopped = errors.New("stopped")
 
+// errOtherServer ends a scan whose position meant nothing to whom it was asked of.
+var errOtherServer = errors.New("it was restarted, or another server has taken its place, in the middle of a scan")
+
 // scanCount is how many keys one SCAN step looks at.
 const scanCount = 1000
 
 // Keys walks the keys of a target that are keys of the sink, in pieces, each with the
 // tuples that they render. A key can come twice, as SCAN says.
 // When stop is closed it ends early with ErrStopped; nil never stops it.
+//
+// A position in a scan means something to the process that gave it; to another one it hides
+// keys. So all of it goes over one connection, or over another to the same run of the server.
+// Otherwise it is an error, and the caller begins anew. A proxy may keep the connection and
+// change the server: hence who answers is asked at the end too.
 func Keys(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.Sink, stop <-chan struct{}, found func(keys []string, tuples [][]string) error) error {
 	var (
 		position uint64
 		pattern  = sink.Template.Pattern()
 	)
+	client := t.Single()
+	defer func() { client.Close() }()
+	began, err := target.RunOf(ctx, client)
+	if err != nil {
+		return fmt.Errorf("scan target %s: %w", t.Name, err)
+	}
 	for {
 		select {
 		case <-stop:
 			return ErrStopped
 		default:
 		}
-		page, next, err := t.Shared().Scan(ctx, position, pattern, scanCount).Result()
+		page, next, err := client.Scan(ctx, position, pattern, scanCount).Result()
+		if err != nil && began != "" {
+			// It may have been closed because the page before was looked at for so long.
+			_ = client.Close()
+			client = t.Single()
+			if again, askErr := target.RunOf(ctx, client); askErr == nil && again == began {
+				page, next, err = client.Scan(ctx, position, pattern, scanCount).Result()
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("scan target %s: %w", t.Name, err)
 		}
@@ -60,9 +82,17 @@ func Keys(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog
 			}
 		}
 		if position = next; position == 0 {
-			return nil
+			break
 		}
 	}
+	ended, err := target.RunOf(ctx, client)
+	if err == nil && ended != began {
+		err = errOtherServer
+	}
+	if err != nil {
+		return fmt.Errorf("scan target %s: %w", t.Name, err)
+	}
+	return nil
 }
 
 // canonical keeps the keys whose parts are what their types print.

@@ -56,6 +56,27 @@ func (t *Target) Life(ctx context.Context) (Life, error) {
 	}, nil
 }
 
+// RunOf is which run of a server answers a client, and whose data it has; "" is not known.
+func RunOf(ctx context.Context, client *redis.Client) (string, error) {
+	var run []string
+	for _, section := range []string{"server", "replication"} {
+		text, err := client.Info(ctx, section).Result()
+		var reply redis.Error
+		if errors.As(err, &reply) {
+			return "", nil // not permitted, or not known to this server
+		}
+		if err != nil {
+			return "", fmt.Errorf("ask who answers: %w", err)
+		}
+		for line := range strings.SplitSeq(text, "\r\n") {
+			if name, value, ok := strings.Cut(line, ":"); ok && (name == "run_id" || name == "master_replid") {
+				run = append(run, value)
+			}
+		}
+	}
+	return strings.Join(run, "."), nil
+}
+
 // Note is what is kept of a life, together with the life of the database, for Evicted; nil
 // if nothing is known.
 func (l Life) Note(incarnation string) *string {
