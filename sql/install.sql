@@ -2211,6 +2211,7 @@ begin
         where l.sink_id = close_target.sink and l.target = close_target.target and r.parked));
     delete from freshet.lease l
     where l.sink_id = close_target.sink and l.target = close_target.target and l.kind = 'sweep' and l.finished_at is null;
+    perform freshet.finish_sweeps(close_target.sink);
     delete from freshet.failure f where f.sink_id = close_target.sink and f.target = close_target.target;
     for v_lease in
         update freshet.lease l
@@ -2984,11 +2985,17 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_run  freshet.backfill_run;
+    v_run    freshet.backfill_run;
+    v_swept  boolean;
 begin
+    -- The sweep that a re-warm comes with is asked for by itself, and may not be done yet.
+    select b.filter is not null or not b.sweeps and not exists (
+        select from freshet.lease l where l.sink_id = b.sink_id and l.kind = 'sweep' and l.finished_at is null)
+    into v_swept
+    from freshet.backfill_run b where b.id = finish_backfill.run;
     update freshet.backfill_run b
-    set state = case when b.sweeps then 'sweeping' else 'completed' end,
-        finished_at = case when not b.sweeps then pg_catalog.clock_timestamp() end
+    set state = case when v_swept then 'completed' else 'sweeping' end,
+        finished_at = case when v_swept then pg_catalog.clock_timestamp() end
     where b.id = finish_backfill.run and b.state <> 'cancelled'
     returning * into v_run;
     -- Lanes read the sink anew, and soon write a cursor that sees this transaction.
@@ -3063,13 +3070,7 @@ begin
 
     elsif v_lease.kind = 'sweep' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;
-        if not exists (
-            select from freshet.lease l
-            where l.sink_id = v_lease.sink_id and l.kind = 'sweep' and l.finished_at is null)
-        then
-            update freshet.backfill_run b set state = 'completed', finished_at = pg_catalog.clock_timestamp()
-            where b.sink_id = v_lease.sink_id and b.state = 'sweeping';
-        end if;
+        perform freshet.finish_sweeps(v_lease.sink_id);
 
     elsif v_lease.kind = 'purge' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;
@@ -3098,6 +3099,23 @@ end
 $$;
 
 revoke all on function freshet.finish_lease(bigint, bigint) from public;
+
+-- Ends the backfills of a sink that wait for sweeps, when none is left. Who calls it holds the
+-- sink locked.
+create or replace function freshet.finish_sweeps(sink integer)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update freshet.backfill_run b
+    set state = 'completed', finished_at = pg_catalog.clock_timestamp()
+    where b.sink_id = finish_sweeps.sink and b.state = 'sweeping'
+      and not exists (
+          select from freshet.lease l
+          where l.sink_id = finish_sweeps.sink and l.kind = 'sweep' and l.finished_at is null);
+$$;
+
+revoke all on function freshet.finish_sweeps(integer) from public;
 
 -- The part of a trigger function that captures what is written in the first half millisecond of
 -- a transaction, which for most is all they write; what it leaves goes on to the rest. Given are the
@@ -8112,22 +8130,9 @@ select s.name as sink,
        pg_catalog.clock_timestamp() - a.as_of as lag,
        freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
        l.holder as worker,
-       case when s.broken is not null then s.broken
-           when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
-           when s.state = 'failing' then s.failing
-           when l.blocked > 0 then pg_catalog.format(
-           '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
-           'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
-           when l.blocked_by is not null then pg_catalog.format(
-           '%s writes keys of the form %s: drop that sink, or take its keys over with '
-           'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
-           when l.rival is not null then pg_catalog.format(
-           'a copy of this database (%s) writes the same entries: end its workers, or give them another Redis', l.rival)
-           when n.function is not null and not served.by_any then pg_catalog.format(
-           'no worker that serves target %s has the Go transform %s: run one in a program that calls worker.RegisterTransform("%s", ...)',
-           l.target, n.function, n.function)
-           else failed.error end as last_error,
-       failed.at as last_error_at
+       coalesce(why.so, failed.error) as last_error,
+       -- What stands in the way now has no time; what went wrong has.
+       case when why.so is null then failed.at end as last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
 join freshet.source o on o.id = s.source_id
@@ -8143,6 +8148,30 @@ cross join lateral (
         where l.target = any (w.targets) and (n.function is null or n.function = any (w.transforms))
           and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds') as by_any
 ) served
+-- What its state comes from, where that is known.
+cross join lateral (
+    select case
+        when s.state in ('retiring', 'dropping') or l.closing then case when not served.by_any then pg_catalog.format(
+            'no worker serves target %s, from which it is still to be removed: run one that has its URL', l.target) end
+        when s.broken is not null then s.broken
+        when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
+        when s.state = 'failing' then s.failing
+        when s.state = 'paused' then null
+        when not served.by_any then case when n.function is null then pg_catalog.format(
+            'no worker serves target %s: run one that has its URL', l.target)
+            else pg_catalog.format(
+            'no worker that serves target %s has the Go transform %s: run one in a program that calls worker.RegisterTransform("%s", ...)',
+            l.target, n.function, n.function) end
+        when l.blocked > 0 then pg_catalog.format(
+            '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
+            'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
+        when l.blocked_by is not null then pg_catalog.format(
+            '%s writes keys of the form %s: drop that sink, or take its keys over with '
+            'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
+        when l.rival is not null then pg_catalog.format(
+            'a copy of this database (%s) writes the same entries: end its workers, or give them another Redis', l.rival)
+    end as so
+) why
 -- A backfill or a sweep that cannot go on is the sink's trouble as well.
 cross join lateral (
     select l.last_error as error, l.last_error_at as at
@@ -8155,7 +8184,12 @@ cross join lateral (
 ) failed
 left join lateral (
     select b.reason from freshet.backfill_run b
-    where b.sink_id = s.id and b.filter is null and b.state in ('queued', 'running', 'paused')
+    where b.sink_id = s.id and b.filter is null
+      and (b.state in ('queued', 'running', 'paused')
+           -- Entries may be wrong until its sweep is done, which is so for each target by itself.
+           or b.state = 'sweeping' and (b.needed or b.repairs) and exists (
+               select from freshet.lease w
+               where w.sink_id = s.id and w.target = l.target and w.kind = 'sweep' and w.finished_at is null))
     order by b.id limit 1
 ) run on true
 where l.kind = 'sync';

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -112,9 +115,53 @@ func printStatus(out io.Writer, lanes []laneStatus) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	return printWhy(out, lanes)
+}
+
+// why is an error of one or several shards of a sink on a target.
+type why struct {
+	sink, target, text string
+	shards             []string
+	// at is when it last came up, nil for what is so as long as the line is there.
+	at *time.Time
+}
+
+// printWhy prints what is wrong with lanes; what several of a sink's shards say is one line.
+func printWhy(out io.Writer, lanes []laneStatus) error {
+	var all []*why
+	shards := make(map[string]int)
 	for _, l := range lanes {
-		if l.LastError != nil && l.LastErrorAt != nil {
-			fmt.Fprintf(out, "%s on %s, %s ago: %s\n", l.Sink, l.Target, time.Since(*l.LastErrorAt).Round(time.Second), *l.LastError)
+		shards[l.Sink+" "+l.Target]++
+		if l.LastError == nil {
+			continue
+		}
+		i := slices.IndexFunc(all, func(w *why) bool {
+			return w.sink == l.Sink && w.target == l.Target && w.text == *l.LastError && (w.at == nil) == (l.LastErrorAt == nil)
+		})
+		if i < 0 {
+			i = len(all)
+			all = append(all, &why{sink: l.Sink, target: l.Target, text: *l.LastError, at: l.LastErrorAt})
+		}
+		w := all[i]
+		w.shards = append(w.shards, strconv.Itoa(l.Shard))
+		if w.at != nil && l.LastErrorAt.After(*w.at) {
+			w.at = l.LastErrorAt
+		}
+	}
+	for _, w := range all {
+		where := w.sink + " on " + w.target
+		switch n := shards[w.sink+" "+w.target]; {
+		case len(w.shards) == n:
+		case len(w.shards) == 1:
+			where += ", shard " + w.shards[0]
+		default:
+			where += ", shards " + strings.Join(w.shards, ", ")
+		}
+		if w.at != nil {
+			where += fmt.Sprintf(", %s ago", time.Since(*w.at).Round(time.Second))
+		}
+		if _, err := fmt.Fprintf(out, "%s: %s\n", where, w.text); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -21,6 +21,7 @@ begin
         where l.sink_id = close_target.sink and l.target = close_target.target and r.parked));
     delete from freshet.lease l
     where l.sink_id = close_target.sink and l.target = close_target.target and l.kind = 'sweep' and l.finished_at is null;
+    perform freshet.finish_sweeps(close_target.sink);
     delete from freshet.failure f where f.sink_id = close_target.sink and f.target = close_target.target;
     for v_lease in
         update freshet.lease l

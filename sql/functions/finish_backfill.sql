@@ -6,11 +6,17 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_run  freshet.backfill_run;
+    v_run    freshet.backfill_run;
+    v_swept  boolean;
 begin
+    -- The sweep that a re-warm comes with is asked for by itself, and may not be done yet.
+    select b.filter is not null or not b.sweeps and not exists (
+        select from freshet.lease l where l.sink_id = b.sink_id and l.kind = 'sweep' and l.finished_at is null)
+    into v_swept
+    from freshet.backfill_run b where b.id = finish_backfill.run;
     update freshet.backfill_run b
-    set state = case when b.sweeps then 'sweeping' else 'completed' end,
-        finished_at = case when not b.sweeps then pg_catalog.clock_timestamp() end
+    set state = case when v_swept then 'completed' else 'sweeping' end,
+        finished_at = case when v_swept then pg_catalog.clock_timestamp() end
     where b.id = finish_backfill.run and b.state <> 'cancelled'
     returning * into v_run;
     -- Lanes read the sink anew, and soon write a cursor that sees this transaction.

@@ -42,13 +42,7 @@ begin
 
     elsif v_lease.kind = 'sweep' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;
-        if not exists (
-            select from freshet.lease l
-            where l.sink_id = v_lease.sink_id and l.kind = 'sweep' and l.finished_at is null)
-        then
-            update freshet.backfill_run b set state = 'completed', finished_at = pg_catalog.clock_timestamp()
-            where b.sink_id = v_lease.sink_id and b.state = 'sweeping';
-        end if;
+        perform freshet.finish_sweeps(v_lease.sink_id);
 
     elsif v_lease.kind = 'purge' then
         perform from freshet.sink s where s.id = v_lease.sink_id for update;

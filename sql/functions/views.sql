@@ -56,22 +56,9 @@ select s.name as sink,
        pg_catalog.clock_timestamp() - a.as_of as lag,
        freshet.pending(s.source_id, coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_snapshot)) as pending,
        l.holder as worker,
-       case when s.broken is not null then s.broken
-           when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
-           when s.state = 'failing' then s.failing
-           when l.blocked > 0 then pg_catalog.format(
-           '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
-           'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
-           when l.blocked_by is not null then pg_catalog.format(
-           '%s writes keys of the form %s: drop that sink, or take its keys over with '
-           'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
-           when l.rival is not null then pg_catalog.format(
-           'a copy of this database (%s) writes the same entries: end its workers, or give them another Redis', l.rival)
-           when n.function is not null and not served.by_any then pg_catalog.format(
-           'no worker that serves target %s has the Go transform %s: run one in a program that calls worker.RegisterTransform("%s", ...)',
-           l.target, n.function, n.function)
-           else failed.error end as last_error,
-       failed.at as last_error_at
+       coalesce(why.so, failed.error) as last_error,
+       -- What stands in the way now has no time; what went wrong has.
+       case when why.so is null then failed.at end as last_error_at
 from freshet.lease l
 join freshet.sink s on s.id = l.sink_id
 join freshet.source o on o.id = s.source_id
@@ -87,6 +74,30 @@ cross join lateral (
         where l.target = any (w.targets) and (n.function is null or n.function = any (w.transforms))
           and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds') as by_any
 ) served
+-- What its state comes from, where that is known.
+cross join lateral (
+    select case
+        when s.state in ('retiring', 'dropping') or l.closing then case when not served.by_any then pg_catalog.format(
+            'no worker serves target %s, from which it is still to be removed: run one that has its URL', l.target) end
+        when s.broken is not null then s.broken
+        when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
+        when s.state = 'failing' then s.failing
+        when s.state = 'paused' then null
+        when not served.by_any then case when n.function is null then pg_catalog.format(
+            'no worker serves target %s: run one that has its URL', l.target)
+            else pg_catalog.format(
+            'no worker that serves target %s has the Go transform %s: run one in a program that calls worker.RegisterTransform("%s", ...)',
+            l.target, n.function, n.function) end
+        when l.blocked > 0 then pg_catalog.format(
+            '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
+            'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
+        when l.blocked_by is not null then pg_catalog.format(
+            '%s writes keys of the form %s: drop that sink, or take its keys over with '
+            'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
+        when l.rival is not null then pg_catalog.format(
+            'a copy of this database (%s) writes the same entries: end its workers, or give them another Redis', l.rival)
+    end as so
+) why
 -- A backfill or a sweep that cannot go on is the sink's trouble as well.
 cross join lateral (
     select l.last_error as error, l.last_error_at as at
@@ -99,7 +110,12 @@ cross join lateral (
 ) failed
 left join lateral (
     select b.reason from freshet.backfill_run b
-    where b.sink_id = s.id and b.filter is null and b.state in ('queued', 'running', 'paused')
+    where b.sink_id = s.id and b.filter is null
+      and (b.state in ('queued', 'running', 'paused')
+           -- Entries may be wrong until its sweep is done, which is so for each target by itself.
+           or b.state = 'sweeping' and (b.needed or b.repairs) and exists (
+               select from freshet.lease w
+               where w.sink_id = s.id and w.target = l.target and w.kind = 'sweep' and w.finished_at is null))
     order by b.id limit 1
 ) run on true
 where l.kind = 'sync';
