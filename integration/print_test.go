@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -174,5 +175,55 @@ func TestInstallSQLNeedsNoPsql(t *testing.T) {
 		if want, got := dumpSchema(t, e.databaseURL), dumpSchema(t, program.databaseURL); !slices.Equal(want, got) {
 			t.Fatalf("the %s time, it is not what migrate makes:\n%s", time, firstDifference(want, got))
 		}
+	}
+}
+
+// An uninstall that cannot remove all entries removes nothing: what was dropped would not be
+// known to anybody any more.
+func TestUninstallDropsNothingBeforeItsTargetsAnswer(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	stop := e.start()
+	e.settle()
+	stop()
+	e.exec("select freshet.create_sink('far', 'users', key => 'far:${id}', targets => '{eu}')")
+	dead := "redis://" + deadAddr(t)
+	for want, variables := range map[string]map[string]string{
+		"target eu has no URL: set FRESHET_REDIS_URL_EU": nil,
+		"FRESHET_TARGETS leaves out target eu":           {"FRESHET_REDIS_URL_EU": e.redisURL, "FRESHET_TARGETS": "default"},
+		strings.TrimPrefix(dead, "redis://"):             {"FRESHET_REDIS_URL_EU": dead},
+	} {
+		environment := map[string]string{"FRESHET_DATABASE_URL": e.superURL, "FRESHET_REDIS_URL": e.redisURL}
+		maps.Copy(environment, variables)
+		complains(t, environment, []string{"uninstall", "--purge"}, want)
+	}
+	if states := one[string](e, "select string_agg(state, ', ') from freshet.sinks"); states != "active, active" {
+		t.Errorf("the sinks are %s", states)
+	}
+	if got := e.entry("users:7"); got == "" {
+		t.Error("an entry is gone")
+	}
+}
+
+// A sink of which another key was made has entries under the old one until a worker comes.
+func TestUninstallRemovesEntriesOfAnOldKey(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	stop := e.start()
+	e.settle()
+	stop()
+	e.exec("select freshet.alter_sink('users', key => 'people:${id}')")
+	if states := one[string](e, "select string_agg(state, ', ' order by sink) from freshet.sinks"); states != "active, dropping" {
+		t.Errorf("the sinks are %s", states)
+	}
+	if _, stderr, status := e.admin().freshet("uninstall", "--purge", "--force"); status != 0 {
+		t.Fatalf("uninstall --purge: %d %s", status, stderr)
+	}
+	if keys := e.redis.Keys(t.Context(), "*").Val(); len(keys) != 0 {
+		t.Errorf("keys left in Redis: %v", keys)
 	}
 }

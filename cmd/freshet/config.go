@@ -34,6 +34,8 @@ type settings struct {
 	tls map[string]*tls.Config
 	// from says which variable a target's URL came from.
 	from map[string]string
+	// unserved have a URL and are not among Targets.
+	unserved []string
 }
 
 const redisPrefix = "FRESHET_REDIS_URL_"
@@ -61,11 +63,12 @@ func (c *cli) load() (settings, error) {
 	if len(s.Targets) > 0 {
 		for _, name := range s.Targets {
 			if _, ok := s.urls[name]; !ok {
-				return s, fmt.Errorf("FRESHET_TARGETS names %q, which has no URL: set %s%s", name, redisPrefix, strings.ToUpper(name))
+				return s, fmt.Errorf("FRESHET_TARGETS names %q: %w", name, s.noURL(name))
 			}
 		}
 		for name := range s.urls {
 			if !slices.Contains(s.Targets, name) {
+				s.unserved = append(s.unserved, name)
 				delete(s.urls, name)
 			}
 		}
@@ -115,6 +118,18 @@ func (s *settings) checkURLs() error {
 		}
 	}
 	return nil
+}
+
+// noURL says what to set for a target that has no URL here.
+func (s *settings) noURL(name string) error {
+	if slices.Contains(s.unserved, name) {
+		return fmt.Errorf("FRESHET_TARGETS leaves out target %s", name)
+	}
+	variable := "FRESHET_REDIS_URL"
+	if name != "default" {
+		variable = redisPrefix + strings.ToUpper(name)
+	}
+	return fmt.Errorf("target %s has no URL: set %s", name, variable)
 }
 
 // target is the target of a name that has a URL.

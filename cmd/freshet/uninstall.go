@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,7 +48,7 @@ func uninstall(ctx context.Context, c *cli, args []string) error {
 		}
 	}
 	if *purge && version > 0 {
-		if err := c.purge(ctx, pool); err != nil {
+		if err := c.purge(ctx, pool, s); err != nil {
 			return err
 		}
 	}
@@ -88,30 +89,80 @@ func nobodyWorks(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-// purge drops every sink and works until its entries are gone.
-func (c *cli) purge(ctx context.Context, pool *pgxpool.Pool) error {
-	config, err := c.workerConfig()
+// purge drops every sink and works until its entries are gone. Nothing is dropped before
+// all targets are known to answer: of a sink that is dropped only its entries are left to do.
+func (c *cli) purge(ctx context.Context, pool *pgxpool.Pool, s settings) error {
+	config, err := c.configOf(s)
 	if err != nil {
 		return err
 	}
-	if _, err := pool.Exec(ctx, "select freshet.drop_sink(sink) from freshet.sinks where state <> 'dropping'"); err != nil {
-		return fmt.Errorf("drop the sinks: %w", err)
+	if err := checkTargets(ctx, pool, s); err != nil {
+		return err
 	}
 	w, err := worker.New(ctx, config)
 	if err != nil {
 		return err
+	}
+	if err := dropSinks(ctx, pool); err != nil {
+		return errors.Join(err, w.Close())
 	}
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
 	if err := w.Drain(ctx); err != nil {
 		return fmt.Errorf("remove the entries: %w", err)
 	}
-	var left int
-	if err := pool.QueryRow(ctx, "select count(*) from freshet.sinks").Scan(&left); err != nil {
-		return fmt.Errorf("count what is left: %w", err)
+	var left []string
+	if err := pool.QueryRow(ctx, "select coalesce(array_agg(sink order by sink), '{}') from freshet.sinks").Scan(&left); err != nil {
+		return fmt.Errorf("look for what is left: %w", err)
 	}
-	if left > 0 {
-		return errors.New("some sinks write to targets whose URLs are not set here: set them and try again")
+	if len(left) > 0 {
+		return fmt.Errorf("these sinks are still there: %s; try again", strings.Join(left, ", "))
+	}
+	return nil
+}
+
+// checkTargets connects to every target that has entries, or is about to lose them.
+func checkTargets(ctx context.Context, pool *pgxpool.Pool, s settings) error {
+	rows, err := pool.Query(ctx, "select distinct target from freshet.lease where kind in ('sync', 'purge') and finished_at is null order by 1")
+	if err != nil {
+		return fmt.Errorf("list the targets: %w", err)
+	}
+	targets, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("list the targets: %w", err)
+	}
+	for _, name := range targets {
+		if _, ok := s.urls[name]; !ok {
+			return fmt.Errorf("remove the entries: %w", s.noURL(name))
+		}
+	}
+	for _, name := range targets {
+		t, err := s.target(name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(t.Check(ctx), t.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropSinks drops one after the other, so that no table stays locked while another is
+// waited for.
+func dropSinks(ctx context.Context, pool *pgxpool.Pool) error {
+	rows, err := pool.Query(ctx, "select sink from freshet.sinks where state <> 'dropping' order by sink")
+	if err != nil {
+		return fmt.Errorf("list the sinks: %w", err)
+	}
+	sinks, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("list the sinks: %w", err)
+	}
+	for _, sink := range sinks {
+		if _, err := pool.Exec(ctx, "select freshet.drop_sink($1)", sink); err != nil {
+			return fmt.Errorf("drop sink %s: %w", sink, err)
+		}
 	}
 	return nil
 }

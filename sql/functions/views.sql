@@ -4,7 +4,8 @@ drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.fa
 
 create view freshet.sinks as
 select s.name as sink,
-       s.state,
+       -- Of one that got another key, the old entries are dropped.
+       case s.state when 'retiring' then 'dropping' else s.state end as state,
        coalesce(c.oid::pg_catalog.regclass::text, o.schema_name || '.' || o.table_name) as source,
        s.key,
        case when s.column_attnums is not null then
