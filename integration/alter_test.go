@@ -337,6 +337,60 @@ func TestSinkMovesBetweenTargets(t *testing.T) {
 	e.inStep("users:*", usersPromise)
 }
 
+// A target that will not come back keeps neither a sink that was dropped nor its name and keys.
+func TestTargetThatIsGoneForGoodIsForgotten(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 100) g")
+	there := *e
+	other := &there
+	other.redisURL = serverstest.Redis(t)
+	other.redis = newRedis(t, other.redisURL)
+	e.targets = map[string]string{"default": e.redisURL, "other": other.redisURL}
+	stop := e.start()
+	for _, name := range []string{"users", "people"} {
+		e.exec("select freshet.create_sink($1, 'users', key => $1 || ':${id}', targets => '{default,other}')", name)
+		e.lastBackfill(name)
+	}
+	e.settleTargets("default", "other")
+	e.refused("removes what is there", "select freshet.forget_target('users', 'other')")
+	stop()
+
+	e.targets = map[string]string{"default": e.redisURL}
+	e.exec("update freshet.worker set heartbeat_at = '-infinity'")
+	e.start()
+	e.refused("nothing of the sink", "select freshet.forget_target('users', 'other')")
+	e.exec("select freshet.backfill('people')")
+	e.exec("select freshet.drop_sink('users')")
+	e.exec("select freshet.alter_sink('people', targets => '{default}')")
+	e.await("its entries are gone where there is a worker", func() bool { return len(e.redis.Keys(t.Context(), "users:*").Val()) == 0 })
+	e.await("status says what to do", func() bool {
+		return one[int](e, `select count(*) from freshet.status
+			where target = 'other' and last_error like format('%%select freshet.forget_target(''%s'', ''other'')', sink)`) == 2
+	})
+	create := "select freshet.create_sink('users', 'users', key => 'users:${id}')"
+	e.refused("there is a sink \"users\" already", create)
+	for _, name := range []string{"users", "people"} {
+		e.exec("select freshet.forget_target($1, 'other')", name)
+	}
+	e.exec(create)
+	e.lastBackfill("users")
+	e.lastBackfill("people")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+	e.inStep("people:*", "select 'people:' || id, to_jsonb(u)::text from users u")
+	if left := e.list("select distinct target from freshet.status where target <> 'default'"); len(left) > 0 {
+		t.Errorf("left in status: %q", left)
+	}
+
+	// It came back all the same.
+	e.targets = map[string]string{"default": e.redisURL, "other": other.redisURL}
+	e.start()
+	e.await("what it has is removed", func() bool {
+		return len(other.redis.Keys(t.Context(), "users:*").Val())+len(other.redis.Keys(t.Context(), "people:*").Val()) == 0
+	})
+}
+
 // A chunk of the definition before that is read while the sink is altered, by a backfill that
 // has not begun when it is asked for again, is not taken for one of the new definition.
 func TestChunkOfTheDefinitionBeforeDoesNotCount(t *testing.T) {

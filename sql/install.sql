@@ -3214,6 +3214,59 @@ $$;
 
 revoke all on function freshet.forget_ranges(integer, bigint, boolean) from public;
 
+-- Gives up what a sink has still to remove from a target that will not come back. Without it, a sink that was
+-- dropped would wait for a worker with that target's URL for ever, and its name and keys with it. Should the target
+-- come back within thirty days, its entries are removed then.
+create or replace function freshet.forget_target(sink text, target text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_worker  text := (
+        select w.id from freshet.worker w
+        where forget_target.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds'
+        order by w.id limit 1);
+    v_lease   record;
+    v_any     boolean := false;
+begin
+    perform freshet.lock_definitions();
+    if v_worker is not null then
+        raise exception 'target: the worker % serves "%", and removes what is there', v_worker, target
+            using errcode = 'object_in_use',
+                  hint = 'Wait until it is done, or take the URL of that target from it.';
+    end if;
+    -- Last of each sink the purge, which ends it.
+    for v_lease in
+        select l.id, l.kind, s.id as sink_id, s.state
+        from freshet.sink s
+        join freshet.lease p on p.sink_id = s.id and p.target = forget_target.target and p.kind = 'purge' and p.finished_at is null
+        join freshet.lease l on l.sink_id = s.id and l.target = p.target and l.kind in ('backfill', 'sweep', 'purge') and l.finished_at is null
+        where s.name = forget_target.sink
+           or s.state = 'retiring' and pg_catalog.split_part(s.name, '~', 1) = forget_target.sink
+        order by s.id, l.kind = 'purge', l.id
+    loop
+        v_any := true;
+        perform freshet.check_owner(v_lease.sink_id);
+        if v_lease.kind = 'purge' and v_lease.state not in ('retiring', 'dropping') then
+            perform freshet.end_lanes(v_lease.id, (select l.epoch from freshet.lease l where l.id = v_lease.id));
+        end if;
+        -- Whoever has it after all finds another epoch.
+        update freshet.lease l set epoch = l.epoch + 1 where l.id = v_lease.id;
+        perform freshet.finish_lease(v_lease.id, (select l.epoch from freshet.lease l where l.id = v_lease.id));
+    end loop;
+    if not v_any then
+        raise exception 'target: nothing of the sink "%" is still to be removed from "%"', sink, target
+            using errcode = 'undefined_object',
+                  hint = 'See the view freshet.status. A target that a sink writes to is taken from it by alter_sink(targets => …).';
+    end if;
+end
+$$;
+
+comment on function freshet.forget_target(text, text)
+is 'Gives up what a dropped sink has still to remove from a target that will not come back.';
+revoke all on function freshet.forget_target(text, text) from public;
+
 -- The function of Go that somebody has to have who works on a lease; null if it needs none.
 -- What only removes entries makes none.
 create or replace function freshet.function_for(sink freshet.sink, lease freshet.lease)
@@ -3394,7 +3447,7 @@ begin
             where p.pronamespace = 'freshet'::pg_catalog.regnamespace and p.prorettype <> 'trigger'::pg_catalog.regtype
               -- Keepers are their makers', and granted by them.
               and p.proname !~ '^keep_[0-9]'
-              and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'pause_sink', 'resume_sink', 'pause_backfill', 'resume_backfill', 'cancel_backfill',
+              and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'forget_target', 'pause_sink', 'resume_sink', 'pause_backfill', 'resume_backfill', 'cancel_backfill',
                   'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'lock_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);
@@ -8153,7 +8206,8 @@ cross join lateral (
 cross join lateral (
     select case
         when s.state in ('retiring', 'dropping') or l.closing then case when not served.by_any then pg_catalog.format(
-            'no worker serves target %s, from which it is still to be removed: run one that has its URL', l.target) end
+            'no worker serves target %s, from which it is still to be removed: run one that has its URL, or give up what is there with '
+            'select freshet.forget_target(%L, %L)', l.target, pg_catalog.split_part(s.name, '~', 1), l.target) end
         when s.broken is not null then s.broken
         when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
         when s.state = 'failing' then s.failing

@@ -79,7 +79,8 @@ cross join lateral (
 cross join lateral (
     select case
         when s.state in ('retiring', 'dropping') or l.closing then case when not served.by_any then pg_catalog.format(
-            'no worker serves target %s, from which it is still to be removed: run one that has its URL', l.target) end
+            'no worker serves target %s, from which it is still to be removed: run one that has its URL, or give up what is there with '
+            'select freshet.forget_target(%L, %L)', l.target, pg_catalog.split_part(s.name, '~', 1), l.target) end
         when s.broken is not null then s.broken
         when o.mend_error is not null then 'capture could not be mended: ' || o.mend_error
         when s.state = 'failing' then s.failing
