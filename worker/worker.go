@@ -212,15 +212,6 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 }
 
-// Drain works until nothing is pending that was committed before it began, every
-// backfill, sweep and purge included, and returns nil; or until ctx ends, and returns
-// its error. It closes w, as Run does.
-func (w *Worker) Drain(ctx context.Context) error {
-	return w.run(ctx, func(ctx context.Context) error {
-		return settle(ctx, w.control, w.config.targetNames(), w.transforms)
-	})
-}
-
 // run works while body does.
 func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err error) {
 	if w.begun.Swap(true) {

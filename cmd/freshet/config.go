@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -175,18 +174,6 @@ func (c *cli) logger(s settings) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(c.stderr, options))
 	}
 	return slog.New(slog.NewTextHandler(c.stderr, options))
-}
-
-// newWorker makes the worker of a command that takes no arguments and works.
-func (c *cli) newWorker(ctx context.Context, command string, args []string) (*worker.Worker, error) {
-	if _, err := parse(flags(command), args, 0); err != nil {
-		return nil, err
-	}
-	config, err := c.workerConfig()
-	if err != nil {
-		return nil, err
-	}
-	return worker.New(ctx, config)
 }
 
 // workerConfig is what the commands that work give to package worker.

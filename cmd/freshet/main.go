@@ -27,7 +27,7 @@ func commands() []command {
 		{"migrate", "[--print]", "install Freshet into the database, or bring it up to this version", migrate},
 		{"uninstall", "[--purge] [--force]", "remove Freshet from the database", uninstall},
 		{"worker", "", "keep caches in step until stopped", runWorker},
-		{"drain", "", "work until nothing is pending, then exit", drain},
+		{"drain", "[--timeout D]", "work until nothing is pending, then exit", drain},
 		{"status", "[--json] [--watch]", "show how far every sink has come", status},
 		{"get", "SINK KEY ...", "show rows beside their entries", get},
 		{"backfill", "SINK [--filter CONDITION] [--rate N] [--wait]", "write the entries of all rows again, or of those that a filter selects", backfillCommand},
@@ -47,6 +47,14 @@ type cli struct {
 
 // errUsage ends the program with status 2 after a message about the arguments.
 var errUsage = errors.New("usage")
+
+// statusError ends the program with a status of its own.
+type statusError struct {
+	error
+	status int
+}
+
+func (e statusError) Unwrap() error { return e.error }
 
 // errUnequal ends the program with status 1 and no further message.
 var errUnequal = errors.New("table and cache differ")
@@ -88,6 +96,7 @@ func (c *cli) main(ctx context.Context, args []string) int {
 			continue
 		}
 		err := cmd.run(ctx, c, args[1:])
+		status := statusError{status: 1}
 		switch {
 		case err == nil:
 			return 0
@@ -103,8 +112,9 @@ func (c *cli) main(ctx context.Context, args []string) int {
 			fmt.Fprintf(c.stderr, "freshet %s: %s\nusage: freshet %s %s\n", cmd.name, oneLine(err), cmd.name, cmd.args)
 			return 2
 		}
+		errors.As(err, &status)
 		fmt.Fprintf(c.stderr, "freshet %s: %s\n", cmd.name, oneLine(err))
-		return 1
+		return status.status
 	}
 	fmt.Fprintf(c.stderr, "freshet: there is no command %q; try freshet help\n", args[0])
 	return 2

@@ -90,14 +90,7 @@ cross join lateral (
             else pg_catalog.format(
             'no worker that serves target %s has the Go transform %s: run one in a program that calls worker.RegisterTransform("%s", ...)',
             l.target, n.function, n.function) end
-        when l.blocked > 0 then pg_catalog.format(
-            '%s keys of the form %s are there already and not from this sink: remove them, or take them over with '
-            'select freshet.alter_sink(%L, adopt => true)', l.blocked, s.key, s.name)
-        when l.blocked_by is not null then pg_catalog.format(
-            '%s writes keys of the form %s: drop that sink, or take its keys over with '
-            'select freshet.alter_sink(%L, adopt => true)', l.blocked_by, s.key, s.name)
-        when l.rival is not null then pg_catalog.format(
-            'a copy of this database (%s) writes the same entries: end its workers, or give them another Redis', l.rival)
+        else freshet.obstacle(s, l)
     end as so
 ) why
 -- A backfill or a sweep that cannot go on is the sink's trouble as well.
