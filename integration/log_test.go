@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/freshet/freshet/internal/servers/serverstest"
 	"github.com/freshet/freshet/worker"
 )
 
@@ -91,4 +92,40 @@ func TestLogKeepsValuesOfRowsToItself(t *testing.T) {
 	if n := timesSaid(said, "900000"); n > 0 {
 		t.Errorf("%d lines of the log have a value of a row:\n%s", n, said)
 	}
+}
+
+// A server that is away is told of once by each who misses it, not at each attempt.
+func TestLogIsShortWhilePostgresIsAway(t *testing.T) {
+	t.Parallel()
+	postgres := serverstest.PostgresWith(t, nil)
+	databaseURL, err := postgres.CreateDatabase(t.Context(), "away")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEnvOn(t, databaseURL, serverstest.Redis(t))
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	said := new(buffer)
+	w, _ := e.startWith(func(c *worker.Config) { c.Logger = slog.New(slog.NewTextHandler(said, nil)) })
+	e.settle()
+	if err := postgres.Halt(); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitSaid(said, "the doorbell is out of order")
+	e.await("it is away for ten seconds", func() bool { return e.scrape(w)["freshet_heartbeat_age_seconds"] > 10 })
+	if err := postgres.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitSaid(said, "the doorbell rings again")
+	e.awaitSaid(said, "the heartbeat is back")
+	// At first connections are lost, and then none can be made.
+	for text, most := range map[string]int{"the doorbell is out of order": 3, "the heartbeat fails": 3, "Error fetching jobs": 1, "the doorbell rings again": 1} {
+		if n := timesSaid(said, text); n > most {
+			t.Errorf("%d lines say %q", n, text)
+		}
+	}
+	if t.Failed() {
+		t.Log(said)
+	}
+	e.settle()
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/owner"
 	"github.com/freshet/freshet/internal/pg"
+	"github.com/freshet/freshet/internal/quiet"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
 	"github.com/freshet/freshet/internal/upkeep"
@@ -334,8 +335,9 @@ func (w *Worker) riverConfig(workers *river.Workers, pollOnly bool) *river.Confi
 		CompletedJobRetentionPeriod: keepFinished,
 		CancelledJobRetentionPeriod: keepFinished,
 		DiscardedJobRetentionPeriod: keepFinished,
-		// River tells about itself at info; only what is wrong concerns our users.
-		Logger: slog.New(atLeast{w.config.Logger.Handler(), slog.LevelWarn}),
+		// River tells about itself at info; only what is wrong concerns our users, and not from each
+		// of its parts at each attempt.
+		Logger: slog.New(atLeast{quiet.Handler(w.config.Logger.Handler()), slog.LevelWarn}),
 	}
 }
 

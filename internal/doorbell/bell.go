@@ -13,6 +13,7 @@ import (
 
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/health"
+	"github.com/freshet/freshet/internal/quiet"
 )
 
 const (
@@ -43,6 +44,7 @@ type Bell struct {
 	dial     func(context.Context) (*pgx.Conn, error)
 	pollOnly bool
 	log      *slog.Logger
+	trouble  *quiet.Trouble
 
 	requests chan request
 	// reached is where the WAL was at the last check for pending changes.
@@ -81,6 +83,7 @@ type request struct {
 func New(pool *pgxpool.Pool, dial func(context.Context) (*pgx.Conn, error), pollOnly bool, log *slog.Logger) *Bell {
 	return &Bell{
 		pool: pool, dial: dial, pollOnly: pollOnly, log: log,
+		trouble:  quiet.NewTrouble(log, "the doorbell is out of order; changes are found by the check each second", "the doorbell rings again"),
 		requests: make(chan request, 64),
 		sleepers: make(map[int64]*Sleeper),
 		armed:    make(map[int32]grip),
@@ -99,7 +102,7 @@ func (b *Bell) Run(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		if err := b.listen(ctx); err != nil && ctx.Err() == nil {
-			b.log.Warn("the doorbell is out of order; changes are found by the check each second", "err", err)
+			b.trouble.Note(err)
 			b.refuseFor(ctx, redial)
 		}
 	}
@@ -349,6 +352,7 @@ func (b *Bell) listen(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "listen "+channel); err != nil {
 		return err
 	}
+	b.trouble.Note(nil)
 	for {
 		waitCtx, cancel := context.WithCancel(ctx)
 		b.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/freshet/freshet/internal/quiet"
 )
 
 // Ended waits until end is closed. It returns ctx's error when ctx ends first.
@@ -32,24 +34,17 @@ func Pause(ctx context.Context, end <-chan struct{}, d time.Duration) (bool, err
 }
 
 // Repeat does f at once and then every so often, until ctx ends. It says wrong when f
-// begins to fail and right when it is over: one line each, however long it takes.
+// begins to fail and right when it is over, in between no more than [quiet.Trouble] does.
 func Repeat(ctx context.Context, every time.Duration, log *slog.Logger, wrong, right string, f func(context.Context) error) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	var failing bool
+	trouble := quiet.NewTrouble(log, wrong, right)
 	for {
 		err := f(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if (err != nil) != failing {
-			failing = err != nil
-			if failing {
-				log.Warn(wrong, "err", err)
-			} else {
-				log.Info(right)
-			}
-		}
+		trouble.Note(err)
 		select {
 		case <-ctx.Done():
 			return
