@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/servers/serverstest"
 )
 
@@ -493,6 +494,98 @@ func TestCaptureOutlivesItsOwnersMembership(t *testing.T) {
 	if n := e.rewarms(); n != 0 {
 		t.Errorf("%d re-warms", n)
 	}
+}
+
+// A superuser's keeper empties the change tables of an owner who may make nothing in the schema. What he
+// could put on them would run with a superuser's rights.
+func TestOwnerWhoMayNotUseFreshetOwnsNoChangeTable(t *testing.T) {
+	e := newEnv(t)
+	admin := e.admin()
+	e.exec("grant create on schema public to public")
+	owner, heir := e.login("owner"), e.login("heir")
+	owner.exec(counters)
+	owner.exec("insert into counters (id) select g from generate_series(1, 100) g")
+	owner.exec("create function own() returns trigger language plpgsql as $$ begin raise notice 'as %', current_user; return null; end $$")
+	admin.exec("select freshet.create_sink('counters', 'counters')")
+	admin.hurry()
+	e.start()
+	rotated := func(writer *session) {
+		t.Helper()
+		floor := admin.floor()
+		admin.await("a segment is emptied, and one more was made", func() bool {
+			writer.exec("update counters set version = version + 1")
+			return admin.floor() != floor && one[int](admin, "select max(number) from freshet.segment") > 2
+		})
+	}
+	rotated(owner)
+	for _, relation := range admin.list("select relname::text from pg_class where relnamespace = 'freshet'::regnamespace and relkind = 'r' and relname ~ '^changes_1'") {
+		owner.refused(denied, "permission denied", "create trigger own before truncate on freshet."+relation+" for each statement execute function own()")
+		owner.refused(denied, "must be owner", "alter table freshet."+relation+" enable row level security")
+		owner.refused(denied, "must be owner", "alter sequence freshet.changes_1_unrecorded start 2")
+	}
+	e.settle()
+	admin.inStep("counters:*", countersPromise("counters"))
+	if gaps := admin.gaps(); len(gaps) > 0 || len(owner.notices) > 0 {
+		t.Errorf("gaps %q, notices %q", gaps, owner.notices)
+	}
+	if n := e.rewarms(); n != 0 {
+		t.Errorf("%d re-warms", n)
+	}
+
+	// Whoever gets the table captures as before, and the one who had it writes no changes any more.
+	admin.exec("alter table counters owner to " + heir.role())
+	heir.exec("update counters set version = version + 1")
+	e.mended()
+	owner.refused(denied, "permission denied", "insert into freshet.changes_1_1 (op) values ('t')")
+	rotated(heir)
+	e.settle()
+	admin.inStep("counters:*", countersPromise("counters"))
+	if gaps := admin.gaps(); len(gaps) > 0 {
+		t.Errorf("gaps %q", gaps)
+	}
+	// Reassigned it takes no right along; that is mended too.
+	other := e.login("other")
+	admin.exec("reassign owned by " + heir.role() + " to " + other.role())
+	other.exec("update counters set version = version + 1 where id = 1")
+	e.mended()
+	rotated(other)
+	e.settle()
+	admin.inStep("counters:*", countersPromise("counters"))
+}
+
+// Whatever somebody has put on a segment is not run by who empties it. The rest of rotation goes on.
+func TestSegmentThatHasATriggerIsNotEmptied(t *testing.T) {
+	e := newEnv(t)
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 100) g")
+	e.exec("create function planted() returns trigger language plpgsql as $$ begin raise exception 'it ran'; end $$")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	e.exec("create trigger planted before truncate on freshet.changes_1_1 for each statement execute function planted()")
+	e.start()
+	e.mended()
+	e.hurry()
+	said := func() string {
+		e.exec("update counters set version = version + 1")
+		_, err := e.db.Exec(t.Context(), "select freshet.rotate(1)")
+		if err == nil || pg.IsLocked(err) {
+			return ""
+		}
+		return err.Error()
+	}
+	e.await("it is refused", func() bool {
+		text := said()
+		if text != "" && !strings.Contains(text, "freshet.changes_1_1 is not emptied, for it has what Freshet has not made: trigger planted") {
+			t.Fatal(text)
+		}
+		return text != ""
+	})
+	floor := e.floor()
+	e.await("others are emptied", func() bool { _ = said(); return e.floor() != floor })
+	e.exec("drop trigger planted on freshet.changes_1_1")
+	e.await("it is emptied", func() bool {
+		_ = said()
+		return one[int](e, "select pg_relation_size('freshet.changes_1_1')") == 0 || one[int](e, "select segment from freshet.source") == 1
+	})
 }
 
 func TestRightsThatOnlyLookLikeOwnershipAreRefused(t *testing.T) {

@@ -890,8 +890,8 @@ $$;
 
 revoke all on function freshet.add_targets(bigint) from public;
 
--- Makes sure that the owner of a source can own its capture too: the trigger function
--- runs with the rights of the source's owner and with nobody else's.
+-- Makes sure that the owner of a source can own its trigger function, which runs with his rights
+-- and with nobody else's. Who may make something in the schema owns the rest of the capture too.
 create or replace function freshet.admit_owner(owner oid)
 returns void
 language plpgsql
@@ -2855,7 +2855,7 @@ begin
     -- In PL/pgSQL, which keeps the plan: this is asked every second.
     return (select pg_catalog.jsonb_build_object(
         -- raised by versions of Freshet that make other functions or change tables
-        'form', 4,
+        'form', 5,
         -- what the name stands for, and what the table is called
         'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = s.schema_name and c.relname = s.table_name),
@@ -3895,6 +3895,7 @@ as $$
 declare
     v_segment   freshet.segment;
     v_relation  text := 'freshet.changes_' || source || '_' || segment;
+    v_alien     text;
 begin
     if task in ('capture', 'renew', 'rebuild', 'leaves') then
         -- With the change table locked, too, nobody reads it by a plan from before. One attempt:
@@ -3941,6 +3942,20 @@ begin
         exception when lock_not_available then
             return false;
         end;
+        -- None of this is Freshet's, and it would run here, with the rights of the keeper's owner.
+        select pg_catalog.string_agg(o.what, ', ') into v_alien
+        from (
+            select 'trigger ' || t.tgname from pg_catalog.pg_trigger t where t.tgrelid = v_relation::pg_catalog.regclass
+            union all
+            select 'rule ' || r.rulename from pg_catalog.pg_rewrite r where r.ev_class = v_relation::pg_catalog.regclass
+            union all
+            select 'policy ' || p.polname from pg_catalog.pg_policy p where p.polrelid = v_relation::pg_catalog.regclass) o (what);
+        if v_alien is not null then
+            raise exception '% is not emptied, for it has what Freshet has not made: %', v_relation, v_alien
+                using errcode = 'object_not_in_prerequisite_state',
+                      hint = pg_catalog.format('Drop that. If you do not know it, see what the owner of the table "%s" did.',
+                          (select s.table_name from freshet.source s where s.id = keep.source));
+        end if;
         -- Locked first and looked at then: a transaction that was open when the triggers
         -- went on may have written here since it was found to be consumed.
         if v_segment.current_since is not null or v_segment.consumed is null then
@@ -4248,7 +4263,7 @@ declare
     v_holders  text[];
 begin
     if not pg_catalog.pg_has_role(v_owner, 'usage') then
-        raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
+        raise exception 'source: the capture of % belongs to "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
             using errcode = 'insufficient_privilege',
                   hint = (select pg_catalog.format('Have a superuser run: select freshet.make_capture(%s);', s.id)
                           from freshet.source s where s.relid = lock_source.source);
@@ -4292,19 +4307,22 @@ $$;
 
 revoke all on function freshet.lock_source(oid, text, interval, boolean) from public;
 
--- Writes the capture of a source anew: its change table, the trigger function and the
--- triggers, all of them the source's owner's. Called with the source locked as CREATE
--- TRIGGER locks it.
+-- Writes the capture of a source anew: its keeper, the change table, which is the keeper's
+-- owner's, and the trigger function and the triggers, which are the source's owner's. Called with
+-- the source locked as CREATE TRIGGER locks it.
 create or replace function freshet.make_capture(source integer)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform freshet.admit_owner(c.relowner)
+    from freshet.source s join pg_catalog.pg_class c on c.oid = s.relid
+    where s.id = make_capture.source;
+    perform freshet.make_keeper(source);
     perform freshet.make_change_table(source);
     perform freshet.make_capture_function(source);
     perform freshet.make_triggers(source);
-    perform freshet.make_keeper(source);
 end
 $$;
 
@@ -4687,6 +4705,9 @@ revoke all on function freshet.make_capture_function(integer) from public;
 -- update that changed the tuple, and one for lists of its values, in which one row
 -- has the tuples of many rows of a statement; the segments, of which triggers write to
 -- one while consumed ones are emptied whole; and a sequence that says whether gaps went unrecorded.
+--
+-- All of it belongs to the keeper's owner, who empties it with his rights: another could have a trigger
+-- of his run with them. The source's owner, as whom triggers run, is granted what they need.
 create or replace function freshet.make_change_table(source integer)
 returns void
 language plpgsql
@@ -4695,16 +4716,19 @@ as $$
 declare
     v_source   freshet.source;
     v_owner    oid;
+    v_keeper   oid;   -- the owner of all this
     v_changes  text;
     v_segment  text;
     v_column   record;
     v_number   integer;
     v_own      pg_catalog.regclass;
+    v_right    record;
     v_unrecorded  text := pg_catalog.format('freshet.%I', 'changes_' || source || '_unrecorded');
 begin
     select * into strict v_source from freshet.source s where s.id = make_change_table.source;
     select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
-    perform freshet.admit_owner(v_owner);
+    select p.proowner into strict v_keeper from pg_catalog.pg_proc p
+    where p.oid = pg_catalog.format('freshet.%I(text, integer)', 'keep_' || source)::pg_catalog.regprocedure;
     v_changes := pg_catalog.format('freshet.%I', 'changes_' || source);
 
     if pg_catalog.to_regclass(v_changes) is null then
@@ -4761,24 +4785,46 @@ begin
             execute pg_catalog.format('revoke all on %s from public', v_segment);
         end if;
     end loop;
-    -- New ones, and those of a source that was given another owner.
+    -- New ones, and those of a keeper that was given another owner.
     for v_own in
         select c.oid::pg_catalog.regclass
         from pg_catalog.pg_class c
-        where c.relowner <> v_owner
+        where c.relowner <> v_keeper
           and (c.oid = v_changes::pg_catalog.regclass
                or c.oid in (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = v_changes::pg_catalog.regclass))
     loop
-        execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_owner));
+        execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_keeper));
     end loop;
     -- Goes on where not even a gap could be recorded, such as on a disk that is full: it needs no room, and
     -- stays when a transaction is rolled back.
     if pg_catalog.to_regclass(v_unrecorded) is null then
         execute pg_catalog.format('create sequence %s', v_unrecorded);
-        execute pg_catalog.format('alter sequence %s owner to %I', v_unrecorded, pg_catalog.pg_get_userbyid(v_owner));
+        execute pg_catalog.format('alter sequence %s owner to %I', v_unrecorded, pg_catalog.pg_get_userbyid(v_keeper));
         execute pg_catalog.format('alter sequence %s owned by %s.id', v_unrecorded, v_changes);
         execute pg_catalog.format('revoke all on sequence %s from public', v_unrecorded);
     end if;
+
+    -- What triggers need is granted to the source's owner himself, for he may leave the roles that have it
+    -- too, and taken from who owned it before.
+    for v_right in
+        select case c.relkind when 'S' then 'usage on sequence ' else 'insert on ' end || c.oid::pg_catalog.regclass as name, g.grantee, g.owner
+        from pg_catalog.pg_class c
+        cross join lateral (
+            select v_owner as grantee, true as owner
+            where v_owner <> c.relowner and not exists (
+                select from pg_catalog.aclexplode(c.relacl) a
+                where a.grantee = v_owner and a.privilege_type = case c.relkind when 'S' then 'USAGE' else 'INSERT' end)
+            union all
+            select a.grantee, false from pg_catalog.aclexplode(c.relacl) a
+            where a.privilege_type = case c.relkind when 'S' then 'USAGE' else 'INSERT' end
+              and a.grantee <> all (array[0, v_owner, c.relowner])
+              and pg_catalog.pg_get_userbyid(a.grantee) not in ('freshet_admin', 'freshet_worker')) g
+        where c.relnamespace = 'freshet'::pg_catalog.regnamespace
+          and c.relname ~ ('^changes_' || source || '_(id|unrecorded|[0-9]+)$') and c.relkind in ('r', 'S')
+    loop
+        execute pg_catalog.format(case when v_right.owner then 'grant %s to %I' else 'revoke %s from %I' end,
+            v_right.name, pg_catalog.pg_get_userbyid(v_right.grantee));
+    end loop;
 end
 $$;
 
@@ -7373,6 +7419,9 @@ declare
     v_passed   pg_snapshot;
     v_left     boolean;
     v_noted    boolean := false;
+    v_did      boolean := false;   -- anything, so that it is not to be undone
+    v_emptied  boolean;
+    v_refused  text;
     v_now      jsonb;
 begin
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
@@ -7393,6 +7442,7 @@ begin
       and (coalesce(l.as_of, s.created_at) < pg_catalog.clock_timestamp() - s.max_lag
            or case when s.max_pending is not null then s.max_pending < freshet.pending(s.source_id,
                coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot), s.max_pending + 1) end);
+    v_did := found;
 
     -- Snapshots of one server are in order, but for those of lanes that begin just now.
     with lanes as (
@@ -7438,6 +7488,7 @@ begin
 
     -- What rotation itself changes in the catalog is no damage.
     if v_noted then
+        v_did := true;
         v_now := freshet.fingerprint(source);
         update freshet.source s
         set fingerprint = s.fingerprint || pg_catalog.jsonb_build_object('function', v_now -> 'function', 'changes', v_now -> 'changes')
@@ -7454,7 +7505,12 @@ begin
         if v_segment.consumed_at < pg_catalog.clock_timestamp() - v_set.retention
             and freshet.snapshot_covers(v_passed, v_segment.consumed)
         then
-            execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source) using v_segment.number;
+            begin
+                execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source) into v_emptied using v_segment.number;
+                v_did := v_did or v_emptied;
+            exception when object_not_in_prerequisite_state then
+                v_refused := sqlerrm;
+            end;
         elsif v_segment.consumed is null or not freshet.snapshot_covers(v_passed, v_segment.consumed) then
             v_left := freshet.has_unseen(source, v_segment.number, v_passed);
             update freshet.segment g
@@ -7462,8 +7518,13 @@ begin
                 consumed_at = case when not v_left then pg_catalog.clock_timestamp() end
             where g.source_id = rotate.source and g.number = v_segment.number
               and (g.consumed is not null or not v_left);
+            v_did := v_did or found;
         end if;
     end loop;
+    -- What one segment is refused for is told when nothing else is undone by it.
+    if v_refused is not null and not v_did then
+        raise exception '%', v_refused using errcode = 'object_not_in_prerequisite_state';
+    end if;
 end
 $$;
 

@@ -1,5 +1,5 @@
--- Makes sure that the owner of a source can own its capture too: the trigger function
--- runs with the rights of the source's owner and with nobody else's.
+-- Makes sure that the owner of a source can own its trigger function, which runs with his rights
+-- and with nobody else's. Who may make something in the schema owns the rest of the capture too.
 create or replace function freshet.admit_owner(owner oid)
 returns void
 language plpgsql

@@ -10,7 +10,7 @@ begin
     -- In PL/pgSQL, which keeps the plan: this is asked every second.
     return (select pg_catalog.jsonb_build_object(
         -- raised by versions of Freshet that make other functions or change tables
-        'form', 4,
+        'form', 5,
         -- what the name stands for, and what the table is called
         'named', (select c.oid::bigint from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = s.schema_name and c.relname = s.table_name),

@@ -14,6 +14,7 @@ as $$
 declare
     v_segment   freshet.segment;
     v_relation  text := 'freshet.changes_' || source || '_' || segment;
+    v_alien     text;
 begin
     if task in ('capture', 'renew', 'rebuild', 'leaves') then
         -- With the change table locked, too, nobody reads it by a plan from before. One attempt:
@@ -60,6 +61,20 @@ begin
         exception when lock_not_available then
             return false;
         end;
+        -- None of this is Freshet's, and it would run here, with the rights of the keeper's owner.
+        select pg_catalog.string_agg(o.what, ', ') into v_alien
+        from (
+            select 'trigger ' || t.tgname from pg_catalog.pg_trigger t where t.tgrelid = v_relation::pg_catalog.regclass
+            union all
+            select 'rule ' || r.rulename from pg_catalog.pg_rewrite r where r.ev_class = v_relation::pg_catalog.regclass
+            union all
+            select 'policy ' || p.polname from pg_catalog.pg_policy p where p.polrelid = v_relation::pg_catalog.regclass) o (what);
+        if v_alien is not null then
+            raise exception '% is not emptied, for it has what Freshet has not made: %', v_relation, v_alien
+                using errcode = 'object_not_in_prerequisite_state',
+                      hint = pg_catalog.format('Drop that. If you do not know it, see what the owner of the table "%s" did.',
+                          (select s.table_name from freshet.source s where s.id = keep.source));
+        end if;
         -- Locked first and looked at then: a transaction that was open when the triggers
         -- went on may have written here since it was found to be consumed.
         if v_segment.current_since is not null or v_segment.consumed is null then

@@ -17,7 +17,7 @@ declare
     v_holders  text[];
 begin
     if not pg_catalog.pg_has_role(v_owner, 'usage') then
-        raise exception 'source: the capture of % belongs to its former owner "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
+        raise exception 'source: the capture of % belongs to "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
             using errcode = 'insufficient_privilege',
                   hint = (select pg_catalog.format('Have a superuser run: select freshet.make_capture(%s);', s.id)
                           from freshet.source s where s.relid = lock_source.source);

@@ -3,6 +3,9 @@
 -- update that changed the tuple, and one for lists of its values, in which one row
 -- has the tuples of many rows of a statement; the segments, of which triggers write to
 -- one while consumed ones are emptied whole; and a sequence that says whether gaps went unrecorded.
+--
+-- All of it belongs to the keeper's owner, who empties it with his rights: another could have a trigger
+-- of his run with them. The source's owner, as whom triggers run, is granted what they need.
 create or replace function freshet.make_change_table(source integer)
 returns void
 language plpgsql
@@ -11,16 +14,19 @@ as $$
 declare
     v_source   freshet.source;
     v_owner    oid;
+    v_keeper   oid;   -- the owner of all this
     v_changes  text;
     v_segment  text;
     v_column   record;
     v_number   integer;
     v_own      pg_catalog.regclass;
+    v_right    record;
     v_unrecorded  text := pg_catalog.format('freshet.%I', 'changes_' || source || '_unrecorded');
 begin
     select * into strict v_source from freshet.source s where s.id = make_change_table.source;
     select c.relowner into v_owner from pg_catalog.pg_class c where c.oid = v_source.relid;
-    perform freshet.admit_owner(v_owner);
+    select p.proowner into strict v_keeper from pg_catalog.pg_proc p
+    where p.oid = pg_catalog.format('freshet.%I(text, integer)', 'keep_' || source)::pg_catalog.regprocedure;
     v_changes := pg_catalog.format('freshet.%I', 'changes_' || source);
 
     if pg_catalog.to_regclass(v_changes) is null then
@@ -77,24 +83,46 @@ begin
             execute pg_catalog.format('revoke all on %s from public', v_segment);
         end if;
     end loop;
-    -- New ones, and those of a source that was given another owner.
+    -- New ones, and those of a keeper that was given another owner.
     for v_own in
         select c.oid::pg_catalog.regclass
         from pg_catalog.pg_class c
-        where c.relowner <> v_owner
+        where c.relowner <> v_keeper
           and (c.oid = v_changes::pg_catalog.regclass
                or c.oid in (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = v_changes::pg_catalog.regclass))
     loop
-        execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_owner));
+        execute pg_catalog.format('alter table %s owner to %I', v_own, pg_catalog.pg_get_userbyid(v_keeper));
     end loop;
     -- Goes on where not even a gap could be recorded, such as on a disk that is full: it needs no room, and
     -- stays when a transaction is rolled back.
     if pg_catalog.to_regclass(v_unrecorded) is null then
         execute pg_catalog.format('create sequence %s', v_unrecorded);
-        execute pg_catalog.format('alter sequence %s owner to %I', v_unrecorded, pg_catalog.pg_get_userbyid(v_owner));
+        execute pg_catalog.format('alter sequence %s owner to %I', v_unrecorded, pg_catalog.pg_get_userbyid(v_keeper));
         execute pg_catalog.format('alter sequence %s owned by %s.id', v_unrecorded, v_changes);
         execute pg_catalog.format('revoke all on sequence %s from public', v_unrecorded);
     end if;
+
+    -- What triggers need is granted to the source's owner himself, for he may leave the roles that have it
+    -- too, and taken from who owned it before.
+    for v_right in
+        select case c.relkind when 'S' then 'usage on sequence ' else 'insert on ' end || c.oid::pg_catalog.regclass as name, g.grantee, g.owner
+        from pg_catalog.pg_class c
+        cross join lateral (
+            select v_owner as grantee, true as owner
+            where v_owner <> c.relowner and not exists (
+                select from pg_catalog.aclexplode(c.relacl) a
+                where a.grantee = v_owner and a.privilege_type = case c.relkind when 'S' then 'USAGE' else 'INSERT' end)
+            union all
+            select a.grantee, false from pg_catalog.aclexplode(c.relacl) a
+            where a.privilege_type = case c.relkind when 'S' then 'USAGE' else 'INSERT' end
+              and a.grantee <> all (array[0, v_owner, c.relowner])
+              and pg_catalog.pg_get_userbyid(a.grantee) not in ('freshet_admin', 'freshet_worker')) g
+        where c.relnamespace = 'freshet'::pg_catalog.regnamespace
+          and c.relname ~ ('^changes_' || source || '_(id|unrecorded|[0-9]+)$') and c.relkind in ('r', 'S')
+    loop
+        execute pg_catalog.format(case when v_right.owner then 'grant %s to %I' else 'revoke %s from %I' end,
+            v_right.name, pg_catalog.pg_get_userbyid(v_right.grantee));
+    end loop;
 end
 $$;
 

@@ -18,6 +18,9 @@ declare
     v_passed   pg_snapshot;
     v_left     boolean;
     v_noted    boolean := false;
+    v_did      boolean := false;   -- anything, so that it is not to be undone
+    v_emptied  boolean;
+    v_refused  text;
     v_now      jsonb;
 begin
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
@@ -38,6 +41,7 @@ begin
       and (coalesce(l.as_of, s.created_at) < pg_catalog.clock_timestamp() - s.max_lag
            or case when s.max_pending is not null then s.max_pending < freshet.pending(s.source_id,
                coalesce(l.passed, pg_catalog.split_part(l.cursor, ' ', 1)::pg_catalog.pg_snapshot), s.max_pending + 1) end);
+    v_did := found;
 
     -- Snapshots of one server are in order, but for those of lanes that begin just now.
     with lanes as (
@@ -83,6 +87,7 @@ begin
 
     -- What rotation itself changes in the catalog is no damage.
     if v_noted then
+        v_did := true;
         v_now := freshet.fingerprint(source);
         update freshet.source s
         set fingerprint = s.fingerprint || pg_catalog.jsonb_build_object('function', v_now -> 'function', 'changes', v_now -> 'changes')
@@ -99,7 +104,12 @@ begin
         if v_segment.consumed_at < pg_catalog.clock_timestamp() - v_set.retention
             and freshet.snapshot_covers(v_passed, v_segment.consumed)
         then
-            execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source) using v_segment.number;
+            begin
+                execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source) into v_emptied using v_segment.number;
+                v_did := v_did or v_emptied;
+            exception when object_not_in_prerequisite_state then
+                v_refused := sqlerrm;
+            end;
         elsif v_segment.consumed is null or not freshet.snapshot_covers(v_passed, v_segment.consumed) then
             v_left := freshet.has_unseen(source, v_segment.number, v_passed);
             update freshet.segment g
@@ -107,8 +117,13 @@ begin
                 consumed_at = case when not v_left then pg_catalog.clock_timestamp() end
             where g.source_id = rotate.source and g.number = v_segment.number
               and (g.consumed is not null or not v_left);
+            v_did := v_did or found;
         end if;
     end loop;
+    -- What one segment is refused for is told when nothing else is undone by it.
+    if v_refused is not null and not v_did then
+        raise exception '%', v_refused using errcode = 'object_not_in_prerequisite_state';
+    end if;
 end
 $$;
 
