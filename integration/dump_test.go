@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/freshet/freshet/internal/servers"
 	"github.com/freshet/freshet/internal/servers/serverstest"
 )
@@ -148,6 +150,48 @@ func TestOldDumpFromBeforeASinkLeavesNoEntryOfItsPredecessor(t *testing.T) {
 
 	d.goBack()
 	d.awaitInStep()
+}
+
+// What the key says then is the window that the lane has been through already.
+func TestTargetThatGoesBackIntoATruncatedWindowIsSweptAgain(t *testing.T) {
+	e := newEnv(t)
+	ctx := t.Context()
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	e.start()
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.settle()
+	keys := e.redis.Keys(ctx, "users:*").Val()
+	key := one[string](e.admin(), "select format('freshet:%s:1:0', id) from freshet.installation")
+	before := e.redis.HGet(ctx, key, "cursor").Val()
+	// As if it was evicted: the first sweep touches nothing, and so nothing is looked at again.
+	if err := e.redis.Del(ctx, keys...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	e.exec("truncate users")
+	var window string
+	e.await("a sweep is asked for", func() bool {
+		window = one[string](e.admin(), "select coalesce(max(cursor), '') from freshet.lease where kind = 'sweep'")
+		return window != ""
+	})
+	e.await("it is over", func() bool {
+		return one[bool](e.admin(), "select not exists (select from freshet.lease where kind = 'sweep' and finished_at is null)")
+	})
+	e.settle()
+	e.asleep()
+
+	// As from a dump of when the window was begun.
+	_, err := e.redis.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, k := range keys {
+			pipe.Set(ctx, k, "of before", 0)
+		}
+		pipe.HSet(ctx, key, "cursor", before+" "+window+" 3 0")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.await("the entries are swept again", func() bool { return len(e.redis.Keys(ctx, "users:*").Val()) == 0 })
 }
 
 // A target that goes back in time has entries again that were removed from it, with nobody to

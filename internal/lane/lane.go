@@ -37,7 +37,8 @@ type Lane struct {
 	unwritten bool
 	// asked: a re-warm was asked for, and the control key not taken since.
 	asked task.Asked
-	// truncated is up to where what truncations have left was asked for.
+	// truncated is up to where what truncations have left was asked for, since the control key
+	// was taken.
 	truncated string
 	// anew is in which life of the database the cursor in Postgres began where that was.
 	anew string
