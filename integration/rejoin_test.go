@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/freshet/freshet/internal/source"
 	"github.com/freshet/freshet/worker"
 )
@@ -81,6 +83,34 @@ func TestChunkOlderThanARewarmIsLookedAtAgain(t *testing.T) {
 		t.Error("a range that another does over goes on")
 	}
 	e.start()
+	e.lastBackfill("users")
+	e.settle()
+	e.inStep("users:*", usersPromise)
+}
+
+// A target that went back to before the control key was written can have entries of an earlier
+// sink, whose values are others: they stay wrong where the re-warm ends too soon.
+func TestRewarmOfATargetThatKeptEntriesIsNotCancelled(t *testing.T) {
+	e := newEnv(t)
+	e.inRangesOf(500)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'x' from generate_series(1, 2000) g; analyze users")
+	e.exec("select freshet.create_sink('users', 'users', max_rate => 500)")
+	e.start()
+	e.lastBackfill("users")
+	e.settle()
+	prefix := one[string](e.admin(), "select format('freshet:%s:1:', id) from freshet.installation")
+	_, err := e.redis.TxPipelined(t.Context(), func(pipe redis.Pipeliner) error {
+		pipe.FlushDB(t.Context())
+		pipe.Set(t.Context(), "users:2000", "of an earlier sink", 0)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.await("the control key is made again", func() bool { return e.redis.Exists(t.Context(), prefix+"0").Val() == 1 })
+	id := one[int64](e, "select max(id) from freshet.backfills where reason = 'rewarm'")
+	e.refused("is not cancelled", "select freshet.cancel_backfill($1)", id)
 	e.lastBackfill("users")
 	e.settle()
 	e.inStep("users:*", usersPromise)

@@ -11,6 +11,7 @@ import (
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/redefine"
+	"github.com/freshet/freshet/internal/scan"
 )
 
 // take makes the control key ours and returns the cursor to go on from.
@@ -39,7 +40,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	switch {
 	case !state.Exists, other.Incarnation == redefine.Lost:
 		if l.held.Stamped && !l.unwritten {
-			if err := l.missing(ctx, own); err != nil {
+			if err := l.missing(ctx, sink, own); err != nil {
 				return cursor.Cursor{}, err
 			}
 		}
@@ -107,7 +108,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 }
 
 // missing sees to what has to follow from a control key that was there and is not.
-func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
+func (l *Lane) missing(ctx context.Context, sink *catalog.Sink, own fence.Fence) error {
 	err := l.Control.QueryRow(ctx, "select cursor from freshet.lease where id = $1 and epoch = $2", l.held.ID, l.held.Epoch).Scan(&l.held.Cursor)
 	if err != nil {
 		return fmt.Errorf("read the copy of the cursor: %w", err)
@@ -117,7 +118,7 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 		return err
 	}
 	if !life.Evicted(l.held.Life, own.Incarnation) {
-		return l.lost(ctx, own)
+		return l.lost(ctx, sink, own)
 	}
 	// What Postgres' copy says was written, was: the key is made again from it. To warm such a
 	// target again would only have it evict more, the key once more among it.
@@ -128,10 +129,17 @@ func (l *Lane) missing(ctx context.Context, own fence.Fence) error {
 // lost asks for what has to follow when the target has lost the control key, and likely
 // the entries with it, before the key is made again. A target that went back to before the
 // key was written may have kept entries of an earlier sink, whose rows are gone: hence the
-// sweep.
-func (l *Lane) lost(ctx context.Context, own fence.Fence) error {
+// sweep. One that was emptied has none, and what is only missing need not be written.
+func (l *Lane) lost(ctx context.Context, sink *catalog.Sink, own fence.Fence) error {
+	if l.held.Closing || l.asked.In(own.Incarnation) {
+		return nil
+	}
+	wrong, err := scan.Any(ctx, l.Control, l.target, sink)
+	if err != nil {
+		return err
+	}
 	l.Log.Warn("the target has lost its control key; warming it again", "sink", l.held.Sink, "target", l.target.Name)
-	return l.rewarm(ctx, own, metrics.Lost, false)
+	return l.rewarm(ctx, own, metrics.Lost, wrong)
 }
 
 // rewarm asks for every entry to be written again, for they may be wrong or are just missing, unless

@@ -12,6 +12,7 @@ import (
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/fence"
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/scan"
 	"github.com/freshet/freshet/internal/target"
 	"github.com/freshet/freshet/internal/task"
 )
@@ -111,7 +112,13 @@ func restamp(ctx context.Context, c task.Config, t *target.Target, sink *catalog
 			lost = !is.Evicted(l.life, incarnation)
 		}
 		if lost {
-			if err := c.Rewarm(ctx, sink.ID, sink.Name, t.Name, metrics.Lost, state.Exists); err != nil {
+			wrong := state.Exists
+			if !wrong {
+				if wrong, err = scan.Any(ctx, c.Control, t, sink); err != nil {
+					return err
+				}
+			}
+			if err := c.Rewarm(ctx, sink.ID, sink.Name, t.Name, metrics.Lost, wrong); err != nil {
 				return err
 			}
 		}

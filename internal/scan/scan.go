@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -93,6 +94,22 @@ func Keys(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog
 		return fmt.Errorf("scan target %s: %w", t.Name, err)
 	}
 	return nil
+}
+
+// anyPatience is how long Any looks.
+const anyPatience = time.Second
+
+// Any reports whether a target may have keys of the sink. Where that takes longer than it is
+// worth it may.
+func Any(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.Sink) (bool, error) {
+	late := make(chan struct{})
+	timer := time.AfterFunc(anyPatience, func() { close(late) })
+	defer timer.Stop()
+	err := Keys(ctx, db, t, sink, late, func([]string, [][]string) error { return ErrStopped })
+	if errors.Is(err, ErrStopped) {
+		return true, nil
+	}
+	return false, err
 }
 
 // canonical keeps the keys whose parts are what their types print.
