@@ -632,12 +632,12 @@ func TestVerifySweepAndGetAreNotStoppedByFailingRows(t *testing.T) {
 	// An entry that somebody else wrote is found, and what is orphaned otherwise is swept.
 	e.redis.Set(t.Context(), "measures:10", "foreign", 0)
 	e.redis.Set(t.Context(), "measures:9999", "foreign", 0)
-	e.verifies("in step: 2998 entries, 0 stale, 0 missing, 2 orphaned, 2 failing", 1, "measures")
+	e.verifies("out of step: 2998 entries, 0 stale, 0 missing, 2 orphaned, 2 failing", 1, "measures")
 	e.exec("select freshet.sweep('measures')")
 	e.settle()
 	attempts := func() int { return one[int](e, "select sum(attempts) from freshet.failures") }
 	before := attempts()
-	e.verifies("in step: 2998 entries, 0 stale, 0 missing, 1 orphaned, 2 failing", 1, "measures", "--repair")
+	e.verifies("out of step: 2998 entries, 0 stale, 0 missing, 1 orphaned, 2 failing", 1, "measures", "--repair")
 	e.settle()
 	e.verifies("in step: 2998 entries, 0 stale, 0 missing, 0 orphaned, 2 failing", 0, "measures")
 	if after := attempts(); after != before+1 {

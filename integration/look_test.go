@@ -48,7 +48,7 @@ func TestStatusGetAndRecentChangesShowWhatHappens(t *testing.T) {
 			t.Errorf("get: status %d, no %q in %s", status, want, stdout)
 		}
 	}
-	if _, stderr, status := e.freshet("get", "users", "user:7"); status != 1 || !strings.Contains(stderr, "is no key of sink users") {
+	if _, stderr, status := e.freshet("get", "users", "user:7"); status != 2 || !strings.Contains(stderr, "is no key of sink users") {
 		t.Errorf("get of a foreign key: %d %s", status, stderr)
 	}
 	if got := one[string](e, "select string_agg(operation || ' ' || key || ' ' || passed, ', ' order by id) from freshet.recent_changes"); got != `update {"id": 7} true, delete {"id": 7} false` {

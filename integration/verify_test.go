@@ -3,11 +3,15 @@ package integration
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/freshet/freshet/internal/servers/serverstest"
+	"github.com/freshet/freshet/worker"
 )
 
 // freshet runs the command to its end and returns what it printed and its status.
@@ -61,8 +65,8 @@ func TestVerifyFindsWhatDiffersAndRepairMendsIt(t *testing.T) {
 	e.redis.Set(ctx, "users:007", `no key of ours`, 0)
 	e.redis.Set(ctx, "users:x", `no key of ours`, 0)
 	// A key of another type has no value that could be right: it counts as missing.
-	e.verifies("in step: 4990 entries, 1 stale, 3 missing, 2 orphaned", 1, "users")
-	e.verifies("in step: 4990 entries, 1 stale, 3 missing, 2 orphaned", 1, "users", "--repair")
+	e.verifies("out of step: 4990 entries, 1 stale, 3 missing, 2 orphaned", 1, "users")
+	e.verifies("out of step: 4990 entries, 1 stale, 3 missing, 2 orphaned", 1, "users", "--repair")
 	e.settle()
 	e.verifies("in step: 4990 entries, 0 stale, 0 missing, 0 orphaned", 0, "users")
 	for _, foreign := range []string{"users:007", "users:x"} {
@@ -135,7 +139,40 @@ func TestVerifyOfALazySinkDoesNotMissWhatWasNeverTouched(t *testing.T) {
 	if n := len(e.redis.Keys(t.Context(), "users:*").Val()); n != 10 {
 		t.Errorf("%d entries; want the 10 that were touched", n)
 	}
-	e.verifies("in step: 100 entries, 0 stale, 0 missing, 0 orphaned", 0, "users")
+	e.verifies("in step: 100 entries, 0 stale, missing not counted, 0 orphaned", 0, "users")
+}
+
+func TestVerifyOfSeveralTargetsWantsAllOfThem(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user ' || g from generate_series(1, 100) g")
+	e.targets = map[string]string{"eu": serverstest.Redis(t)}
+	eu := newRedis(t, e.targets["eu"])
+	e.exec("select freshet.create_sink('users', 'users', targets => '{default,eu}')")
+	e.start()
+	if err := worker.Settle(t.Context(), e.db, []string{"default", "eu"}); err != nil {
+		t.Fatal(err)
+	}
+	// Differences are found on the first target, if anybody looks there.
+	e.redis.Del(t.Context(), "users:1", "users:2")
+	eu.Del(t.Context(), "users:3")
+	runs := func(status int, want string, variables map[string]string, args ...string) {
+		t.Helper()
+		environment := map[string]string{"FRESHET_DATABASE_URL": e.workerURL, "FRESHET_REDIS_URL": e.redisURL}
+		maps.Copy(environment, variables)
+		p := startProcess(t, "verify", environment, args...)
+		if got := p.wait(patience); got != status || !strings.Contains(p.stdout.String()+p.stderr.String(), want) {
+			t.Errorf("%v: status %d, want %d and %q:\n%s%s", args, got, status, want, p.stdout.String(), p.stderr.String())
+		}
+	}
+	both := map[string]string{"FRESHET_REDIS_URL_EU": e.targets["eu"]}
+	runs(1, "out of step: 200 entries, 0 stale, 3 missing, 0 orphaned", both, "verify", "users")
+	runs(1, "out of step: 100 entries, 0 stale, 1 missing, 0 orphaned", both, "verify", "users", "--target", "eu")
+	runs(1, "out of step: 100 entries, 0 stale, 2 missing, 0 orphaned", nil, "verify", "--target", "default", "users")
+	runs(2, "target eu has no URL: set FRESHET_REDIS_URL_EU", nil, "verify", "users")
+	runs(2, "target eu has no URL: set FRESHET_REDIS_URL_EU", nil, "get", "users", "users:1")
+	runs(2, "FRESHET_TARGETS leaves out target eu", map[string]string{"FRESHET_REDIS_URL_EU": e.targets["eu"], "FRESHET_TARGETS": "default"}, "verify", "users")
+	runs(2, `does not write to target "us" but to default, eu`, both, "verify", "users", "--target", "us")
 }
 
 func TestVerifyWithoutAWorkerSaysSo(t *testing.T) {
@@ -147,11 +184,11 @@ func TestVerifyWithoutAWorkerSaysSo(t *testing.T) {
 	stop()
 	e.exec("insert into users (id, name) values (1, 'unseen')")
 	stdout, stderr, status := e.freshet("verify", "users", "--timeout", "1s")
-	if status != 1 || !strings.Contains(stderr, "is a worker running?") {
+	if status != 2 || !strings.Contains(stderr, "is a worker running?") {
 		t.Errorf("status %d, %q %q", status, stdout, stderr)
 	}
 	_, stderr, status = e.freshet("verify", "nobody")
-	if status != 1 || !strings.Contains(stderr, `there is no sink "nobody"`) {
+	if status != 2 || !strings.Contains(stderr, `there is no sink "nobody"`) {
 		t.Errorf("status %d, %q", status, stderr)
 	}
 }

@@ -171,7 +171,7 @@ func (d *demo) verify(ctx context.Context) error {
 	d.say("verifying every entry, both ways")
 	var total verify.Result
 	for _, sink := range shopSinks {
-		result, err := verifySink(ctx, d.cli, d.db, settings{urls: map[string]string{"default": d.redis}}, sink.name, verify.Options{})
+		result, err := verifySink(ctx, d.cli, d.db, settings{urls: map[string]string{"default": d.redis}}, sink.name, "", verify.Options{})
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,13 @@ import (
 
 // get shows for each key what the row says and what the cache says.
 func get(ctx context.Context, c *cli, args []string) error {
-	names, err := parse(flags("get"), args, -2)
+	return cannotCompare(lookAt(ctx, c, args))
+}
+
+func lookAt(ctx context.Context, c *cli, args []string) error {
+	set := flags("get")
+	only := set.String("target", "", "")
+	names, err := parse(set, args, -2)
 	if err != nil {
 		return err
 	}
@@ -42,7 +48,7 @@ func get(ctx context.Context, c *cli, args []string) error {
 		return err
 	}
 	same := true
-	err = eachTarget(sink, s, func(t *target.Target) error {
+	err = eachTarget(sink, s, *only, func(t *target.Target) error {
 		for _, key := range names[1:] {
 			equal, err := c.show(ctx, db, t, reader, sink, key)
 			if err != nil {

@@ -29,12 +29,12 @@ func commands() []command {
 		{"worker", "", "keep caches in step until stopped", runWorker},
 		{"drain", "[--timeout D]", "work until nothing is pending, then exit", drain},
 		{"status", "[--json] [--watch]", "show how far every sink has come", status},
-		{"get", "SINK KEY ...", "show rows beside their entries", get},
+		{"get", "SINK KEY ... [--target NAME]", "show rows beside their entries", get},
 		{"backfill", "SINK [--filter CONDITION] [--rate N] [--wait]", "write the entries of all rows again, or of those that a filter selects", backfillCommand},
 		{"preview", "[SINK] [--key KEY]... [--rows N] [--json] [--source TABLE [--template KEY] [--columns A,B] [--value SQL] [--transform EXPR] [--filter SQL] [--expires INTERVAL] [--expires-at SQL] [--accept-drift]]",
 			"show what rows would become, for a sink or for one that is not there yet", previewCommand},
 		{"tail", "SINK [--seconds N]", "show changes as they are captured", tail},
-		{"verify", "SINK [--sample N] [--repair] [--timeout D]", "compare a sink's table and cache both ways", verifyCommand},
+		{"verify", "SINK [--sample N] [--repair] [--target NAME] [--timeout D]", "compare a sink's table and cache both ways", verifyCommand},
 		{"demo", "[--rows N] [--seconds N] [--keep]", "show it all on private servers", demoCommand},
 	}
 }

@@ -51,13 +51,20 @@ func (r Result) Clean() bool { return r.Stale == 0 && r.Missing == 0 && r.Orphan
 func (r Result) Add(o Result) Result {
 	return Result{
 		Entries: r.Entries + o.Entries, Stale: r.Stale + o.Stale, Missing: r.Missing + o.Missing,
-		Orphaned: r.Orphaned + o.Orphaned, Failing: r.Failing + o.Failing, Lazy: r.Lazy && o.Lazy,
+		Orphaned: r.Orphaned + o.Orphaned, Failing: r.Failing + o.Failing, Lazy: r.Lazy || o.Lazy,
 	}
 }
 
 // String is the last line of freshet verify.
 func (r Result) String() string {
-	text := fmt.Sprintf("in step: %d entries, %d stale, %d missing, %d orphaned", r.Entries, r.Stale, r.Missing, r.Orphaned)
+	found, missing := "in step", fmt.Sprintf("%d missing", r.Missing)
+	if !r.Clean() {
+		found = "out of step"
+	}
+	if r.Lazy {
+		missing = "missing not counted"
+	}
+	text := fmt.Sprintf("%s: %d entries, %d stale, %s, %d orphaned", found, r.Entries, r.Stale, missing, r.Orphaned)
 	if r.Failing > 0 {
 		text += fmt.Sprintf(", %d failing", r.Failing)
 	}
