@@ -1343,7 +1343,9 @@ begin
     execute pg_catalog.format('select ($1::%s)::pg_catalog.text', type) into v_printed using value;
     return case when v_printed = value then value end;
 exception
-    when data_exception or syntax_error_or_access_rule_violation then
+    -- Whatever a type, or the check of a domain, says of a text that is none of its own.
+    when data_exception or syntax_error_or_access_rule_violation or integrity_constraint_violation
+        or program_limit_exceeded or feature_not_supported or raise_exception then
         return null;
 end
 $$;
