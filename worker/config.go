@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
 	"time"
+
+	"github.com/freshet/freshet/internal/target"
 )
 
 // Config says what a worker works on. Only DatabaseURL and Targets are needed.
@@ -59,9 +60,6 @@ const (
 	defaultSlice       = 30 * time.Second
 )
 
-// targetName is what may follow FRESHET_REDIS_URL_ in lower case, and stand in targets.
-var targetName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,47}$`)
-
 // withDefaults checks c and fills in what was left out.
 func (c Config) withDefaults() (Config, error) {
 	if c.DatabaseURL == "" {
@@ -71,7 +69,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("Targets is empty: give the URL of at least one Redis-compatible server, such as {\"default\": \"redis://localhost:6379\"}")
 	}
 	for name := range c.Targets {
-		if !targetName.MatchString(name) {
+		if !target.IsName(name) {
 			return c, fmt.Errorf("Targets: %q is not a target name: begin with a lower-case letter and go on with lower-case letters, digits and underscores", name)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 
@@ -59,6 +60,7 @@ func (c *cli) load() (settings, error) {
 	if err != nil {
 		return s, err
 	}
+	s.Targets = listed(s.Targets)
 	if len(s.Targets) > 0 {
 		for _, name := range s.Targets {
 			if _, ok := s.urls[name]; !ok {
@@ -97,10 +99,20 @@ func (s *settings) findURLs(environ map[string]string) error {
 	} else if s.FallbackRedisURL != "" {
 		s.urls["default"], s.from["default"] = s.FallbackRedisURL, "REDIS_URL"
 	}
-	for name, url := range environ {
-		if suffix, ok := strings.CutPrefix(name, redisPrefix); ok && url != "" {
-			s.urls[strings.ToLower(suffix)], s.from[strings.ToLower(suffix)] = url, name
+	for _, variable := range slices.Sorted(maps.Keys(environ)) {
+		suffix, ok := strings.CutPrefix(variable, redisPrefix)
+		url := environ[variable]
+		if !ok || url == "" {
+			continue
 		}
+		name := strings.ToLower(suffix)
+		if !target.IsName(name) {
+			return fmt.Errorf("%s: %q is no name of a target: begin it with a letter and go on with up to 47 letters, digits and underscores", variable, name)
+		}
+		if other := s.from[name]; other != "" && other != "REDIS_URL" && s.urls[name] != url {
+			return fmt.Errorf("%s and %s are both for target %s, and differ: unset one of them", other, variable, name)
+		}
+		s.urls[name], s.from[name] = url, variable
 	}
 	return nil
 }
@@ -117,6 +129,18 @@ func (s *settings) checkURLs() error {
 		}
 	}
 	return nil
+}
+
+// listed are the names of a list as somebody writes it, with blanks, capitals and a comma at
+// its end.
+func listed(names []string) []string {
+	var list []string
+	for _, name := range names {
+		if name = strings.ToLower(strings.TrimSpace(name)); name != "" {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // noURL says what to set for a target that has no URL here.

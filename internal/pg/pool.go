@@ -48,10 +48,6 @@ func OpenObserved(ctx context.Context, databaseURL, name string, size int, obser
 	return pool, nil
 }
 
-// errURL never repeats the URL: of what cannot be parsed nobody knows which part is the
-// password.
-var errURL = errors.New("the database URL cannot be read; it should look like postgres://user:password@host:5432/database, with the password percent-encoded")
-
 // ParseURL reads a database URL, or a list of keywords and values.
 func ParseURL(databaseURL string) (*pgxpool.Config, error) {
 	if rest, isURL := strings.CutPrefix(databaseURL, "postgres"); isURL {
@@ -66,7 +62,7 @@ func ParseURL(databaseURL string) (*pgxpool.Config, error) {
 	}
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, errURL
+		return nil, unreadable(err)
 	}
 	// Entries are UTF-8, and so are the statements, whatever the database, its role or
 	// PGOPTIONS would have between server and client.

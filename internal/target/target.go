@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,12 @@ type Target struct {
 	// observe is told of every failed operation.
 	observe func(error)
 }
+
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,47}$`)
+
+// IsName reports whether a target can have this name: it may follow FRESHET_REDIS_URL_ in
+// upper case, and stand among a sink's targets.
+func IsName(name string) bool { return namePattern.MatchString(name) }
 
 // Parse reads a redis:// or rediss:// URL. It does not connect. A TLS configuration, for a
 // private CA or a client certificate, may be given with a rediss:// URL; nil takes the
