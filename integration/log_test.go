@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -128,4 +129,61 @@ func TestLogIsShortWhilePostgresIsAway(t *testing.T) {
 		t.Log(said)
 	}
 	e.settle()
+}
+
+// One source that cannot be mended hides no other from the log, and is not told of at each attempt.
+func TestEachSourceThatCannotBeMendedIsToldOfOnce(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("create table goods (id bigint primary key)")
+	e.exec("select freshet.create_sink('users', 'users'), freshet.create_sink('goods', 'goods')")
+	said := new(buffer)
+	w, _ := e.startWith(func(c *worker.Config) { c.Logger = slog.New(slog.NewTextHandler(said, nil)) })
+	e.settle()
+	const keeper = `create or replace function freshet.keep_%d(task text, segment integer) returns boolean
+		language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin %s end $$`
+	const text = "capture cannot be looked after"
+	for i, table := range []string{"users", "goods"} {
+		e.admin().exec(fmt.Sprintf(keeper, i+1, "raise exception 'not today';"))
+		e.exec("drop trigger freshet_insert on " + table)
+		e.awaitSaid(said, text, "source=public."+table, "not today")
+	}
+	e.await("it was tried again", func() bool { return one[bool](e.admin(), "select min(mend_tries) > 2 from freshet.source") })
+	for _, table := range []string{"users", "goods"} {
+		if n := timesSaid(said, "level=WARN", "source=public."+table); n != 1 {
+			t.Errorf("%d lines tell of %s:\n%s", n, table, said)
+		}
+	}
+	e.awaitSeries(w, "freshet_upkeep_failures_total", atLeast(6))
+	for i, table := range []string{"users", "goods"} {
+		e.admin().exec(fmt.Sprintf(keeper, i+1, fmt.Sprintf("return freshet.keep(%d, task, segment);", i+1)))
+		e.admin().exec("update freshet.source set mend_after = null")
+		e.awaitSaid(said, "capture is looked after again", "source=public."+table)
+	}
+	e.mended()
+}
+
+// Whoever has a table locked for a moment is nobody's trouble; who keeps it is told of, once.
+func TestLockedSourceIsToldOfOnceItLasts(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	said := e.startTold()
+	e.settle()
+	tx := e.begin()
+	e.in(tx, "lock table users in row exclusive mode")
+	e.admin().exec("insert into freshet.capture_gap (source_id, operation, code, message) values (1, 'update', '53100', 'no room')")
+	e.await("mend could not have the table", func() bool {
+		return one[bool](e.admin(), "select mend_error is not null from freshet.source")
+	})
+	if n := timesSaid(said, "level=WARN"); n > 0 {
+		t.Errorf("it was told at once:\n%s", said)
+	}
+	e.awaitSaid(said, "capture cannot be looked after", "source=public.users", "somebody keeps something locked")
+	e.commit(tx)
+	e.awaitSaid(said, "capture is looked after again", "source=public.users")
+	if n := timesSaid(said, "level=WARN", "locked"); n != 1 {
+		t.Errorf("it was told %d times:\n%s", n, said)
+	}
+	e.mended()
 }

@@ -247,12 +247,14 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 	keeper := w.keeper
 	parts.Go(func() { bell.Run(partsCtx) })
 	parts.Go(func() { keeper.Run(partsCtx) })
-	parts.Go(func() { upkeep.Run(pg.Patient(partsCtx), w.control, w.metrics, log) })
+	capture := upkeep.New(w.control, w.metrics, log)
+	parts.Go(func() { capture.Run(pg.Patient(partsCtx)) })
 	probe := lane.NewProbe()
 	w.monitor.Watch(
 		health.Loop{Name: "the heartbeat", Pulse: &keeper.Turns},
 		health.Loop{Name: "the check for pending changes", Pulse: &bell.Turns},
 		health.Loop{Name: "the look at the targets", Pulse: &probe.Turns},
+		health.Loop{Name: "the look after capture", Pulse: &capture.Steps, Stalled: upkeep.Stalled},
 	)
 	w.monitor.WatchCalls(hung)
 	parts.Go(func() { probe.Run(partsCtx) })

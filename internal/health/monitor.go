@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ const (
 type Loop struct {
 	Name  string
 	Pulse *Pulse
+	// Stalled is after how long without a turn it is taken for dead, if not the usual time.
+	Stalled time.Duration
 }
 
 // Need is something without which the worker cannot work.
@@ -94,7 +97,7 @@ func (m *Monitor) dead() []string {
 	defer m.mu.Unlock()
 	var dead []string
 	for _, l := range m.loops {
-		if age, begun := l.Pulse.Age(); begun && age > Stalled {
+		if age, begun := l.Pulse.Age(); begun && age > cmp.Or(l.Stalled, Stalled) {
 			dead = append(dead, fmt.Sprintf("%s has made no turn for %s", l.Name, age.Round(time.Second)))
 		}
 	}

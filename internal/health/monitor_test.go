@@ -19,15 +19,18 @@ func ask(page http.HandlerFunc) (int, string) {
 
 func TestLoopThatStandsStillIsNotAlive(t *testing.T) {
 	t.Parallel()
-	var going, standing, idle Pulse
+	var going, standing, slow, idle Pulse
 	m := NewMonitor()
-	m.Watch(Loop{"the going one", &going}, Loop{"the standing one", &standing}, Loop{"the one that has not begun", &idle})
+	m.Watch(Loop{Name: "the going one", Pulse: &going}, Loop{Name: "the standing one", Pulse: &standing}, Loop{Name: "the slow one", Pulse: &slow, Stalled: 3 * Stalled},
+		Loop{Name: "the one that has not begun", Pulse: &idle})
 	going.Beat()
 	standing.Beat()
+	slow.Beat()
 	if status, said := ask(m.Live); status != http.StatusOK {
 		t.Errorf("%d %s", status, said)
 	}
 	standing.at.Store(standing.at.Load() - int64(2*Stalled))
+	slow.at.Store(slow.at.Load() - int64(2*Stalled))
 	if status, said := ask(m.Live); status != http.StatusServiceUnavailable || said != "the standing one has made no turn for 1m0s\n" {
 		t.Errorf("%d %q", status, said)
 	}

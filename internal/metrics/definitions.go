@@ -41,6 +41,7 @@ func Definitions() []Definition {
 		{postgresErrors, counter, []string{"kind"}, "Failed operations on Postgres, by kind: the SQLSTATE class, or what happened to the connection."},
 		{heartbeatFailures, counter, nil, "Heartbeats that failed."},
 		{heartbeatAge, gauge, nil, "How long ago the last heartbeat succeeded."},
+		{upkeepFailures, counter, nil, "Attempts to look after capture that failed: to look at it, to mend it, to rotate a change table."},
 		{changeTableBytes, gauge, []string{"source"}, "Size of a source's change tables with their indexes. Every worker of a database says the same."},
 		{buildInfo, gauge, []string{"version", "revision", "go_version"}, "Always 1; the labels say what runs."},
 	}
@@ -65,6 +66,7 @@ const (
 	postgresErrors    = "freshet_postgres_errors_total"
 	heartbeatFailures = "freshet_heartbeat_failures_total"
 	heartbeatAge      = "freshet_heartbeat_age_seconds"
+	upkeepFailures    = "freshet_upkeep_failures_total"
 	changeTableBytes  = "freshet_change_table_bytes"
 	buildInfo         = "freshet_build_info"
 )

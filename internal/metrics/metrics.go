@@ -35,6 +35,7 @@ type Metrics struct {
 	rewarms                           *prometheus.CounterVec
 	redisErrors, postgresErrors       *prometheus.CounterVec
 	takeovers, heartbeatFailures      prometheus.Counter
+	upkeepFailures                    prometheus.Counter
 
 	// sinks whose counters there are, so that those of dropped ones can be let go.
 	mu    sync.Mutex
@@ -49,11 +50,12 @@ func New() *Metrics {
 		batches: newCounters(batches), fenced: newCounters(fencedWrites), rows: newCounters(backfillRows),
 		rewarms: newCounters(rewarms), redisErrors: newCounters(redisErrors), postgresErrors: newCounters(postgresErrors),
 		takeovers: newCounter(takeovers), heartbeatFailures: newCounter(heartbeatFailures),
-		sinks: make(map[string]struct{}),
+		upkeepFailures: newCounter(upkeepFailures),
+		sinks:          make(map[string]struct{}),
 	}
 	m.registry.MustRegister(
 		m.written, m.deleted, m.failed, m.batches, m.fenced, m.rows, m.rewarms, m.redisErrors, m.postgresErrors,
-		m.takeovers, m.heartbeatFailures, build(),
+		m.takeovers, m.heartbeatFailures, m.upkeepFailures, build(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -171,6 +173,13 @@ func (m *Metrics) TookOver(leases int) {
 func (m *Metrics) HeartbeatFailed() {
 	if m != nil {
 		m.heartbeatFailures.Inc()
+	}
+}
+
+// UpkeepFailed counts an attempt to look after capture that failed.
+func (m *Metrics) UpkeepFailed() {
+	if m != nil {
+		m.upkeepFailures.Inc()
 	}
 }
 

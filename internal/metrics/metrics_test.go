@@ -113,6 +113,7 @@ func TestNothingIsCountedOnNil(t *testing.T) {
 	m.Rewarm("users", metrics.Lost)
 	m.TookOver(1)
 	m.HeartbeatFailed()
+	m.UpkeepFailed()
 	m.RedisError("default", io.EOF)
 	m.PostgresError(io.EOF)
 }

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/freshet/freshet/internal/health"
 	"github.com/freshet/freshet/internal/metrics"
 	"github.com/freshet/freshet/internal/pg"
+	"github.com/freshet/freshet/internal/quiet"
 	"github.com/freshet/freshet/internal/task"
 )
 
@@ -21,156 +24,173 @@ const (
 	// rotateEvery is after how many looks change tables are.
 	rotateEvery = 5
 	timeout     = 30 * time.Second
+	// Stalled is after how long without a step the loop is taken for dead. A step takes half as
+	// long at most.
+	Stalled = 2 * timeout
 	// patience is how often in a row something of a source may be locked, before it is told.
 	patience = 12
 )
 
-// Run looks until ctx ends.
-func Run(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger) {
-	n, locked := 0, make(locks)
-	task.Repeat(ctx, every, log, "capture cannot be looked after", "capture is looked after again",
-		func(ctx context.Context) error {
-			rotate := n%rotateEvery == 0
-			n++
-			return look(ctx, pool, m, log, rotate, locked)
-		})
+// Upkeep looks after capture for one worker.
+type Upkeep struct {
+	// Steps is beaten by each look, and by each source that something is done for.
+	Steps health.Pulse
+
+	pool    *pgxpool.Pool
+	metrics *metrics.Metrics
+	log     *slog.Logger
+	// looks is how many there were.
+	looks  int
+	duties map[duty]*state
 }
 
-// locks are how often in a row what is to be done could not be, for somebody had something locked.
-type locks map[string]int
+// duty is something to do for a source.
+type duty struct {
+	source int32
+	doing  string
+}
 
-// judge is what is wrong. That something is locked is not, for it is tried again soon, but it is told if it goes on.
-func (l locks) judge(err error, log *slog.Logger, doing, source string) error {
-	what := doing + " of " + source
-	switch {
-	case pg.IsLocked(err):
-		if l[what]++; l[what]%patience == 0 {
-			log.Warn("somebody keeps something locked that is needed", "to", what, "tries", l[what], "err", err)
-		}
-		return nil
-	case err != nil:
-		return fmt.Errorf("%s: %w", what, err)
+const (
+	looking  = "look at capture"
+	mending  = "mend capture"
+	rotating = "rotate change table"
+)
+
+// state is how a duty went lately.
+type state struct {
+	trouble *quiet.Trouble
+	// locked is how often in a row it could not be done, for somebody had something locked.
+	locked int
+}
+
+// New makes one that has not looked yet.
+func New(pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger) *Upkeep {
+	return &Upkeep{pool: pool, metrics: m, log: log, duties: make(map[duty]*state)}
+}
+
+// Run looks until ctx ends.
+func (u *Upkeep) Run(ctx context.Context) {
+	task.Repeat(ctx, every, u.log, "capture cannot be looked after", "capture is looked after again", u.look)
+}
+
+// look does one round over all sources. What fails for one is no reason to leave the others, and is
+// told by itself.
+func (u *Upkeep) look(ctx context.Context) error {
+	u.Steps.Beat()
+	rotate := u.looks%rotateEvery == 0
+	u.looks++
+	asking, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	sources, err := ask(asking, u.pool, rotate, "")
+	if err != nil {
+		sources, err = askEach(asking, u.pool, rotate)
 	}
-	delete(l, what)
+	if err != nil {
+		u.metrics.UpkeepFailed()
+		return fmt.Errorf("look at capture: %w", err)
+	}
+	for _, s := range sources {
+		u.Steps.Beat()
+		u.tend(ctx, s, rotate)
+	}
 	return nil
 }
 
-// look does one round over all sources. What fails for one is no reason to leave the others.
-func look(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, rotate bool, locked locks) error {
-	asking, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	sources, err := ask(asking, pool, rotate, "")
-	if err != nil {
-		sources, err = askEach(asking, pool, rotate)
-	}
-	if err != nil {
-		err = fmt.Errorf("look at capture: %w", err)
-	}
-	for _, s := range sources {
-		err = errors.Join(err, s.tend(ctx, pool, m, log, locked))
-	}
-	return err
-}
-
 // tend mends and rotates a source, in a time of its own: the next one has as much.
-func (s source) tend(ctx context.Context, pool *pgxpool.Pool, m *metrics.Metrics, log *slog.Logger, locked locks) (err error) {
+func (u *Upkeep) tend(ctx context.Context, s source, rotate bool) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if s.mends {
-		did, rewarmed, mendErr := mend(ctx, pool, s.id)
-		for _, sink := range rewarmed {
-			m.Rewarm(sink, metrics.Captured)
+	u.note(ctx, s, looking, s.err)
+	if s.err != nil {
+		return
+	}
+	switch {
+	case s.mends:
+		u.mend(ctx, s)
+	case !s.unmended:
+		u.note(ctx, s, mending, nil)
+	}
+	switch {
+	case s.rotates:
+		_, err := u.pool.Exec(ctx, "select freshet.rotate($1)", s.id)
+		u.note(ctx, s, rotating, err)
+	case rotate:
+		u.note(ctx, s, rotating, nil)
+	}
+}
+
+// note takes note of how a duty went. That something is locked is nothing wrong, for it is tried again
+// soon, but it is told if it goes on.
+func (u *Upkeep) note(ctx context.Context, s source, doing string, err error) {
+	of := duty{s.id, doing}
+	is := u.duties[of]
+	if is == nil {
+		if err == nil {
+			return
 		}
-		if did != nil {
-			log.Warn("capture was not as it should be", "source", s.name, "found", *did)
+		is = &state{trouble: quiet.NewTrouble(u.log.With("source", s.name), "capture cannot be looked after", "capture is looked after again")}
+		u.duties[of] = is
+	}
+	switch {
+	case err == nil:
+		delete(u.duties, of)
+	case pg.IsLocked(err) || errors.Is(err, errLocked):
+		if is.locked++; is.locked < patience {
+			return
 		}
-		err = locked.judge(mendErr, log, "mend capture", s.name)
+		err = fmt.Errorf("%s: somebody keeps something locked that is needed: %w", doing, err)
+	default:
+		is.locked = 0
+		err = fmt.Errorf("%s: %w", doing, err)
 	}
-	if s.rotates {
-		_, rotateErr := pool.Exec(ctx, "select freshet.rotate($1)", s.id)
-		err = errors.Join(err, locked.judge(rotateErr, log, "rotate change table", s.name))
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return // the worker ends
 	}
-	return err
-}
-
-// source is one to look after.
-type source struct {
-	id int32
-	// name is that of its table, with the schema.
-	name  string
-	mends bool
-	// rotates: it is time, and there is something to do.
-	rotates bool
-}
-
-// name is the one that s is known by.
-const name = "s.schema_name || '.' || s.table_name"
-
-// lookPatience is what a look waits for somebody who has locked a table or a partition.
-const lookPatience = "500ms"
-
-// ask asks which sources need mending, or rotation if it is time, in one statement for all of
-// them that a condition chooses.
-func ask(ctx context.Context, pool *pgxpool.Pool, rotate bool, condition string, args ...any) (sources []source, err error) {
-	var batch pgx.Batch
-	batch.Queue("select set_config('lock_timeout', $1, true)", lookPatience)
-	batch.Queue(`
-		select s.id, `+name+`, freshet.needs_mending(s.id), $1 and freshet.needs_rotation(s.id)
-		from freshet.source s where s.relid is not null `+condition+" order by s.id", append([]any{rotate}, args...)...).Query(func(rows pgx.Rows) error {
-		sources, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (source, error) {
-			var s source
-			return s, row.Scan(&s.id, &s.name, &s.mends, &s.rotates)
-		})
-		return err
-	})
-	return sources, pool.SendBatch(ctx, &batch).Close()
-}
-
-// askEach asks about each source by itself, for what one is locked by, or fails for, is no reason to
-// leave the others. One that is locked is looked at when it no longer is: until then nothing of it
-// can be mended.
-func askEach(ctx context.Context, pool *pgxpool.Pool, rotate bool) ([]source, error) {
-	rows, err := pool.Query(ctx, "select s.id, "+name+" from freshet.source s where s.relid is not null order by s.id")
 	if err != nil {
-		return nil, err
+		u.metrics.UpkeepFailed()
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (source, error) {
-		var s source
-		return s, row.Scan(&s.id, &s.name)
-	})
-	if err != nil {
-		return nil, err
-	}
+	is.trouble.Note(err)
+}
+
+// What freshet.mend returns begins with one of these if nothing was mended.
+const (
+	unmendedBecause = "could not be mended: "
+	lockedBecause   = "locked: "
+)
+
+// errLocked is that freshet.mend did not get a lock in time.
+var errLocked = errors.New("not to be had in time")
+
+// mend mends a source, and counts the re-warms that follow.
+func (u *Upkeep) mend(ctx context.Context, s source) {
 	var (
-		sources []source
-		failed  error
+		did      *string
+		rewarmed []string
+		batch    pgx.Batch
 	)
-	for _, s := range all {
-		found, err := ask(ctx, pool, rotate, "and s.id = $2", s.id)
-		if pg.IsLocked(err) {
-			found, err = []source{s}, nil
-		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("source %s: %w", s.name, err))
-		}
-		sources = append(sources, found...)
-	}
-	return sources, failed
-}
-
-// mend returns what was found, and the sinks that are warmed again because of it.
-func mend(ctx context.Context, pool *pgxpool.Pool, source int32) (did *string, rewarmed []string, err error) {
-	var batch pgx.Batch
-	batch.Queue("select freshet.mend($1)", source).QueryRow(func(row pgx.Row) error { return row.Scan(&did) })
+	batch.Queue("select freshet.mend($1)", s.id).QueryRow(func(row pgx.Row) error { return row.Scan(&did) })
 	// In the same transaction: what was asked for before is not counted again.
 	batch.Queue(`
 		select s.name from freshet.backfill_run b join freshet.sink s on s.id = b.sink_id
-		where s.source_id = $1 and b.reason = 'rewarm' and b.created_at >= transaction_timestamp()`, source).Query(func(rows pgx.Rows) error {
+		where s.source_id = $1 and b.reason = 'rewarm' and b.created_at >= transaction_timestamp()`, s.id).Query(func(rows pgx.Rows) (err error) {
 		rewarmed, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	})
-	if err := pool.SendBatch(ctx, &batch).Close(); err != nil {
-		return nil, nil, err
+	if err := u.pool.SendBatch(ctx, &batch).Close(); err != nil {
+		u.note(ctx, s, mending, err)
+		return
 	}
-	return did, rewarmed, nil
+	for _, sink := range rewarmed {
+		u.metrics.Rewarm(sink, metrics.Captured)
+	}
+	if did == nil {
+		return // somebody else is at it, or was
+	}
+	if why, is := strings.CutPrefix(*did, lockedBecause); is {
+		u.note(ctx, s, mending, fmt.Errorf("%w: %s", errLocked, why))
+	} else if why, is := strings.CutPrefix(*did, unmendedBecause); is {
+		u.note(ctx, s, mending, errors.New(why))
+	} else {
+		u.log.Warn("capture was not as it should be", "source", s.name, "found", *did)
+	}
 }

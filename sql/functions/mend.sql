@@ -1,6 +1,6 @@
 -- Sets capture of a source right again, and has its sinks warmed and swept for what it may
 -- have missed, all in one transaction. Returns what was the matter, null if nothing was
--- or another worker is at it.
+-- or another worker is at it. Where it begins with "could not be mended: " or "locked: " nothing was mended.
 --
 -- It waits for nobody for long. A migration may have a table in hand and then change a sink,
 -- which waits for this; and where it gives up, it gives back what it has locked itself before
@@ -18,7 +18,7 @@ exception when lock_not_available then
     update freshet.source s
     set mend_error = sqlerrm, mend_after = pg_catalog.clock_timestamp() + interval '0.5 seconds'
     where s.id = (select l.id from freshet.source l where l.id = mend.source for no key update skip locked);
-    return 'could not be mended: ' || sqlerrm;
+    return 'locked: ' || sqlerrm;
 when others then
     update freshet.source s
     set mend_error = sqlerrm, mend_tries = s.mend_tries + 1,
