@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -116,6 +117,37 @@ func TestKeysAreTakenOverFromAnotherInstallation(t *testing.T) {
 	e.exec("select freshet.drop_sink('users')")
 	e.settle()
 	n.inStep("users:*", usersPromise)
+}
+
+// To look for keys of others is to walk the whole target: one lane of a sink does it, and less
+// and less often.
+func TestOneLaneLooksForKeysOfOthers(t *testing.T) {
+	t.Parallel()
+	e := newEnvOn(t, serverstest.Postgres(t), serverstest.RedisServer(t, nil).URL())
+	e.exec(usersTable)
+	e.redis.Set(t.Context(), "users:4711", "theirs", 0)
+	e.exec("select freshet.create_sink('users', 'users', shards => 4, backfill => false)")
+	e.start()
+	all := func(state string) func() bool {
+		return func() bool {
+			return one[bool](e, "select count(*) filter (where state = $1) = 4 from freshet.status", state)
+		}
+	}
+	e.await("every lane is blocked", all("blocked"))
+	walks := func() (n int) {
+		info := e.redis.Info(t.Context(), "commandstats").Val()
+		if _, rest, ok := strings.Cut(info, "cmdstat_scan:calls="); ok {
+			n, _ = strconv.Atoi(rest[:strings.IndexByte(rest, ',')])
+		}
+		return n
+	}
+	first := walks()
+	e.await("it is looked for again", func() bool { return walks() > first })
+	e.redis.Del(t.Context(), "users:4711")
+	e.await("every lane is live", all("live"))
+	if again := walks() - first; again != 2 {
+		t.Errorf("the target was walked through %d times more; want the second look and the third", again)
+	}
 }
 
 // Two names of one server would have two lanes with one control key, and two sinks with the

@@ -199,18 +199,34 @@ func (l *Lane) clear(ctx context.Context, sink *catalog.Sink, w *fence.Writer, o
 }
 
 // How often a blocked lane looks again: for another installation, which costs little, and
-// for keys that are nobody's, which walks the whole target.
+// for keys that are nobody's, which walks the whole target. Of those it looks ever less often
+// while it finds the same: whoever removes them may have to wait as long again as they were
+// there, and whoever changes the sink does not have to wait.
 const (
-	rivalPause   = time.Second
-	foreignPause = 10 * time.Second
+	rivalPause       = time.Second
+	foreignPause     = 10 * time.Second
+	mostForeignPause = 5 * time.Minute
 )
 
 // awaitKeys waits until nobody but the sink writes its keys, or it takes them over. A
 // sweep or a drop would remove what others wrote like the sink's own. False: end was closed.
 func (l *Lane) awaitKeys(ctx context.Context, sink *catalog.Sink, incarnation string, end <-chan struct{}) (bool, error) {
-	var said owner.Obstacle
+	// The slice that ends meanwhile goes on: the next one would begin with a look.
+	l.held.Sleeps(true)
+	defer l.held.Sleeps(false)
+	var (
+		said  owner.Obstacle
+		pause = foreignPause
+		// Of the lanes of a sink one looks, and the others go by what it does. One that closes
+		// may be the last of them.
+		looks = l.held.Part == "0" || l.held.Closing
+	)
 	for {
-		found, err := owner.Claim(ctx, l.Config, l.target, sink, incarnation)
+		known := said
+		if looks {
+			known = owner.Obstacle{}
+		}
+		found, err := owner.ClaimAgain(ctx, l.Config, l.target, sink, incarnation, known)
 		if err != nil {
 			return false, err
 		}
@@ -227,16 +243,18 @@ func (l *Lane) awaitKeys(ctx context.Context, sink *catalog.Sink, incarnation st
 		if free {
 			return true, nil
 		}
-		if found != said {
-			said = found
+		if found == said {
+			pause = min(2*pause, mostForeignPause)
+		} else {
+			said, pause = found, foreignPause
 			l.Log.Warn("the keys of a sink are not its own; see freshet.status", "sink", sink.Name,
 				"target", l.target.Name, "keys", found.Keys, "by", found.By)
 		}
-		pause := foreignPause
-		if found.By != "" {
-			pause = rivalPause
+		wait := rivalPause
+		if found.Keys > 0 && looks {
+			wait = pause
 		}
-		if waited, err := task.Pause(ctx, end, pause); !waited {
+		if waited, err := task.Pause(ctx, end, wait); !waited {
 			return false, err
 		}
 	}

@@ -93,6 +93,12 @@ func Release(ctx context.Context, c task.Config, t *target.Target, sink int32) e
 // Whoever is to write for the sink asks each time it begins, and gets [catalog.ErrNotOurs] once
 // the sink has left the target.
 func Claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, incarnation string) (Obstacle, error) {
+	return ClaimAgain(ctx, c, t, sink, incarnation, Obstacle{})
+}
+
+// ClaimAgain is Claim by who has seen an obstacle before. Keys that were there then are taken for
+// still there, for another lane of the sink looks: it costs a walk through the whole target.
+func ClaimAgain(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, incarnation string, before Obstacle) (Obstacle, error) {
 	mine, err := owns(ctx, c, t, sink.ID)
 	if err != nil || mine {
 		return Obstacle{}, err
@@ -101,7 +107,7 @@ func Claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	for range tries {
 		err = t.Alone(func() error {
 			return t.Shared().Watch(ctx, func(tx *redis.Tx) (err error) {
-				found, err = claim(ctx, c, t, sink, incarnation, tx)
+				found, err = claim(ctx, c, t, sink, incarnation, before, tx)
 				return err
 			}, Owners)
 		})
@@ -117,7 +123,7 @@ func Claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 
 // claim looks and claims in one transaction: it fails with redis.TxFailedErr when the hash
 // was changed meanwhile, by another lane of the same sink for instance.
-func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, incarnation string, tx *redis.Tx) (Obstacle, error) {
+func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.Sink, incarnation string, before Obstacle, tx *redis.Tx) (Obstacle, error) {
 	fields, err := tx.HGetAll(ctx, Owners).Result()
 	if err != nil {
 		return Obstacle{}, err
@@ -182,9 +188,11 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 	}
 	// What a sink has written before is its own, whoever forgot that it is.
 	if !wrote && !adopt {
-		foreign, err := count(ctx, c, t, sink)
-		if err != nil {
-			return Obstacle{}, err
+		foreign := before.Keys
+		if foreign == 0 {
+			if foreign, err = count(ctx, c, t, sink); err != nil {
+				return Obstacle{}, err
+			}
 		}
 		if foreign > 0 {
 			// Unless another lane of the sink has begun to write while we looked.
