@@ -14,7 +14,6 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 
-	"github.com/freshet/freshet/internal/install"
 	"github.com/freshet/freshet/internal/servers"
 	"github.com/freshet/freshet/worker"
 )
@@ -78,7 +77,7 @@ func Example_besideTheProgramsOwnRiver() {
 	defer client.Stop(ctx)
 
 	// Freshet: installed as `freshet migrate` does it, a sink, and a worker in this program.
-	if err := install.Migrate(ctx, pool, quiet); err != nil {
+	if err := worker.Migrate(ctx, databaseURL, quiet); err != nil {
 		log.Fatal(err)
 	}
 	if _, err := pool.Exec(ctx, "select freshet.create_sink('users', 'users')"); err != nil {
