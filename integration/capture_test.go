@@ -158,6 +158,78 @@ func TestGapsAreBounded(t *testing.T) {
 	}
 }
 
+// A transaction that does not see what others note still does not note more and more: what it misses is told by a sequence.
+func TestGapsAreBoundedWhateverASnapshotShows(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("create table others (id bigint primary key)")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.exec("create trigger mine after insert on others for each statement execute function freshet.capture_1()")
+	e.exec("drop table freshet.changes_1_1")
+	unrecorded := func() int {
+		return one[int](e, "select coalesce(pg_sequence_last_value('freshet.changes_1_unrecorded'), 0)")
+	}
+	fills := func() {
+		e.exec("insert into freshet.capture_gap (source_id, operation, code, message) select 1, 'INSERT', '42P01', repeat('x', 100) from generate_series(1, 40000)")
+	}
+	for n, sql := range []string{"insert into users (id, name) values (1, 'one')", "insert into others values (1)"} {
+		fills()
+		before, was := len(e.gaps()), unrecorded()
+		e.transaction("set transaction isolation level repeatable read", sql, "select pg_sleep(0.01)", "insert into users (id, name) values (10, 'ten')", "delete from users; delete from others")
+		if gaps := len(e.gaps()); gaps != before {
+			t.Errorf("%d: %d gaps came on top of %d", n, gaps-before, before)
+		}
+		if now := unrecorded(); now != was+1 {
+			t.Errorf("%d: the sequence was at %d and is at %d, want one more", n, was, now)
+		}
+		// With room, or another isolation, it is a gap.
+		e.admin().exec("truncate freshet.capture_gap")
+		e.transaction("set transaction isolation level repeatable read", sql, "delete from users; delete from others")
+		if gaps := e.gaps(); len(gaps) == 0 || unrecorded() != was+1 {
+			t.Errorf("%d: gaps %q, the sequence is at %d", n, gaps, unrecorded())
+		}
+	}
+}
+
+// A transaction that cannot be serialized is tried again by who began it, and has changed nothing.
+func TestTransactionThatCannotBeSerializedIsNoGap(t *testing.T) {
+	e := newEnv(t)
+	e.exec(counters)
+	e.exec("insert into counters (id) select g from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('counters', 'counters')")
+	// Fires before Freshet's.
+	e.exec(`create function wait() returns trigger language plpgsql as $$
+		begin perform pg_advisory_xact_lock(7); return null; end $$;
+		create trigger a_wait after update on counters for each statement execute function wait()`)
+	e.start()
+	e.settle()
+	e.mended()
+	for range 2 {
+		first, second := e.begin(), e.begin()
+		for _, tx := range []pgx.Tx{first, second} {
+			e.in(tx, "set transaction isolation level serializable", "select sum(version) from counters")
+		}
+		e.in(first, "update counters set version = version + 1 where id = 1")
+		done := make(chan error, 1)
+		go func() {
+			_, err := second.Exec(t.Context(), "update counters set version = version + 1 where id = 2")
+			done <- err
+		}()
+		e.await("the second one waits", func() bool { return e.locked("where id = 2") })
+		e.commit(first)
+		var pgErr *pgconn.PgError
+		if err := <-done; !errors.As(err, &pgErr) || pgErr.Code != "40001" {
+			t.Errorf("the second one: %v, want that it cannot be serialized", err)
+		}
+		_ = second.Rollback(t.Context())
+	}
+	e.mended()
+	e.inStep("counters:*", countersPromise("counters"))
+	if n := one[int](e, "select coalesce(pg_sequence_last_value('freshet.changes_1_unrecorded'), 0)"); n != 0 || len(e.gaps()) > 0 || e.rewarms() > 0 {
+		t.Errorf("%d changes that nothing could be recorded of, gaps %q, %d re-warms", n, e.gaps(), e.rewarms())
+	}
+}
+
 func TestCancellationInCaptureRemainsACancellation(t *testing.T) {
 	e := newEnv(t)
 	e.exec(usersTable)

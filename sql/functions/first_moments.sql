@@ -39,8 +39,7 @@ as $body$
             end if;
         exception
             when cardinality_violation then
-                null; -- an update of several rows
-            when others then%9$s
+                null; -- an update of several rows%9$s
                 return null;
         end;
     end if;

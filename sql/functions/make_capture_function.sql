@@ -269,17 +269,23 @@ $sql$, source, pg_catalog.substr(v_types, 5), pg_catalog.cardinality(v_source.ke
     end if;
     -- The owner may not even use the schema any more, and the disk may be full. A sequence needs no room for a row, and by
     -- its number no right on the schema. What the owner may not do he may not do for the next row either.
+    -- Only what is to be tried again passes: that transaction cannot commit, and the sequence is not rolled back with it.
     v_failed := pg_catalog.format($sql$
+    when serialization_failure then
+        raise;
+    when others then
         begin
             perform freshet.record_gap(%1$s, tg_op, sqlstate, sqlerrm);
-        exception when others then
+        exception when serialization_failure then
+            raise;
+        when others then
             begin
                 perform pg_catalog.nextval(%2$s::oid);
             exception when others then
                 null;
             end;
             raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
-            if sqlstate in ('42501', '3F000', '42883') then
+            if sqlstate in ('42501', '3F000', '42883', '54000') then
                 perform pg_catalog.set_config('freshet.missed_%1$s', pg_catalog.pg_current_xact_id()::text, true);
             end if;
         end;$sql$, source, ('freshet.changes_' || source || '_unrecorded')::pg_catalog.regclass::oid);
@@ -310,10 +316,9 @@ begin%12$s
                 return null;
             end if;
             begin
-                perform freshet.record_gap(%1$s, tg_op, '42809',
-                    pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name));
-            exception when others then
-                raise warning 'freshet: a change of source %1$s was not captured and could not be recorded as a gap either: %%', sqlerrm;
+                raise exception using errcode = 'wrong_object_type',
+                    message = pg_catalog.format('the trigger is on %%I.%%I, which is not the source', tg_table_schema, tg_table_name);
+            exception%13$s
             end;
             return null;
         end if;
@@ -348,7 +353,7 @@ begin%12$s
         if not v_young and v_rows > 0 then
             perform pg_catalog.set_config('freshet.guarded_%1$s_' || tg_relid, coalesce(v_same, ''), true)%11$s;
         end if;
-    exception when others then%13$s
+    exception%13$s
     end;
     return null;
 end

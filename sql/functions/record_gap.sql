@@ -10,7 +10,13 @@ as $$
 begin
     -- Bounded: ten thousand unhandled gaps of one source say no more than one does, and one
     -- that has lapsed is enough. Whoever handles them locks out writers first, so that
-    -- none relies on a gap that is just going; an old snapshot would still show it.
+    -- none relies on a gap that is just going; an old snapshot would still show it. There it is
+    -- the table's size that bounds them, and who calls this says so by the sequence from then on.
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed'
+        and pg_catalog.pg_relation_size('freshet.capture_gap') > 4 << 20
+    then
+        raise exception 'there are too many gaps to record one more' using errcode = 'program_limit_exceeded';
+    end if;
     if pg_catalog.current_setting('transaction_isolation') <> 'read committed'
         or (select count(*) from (
             select from freshet.capture_gap g
