@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -694,6 +695,48 @@ func TestWritersDoNotQueueBehindWhoMends(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.follow("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
+}
+
+// Autovacuum of a large table is ended for who waits for it long enough, and not for who gives up before that.
+func TestAutovacuumIsNotWaitedForToItsEnd(t *testing.T) {
+	t.Parallel()
+	server := serverstest.PostgresWith(t, map[string]string{"autovacuum_naptime": "1s", "autovacuum": "on"})
+	databaseURL, err := server.CreateDatabase(t.Context(), "vacuum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEnvOn(t, databaseURL, serverstest.Redis(t))
+	e.exec("create table counters (id bigint primary key, version bigint not null default 0, filler text)")
+	// Some minutes for one of a few megabytes.
+	e.exec(`alter table counters set (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1,
+		autovacuum_vacuum_threshold = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_analyze_threshold = 2000000000)`)
+	e.exec("insert into counters select g, 0, repeat('x', 500) from generate_series(1, 5000) g")
+	e.exec("update counters set version = 1 where id % 2 = 0")
+	vacuumed := func() {
+		t.Helper()
+		e.await("it is vacuumed", func() bool {
+			return one[bool](e, "select exists (select from pg_locks where relation = 'counters'::regclass and mode = 'ShareUpdateExclusiveLock' and granted)")
+		})
+	}
+	// The table is written to meanwhile.
+	ctx, cancel := context.WithCancel(t.Context())
+	writer := make(chan struct{})
+	go func() {
+		defer close(writer)
+		for ctx.Err() == nil {
+			_, _ = e.db.Exec(ctx, "update counters set version = version + 1 where id = 1")
+			time.Sleep(time.Millisecond) // and not by all of the processor
+		}
+	}()
+	defer func() { cancel(); <-writer }()
+	vacuumed()
+	e.exec("select freshet.create_sink('counters', 'counters', columns => '{id,version}', backfill => false)")
+	vacuumed()
+	e.exec("drop function freshet.capture_1 cascade")
+	e.await("it is mended", func() bool {
+		did := one[*string](e, "select freshet.mend(1)")
+		return did != nil && !strings.HasPrefix(*did, "could not be mended")
+	})
 }
 
 // An error of before is no reason to see a table that is gone as gone again and again.

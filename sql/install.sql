@@ -1159,6 +1159,22 @@ comment on function freshet.alter_sink(text, regclass, text, text[], text, text,
 is 'Changes a sink; what is left out stays as it is.';
 revoke all on function freshet.alter_sink(text, regclass, text, text[], text, text, text, interval, text, text[], integer, text, boolean, boolean, boolean, text, interval, bigint, integer, text[]) from public;
 
+-- Whether all of these transactions, as freshet.holders_of has them, are autovacuum's. Others may not see
+-- what a backend is, but that it is in a database and nobody's.
+create or replace function freshet.are_vacuums(holders text[])
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(pg_catalog.bool_and(exists (
+        select from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+        where l.virtualtransaction = h and a.usesysid is null and a.datid is not null)), false)
+    from pg_catalog.unnest(holders) as h
+$$;
+
+revoke all on function freshet.are_vacuums(text[]) from public;
+
 -- Writes the entry of every row of a sink's source, or of those that a filter selects, at
 -- no more than `rate` rows a second. Returns the number of the backfill, as in the view
 -- backfills.
@@ -4251,6 +4267,10 @@ revoke all on function freshet.lock_ranges(integer) from public;
 -- come to it from the source and workers read it before the source, so that waiting for the
 -- one with the other in hand would be a deadlock. An attempt that fails lets go of both, and
 -- the next one does not begin before whoever this one failed for has let go.
+--
+-- Autovacuum may take hours, and Postgres ends it for who has waited for deadlock_timeout. So where only
+-- that stays in the way, one attempt waits as long. Who has no patience comes again and again, and writers
+-- queue meanwhile: there it is one time in five.
 create or replace function freshet.lock_source(source oid, mode text, patience interval, changes boolean)
 returns void
 language plpgsql
@@ -4259,9 +4279,13 @@ as $$
 declare
     v_timeout  text := pg_catalog.current_setting('lock_timeout');
     v_name     text := (select 'freshet.changes_' || s.id from freshet.source s where s.relid = lock_source.source);
-    v_until    timestamptz := pg_catalog.clock_timestamp() + patience;
+    v_until    timestamptz := pg_catalog.clock_timestamp()
+        + case when patience = interval '0' and pg_catalog.random() < 0.2 then interval '0.5 seconds' else patience end;
     v_owner    oid := (select c.relowner from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass(v_name));
     v_holders  text[];
+    v_attempt  text := '200ms';
+    v_vacuums  text[];   -- for which that was tried
+    v_long     interval := pg_catalog.current_setting('deadlock_timeout')::interval + interval '0.2 seconds';
 begin
     if not pg_catalog.pg_has_role(v_owner, 'usage') then
         raise exception 'source: the capture of % belongs to "%"', source::pg_catalog.regclass, pg_catalog.pg_get_userbyid(v_owner)
@@ -4272,7 +4296,7 @@ begin
     loop
         if v_holders is null then
             begin
-                perform pg_catalog.set_config('lock_timeout', '200ms', true);
+                perform pg_catalog.set_config('lock_timeout', v_attempt, true);
                 execute pg_catalog.format('lock table %s in %s mode', source::pg_catalog.regclass, mode);
                 if changes and pg_catalog.to_regclass(v_name) is not null then
                     execute pg_catalog.format('lock table %s in access exclusive mode', v_name);
@@ -4282,6 +4306,7 @@ begin
             exception when lock_not_available or deadlock_detected then
                 perform pg_catalog.set_config('lock_timeout', v_timeout, true);
                 v_holders := freshet.holders_of(source, mode, case when changes then v_name end);
+                v_attempt := '200ms';
             when undefined_table then
                 perform pg_catalog.set_config('lock_timeout', v_timeout, true);
                 -- A change table that was dropped by hand while this waited for it is not there
@@ -4300,6 +4325,13 @@ begin
             raise exception 'source: % is in use by a transaction that does not end', source::pg_catalog.regclass
                 using errcode = 'lock_not_available',
                       hint = 'Wait for it or end it (see pg_stat_activity), then run this again.';
+        end if;
+        -- By the second look those who just write have come and gone.
+        if v_long <= interval '3 seconds' and v_holders is distinct from v_vacuums and freshet.are_vacuums(v_holders) then
+            v_attempt := (extract(epoch from v_long) * 1000)::integer || 'ms';
+            v_vacuums := v_holders;
+            v_holders := null;
+            continue;
         end if;
         perform pg_catalog.pg_sleep(0.05 + pg_catalog.random() * 0.2);
     end loop;
