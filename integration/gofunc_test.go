@@ -37,6 +37,8 @@ func init() {
 		}
 		if name := r.Text("name"); name == "panic" {
 			panic("so it was asked for")
+		} else if name == "illegible" {
+			panic("a\x00b\xff→" + strings.Repeat("c", 1<<20))
 		}
 		return worker.JSON(map[string]any{"id": id, "label": strings.ToUpper(r.Text("name")) + "/" + r.Key()}), nil
 	})
@@ -85,6 +87,23 @@ func TestGoTransformMakesTheEntry(t *testing.T) {
 	e.exec("select freshet.backfill('goods')")
 	e.lastBackfill("goods")
 	inStep()
+}
+
+// What a function says is kept in Postgres, which does not take any bytes.
+func TestErrorOfAGoTransformThatIsNoTextIsOneEntrys(t *testing.T) {
+	e := newEnvOf(t, "LATIN1")
+	e.exec(goodsTable)
+	e.exec("insert into goods (id, name) select g, 'n' || g from generate_series(1, 20) g")
+	e.exec("select freshet.create_sink('goods', 'goods', transform => 'go:test_label', columns => '{id,name}')")
+	e.start()
+	e.settle()
+	e.exec("update goods set name = case id when 7 then 'illegible' else 'changed' end")
+	e.awaitFailing("goods:7")
+	e.settle()
+	e.inStep("goods:*", labels+" and id <> 7")
+	if text := one[string](e, "select error from freshet.failures"); !strings.HasPrefix(text, "test_label: panic: a?b??ccc") || len(text) > 4000 {
+		t.Errorf("the view failures says %q", text)
+	}
 }
 
 // Workers that lack a function leave its jobs to those that have it, and do all the rest.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/lease"
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/source"
 )
 
@@ -111,8 +112,17 @@ func (b *Book) record(ctx context.Context, at time.Time, failures []source.Failu
 		keys[i], tuples[i], codes[i], messages[i] = f.Key, f.TupleLiteral(), f.Code, f.Message
 	}
 	var all *int64
-	err := b.db.QueryRow(ctx, "select freshet.record_failures($1, $2, $3, $4, $5, $6, $7)",
-		b.held.ID, b.held.Epoch, at, keys, tuples, codes, messages).Scan(&all)
+	note := func() error {
+		return b.db.QueryRow(ctx, "select freshet.record_failures($1, $2, $3, $4, $5, $6, $7)",
+			b.held.ID, b.held.Epoch, at, keys, tuples, codes, messages).Scan(&all)
+	}
+	err := note()
+	if pg.IsUntranslatable(err) {
+		for i := range messages {
+			messages[i] = pg.ASCII(messages[i])
+		}
+		err = note()
+	}
 	if err != nil {
 		return 0, fmt.Errorf("note failing entries: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/health"
 	"github.com/freshet/freshet/internal/metrics"
+	"github.com/freshet/freshet/internal/pg"
 	"github.com/freshet/freshet/internal/task"
 )
 
@@ -137,7 +138,7 @@ func (h *Held) Renewed() <-chan struct{} { return h.renewed }
 func (h *Held) Failed(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	text := err.Error()
+	text := pg.Text(err.Error())
 	h.err = &text
 }
 

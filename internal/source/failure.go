@@ -1,5 +1,7 @@
 package source
 
+import "github.com/freshet/freshet/internal/pg"
+
 // MaxValue is the most bytes that a value can have. Redis refuses a string of more than
 // 512 MB and closes the connection of whoever sends a gigabyte in one transaction; and a
 // worker has two batches in memory.
@@ -14,6 +16,10 @@ const codeTransform = "P0001"
 
 // codeNotUTF8 is character_not_in_repertoire.
 const codeNotUTF8 = "22021"
+
+// longest is the most bytes of a message: as many as the thousand characters that are kept can
+// have.
+const longest = 4000
 
 // Failure is why there is no entry for a row: making it raises an error.
 type Failure struct {
@@ -47,7 +53,7 @@ func (e *Entries) Failed(i int) bool { return e.items[i].failed > 0 }
 
 // fail appends an entry that must be absent because of an error.
 func (e *Entries) fail(key []byte, tuple []string, code, message string) {
-	e.failures = append(e.failures, Failure{Key: string(key), Tuple: tuple, Code: code, Message: message})
+	e.failures = append(e.failures, Failure{Key: string(key), Tuple: tuple, Code: code, Message: pg.Text(message[:min(len(message), longest)])})
 	e.absent(key)
 	e.items[len(e.items)-1].failed = len(e.failures)
 }
