@@ -7,7 +7,7 @@ package sql
 
 import "embed"
 
-//go:generate sh -c "go run ../cmd/freshet migrate --print > install.sql.new && mv install.sql.new install.sql"
+//go:generate sh -c "trap 'rm -f install.sql.new' EXIT; go run ../cmd/freshet migrate --print > install.sql.new && mv install.sql.new install.sql"
 
 // Migrations are the tables, one file per schema version, in order of name.
 //

@@ -211,9 +211,6 @@ const (
 // awaitKeys waits until nobody but the sink writes its keys, or it takes them over. A
 // sweep or a drop would remove what others wrote like the sink's own. False: end was closed.
 func (l *Lane) awaitKeys(ctx context.Context, sink *catalog.Sink, incarnation string, end <-chan struct{}) (bool, error) {
-	// The slice that ends meanwhile goes on: the next one would begin with a look.
-	l.held.Sleeps(true)
-	defer l.held.Sleeps(false)
 	var (
 		said  owner.Obstacle
 		pause = foreignPause
