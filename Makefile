@@ -46,9 +46,12 @@ ARGS ?=
 bench: ## Measure beside baselines; ONLY=name,name for some, ARGS=-quick to see that it works
 	$(GO) run ./integration/bench $(if $(ONLY),-only $(ONLY)) $(ARGS)
 
+# What freshet version says; without it, what git knows.
+VERSION ?=
+
 .PHONY: build
 build: ## Build bin/freshet
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/freshet ./cmd/freshet
+	CGO_ENABLED=0 $(GO) build -trimpath $(if $(VERSION),-ldflags "-X github.com/freshet/freshet/internal/build.version=$(VERSION)") -o bin/freshet ./cmd/freshet
 
 .PHONY: generate
 generate: ## Write the files that are made from others

@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +223,40 @@ func TestHelpListsTheCommands(t *testing.T) {
 		if status := p.wait(soon); status != 0 || !strings.Contains(p.stdout.String(), "freshet "+command) {
 			t.Errorf("freshet %s --help: exit status %d and %q", command, status, p.stdout.String())
 		}
+	}
+}
+
+func TestVersionIsSaid(t *testing.T) {
+	t.Parallel()
+	says := func(bin string, args ...string) string {
+		t.Helper()
+		out, err := exec.Command(bin, args...).Output()
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+		return string(out)
+	}
+	line := regexp.MustCompile(`^freshet \S.* \(.*\bgo1\.\S+\)\n$`)
+	for _, arg := range []string{"version", "--version"} {
+		if said := says(binary(t), arg); !line.MatchString(said) {
+			t.Errorf("freshet %s says %q", arg, said)
+		}
+	}
+	// As the image is built.
+	set := filepath.Join(t.TempDir(), "freshet")
+	dockerfile, err := os.ReadFile("../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := regexp.MustCompile(`-ldflags="(.*)\$\{VERSION\}"`).FindSubmatch(dockerfile)
+	if flags == nil {
+		t.Fatal("the Dockerfile sets no version")
+	}
+	if out, err := exec.Command("go", "build", "-ldflags", string(flags[1])+"v9.8.7", "-o", set, "../cmd/freshet").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	if said := says(set, "version"); !strings.HasPrefix(said, "freshet v9.8.7 (") {
+		t.Errorf("it says %q", said)
 	}
 }
 

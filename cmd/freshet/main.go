@@ -36,6 +36,7 @@ func commands() []command {
 		{"tail", "SINK [--seconds N]", "show changes as they are captured", tail},
 		{"verify", "SINK [--sample N] [--repair] [--target NAME] [--timeout D]", "compare a sink's table and cache both ways", verifyCommand},
 		{"demo", "[--rows N] [--seconds N] [--keep]", "show it all on private servers", demoCommand},
+		{"version", "", "say which version this is", versionCommand},
 	}
 }
 
@@ -90,6 +91,8 @@ func (c *cli) main(ctx context.Context, args []string) int {
 	case "help", "-h", "--help":
 		c.help(c.stdout)
 		return 0
+	case "--version":
+		args = append([]string{"version"}, args[1:]...)
 	}
 	for _, cmd := range commands() {
 		if cmd.name != args[0] {
