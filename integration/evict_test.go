@@ -116,6 +116,25 @@ func TestEvictedControlKeyIsMadeAgainWithoutWarming(t *testing.T) {
 	}
 }
 
+// Of a database of the same server in which Freshet never was nothing was evicted.
+func TestOtherDatabaseOfATargetThatEvictsIsWarmed(t *testing.T) {
+	e := evicting(t, "allkeys-lru")
+	stop := e.start()
+	e.settle()
+	if e.evicted() == 0 {
+		t.Fatal("nothing was evicted")
+	}
+	stop()
+	if err := e.redis.ConfigSet(t.Context(), "maxmemory", "64mb").Err(); err != nil {
+		t.Fatal(err)
+	}
+	e.redisURL = strings.TrimSuffix(e.redisURL, "/0") + "/1"
+	e.redis = newRedis(t, e.redisURL)
+	e.start()
+	e.awaitInStep("users:*", usersPromise)
+	e.awaitInStep("counters:*", countersPromise("counters"))
+}
+
 // On a server that evicts, a loss of another kind is a loss all the same.
 func TestLossOnATargetThatEvictsIsWarmedAgain(t *testing.T) {
 	e := evicting(t, "allkeys-lru")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -51,7 +52,9 @@ func (t *Target) Life(ctx context.Context) (Life, error) {
 		return strings.TrimPrefix(calls, "calls=")
 	}
 	return Life{
-		id:     strings.Join([]string{facts["run_id"], facts["master_replid"], flushes("flushall"), flushes("flushdb"), flushes("swapdb")}, "."),
+		// With the number of the database: in another one of the same server nothing was evicted.
+		id: strings.Join([]string{facts["run_id"], facts["master_replid"], strconv.Itoa(t.opts.DB),
+			flushes("flushall"), flushes("flushdb"), flushes("swapdb")}, "."),
 		evicts: facts["evicted_keys"] != "0",
 	}, nil
 }
