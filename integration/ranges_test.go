@@ -483,3 +483,36 @@ func TestBackfillCommandWaitsForTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// How many rows there are is an estimate, which a backfill may pass.
+func TestBackfillThatHasPassedItsEstimateIsNotDone(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
+	e.admin().exec(`insert into freshet.backfill_run (sink_id, reason, state, rows_estimated, rows_done, counted_from)
+		select s.id, 'user', r.state, 100, r.done, clock_timestamp() - interval '10 seconds'
+		from freshet.sink s, (values ('running', 50), ('running', 150), ('paused', 150), ('completed', 150)) r (state, done)`)
+	const want = "running 50.0 true, running 99.9 false, paused 99.9 false, completed 100.0 false"
+	if got := one[string](e, "select string_agg(state || ' ' || percent || ' ' || (eta is not null), ', ' order by id) from freshet.backfills"); got != want {
+		t.Errorf("state, percent and whether there is an eta: %s; want %s", got, want)
+	}
+}
+
+func TestBackfillCommandGoesByTheNameInItsURL(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	// Nobody works, so it waits.
+	owner := *e
+	owner.workerURL = e.databaseURL
+	p := owner.process("backfill", "users", "--wait")
+	e.await("it is connected under that name", func() bool {
+		return one[bool](e.admin(), "select exists (select from pg_stat_activity where application_name = $1)", p.name)
+	})
+	e.await("the notice is shown", func() bool { return strings.Contains(p.stderr.String(), "is not at its end yet") })
+	e.await("it says what it waits for", func() bool { return strings.Contains(p.stdout.String(), "no worker has begun yet") })
+	p.signal(syscall.SIGINT)
+	if status := p.wait(patience); status != 130 {
+		t.Errorf("interrupted it exits with %d", status)
+	}
+}

@@ -34,21 +34,15 @@ func backfillCommand(ctx context.Context, c *cli, args []string) error {
 	if err := s.needDatabase(); err != nil {
 		return err
 	}
-	config, err := pg.ParseURL(s.DatabaseURL)
+	db, err := pg.OpenNoticed(ctx, s.DatabaseURL, "freshet backfill", 1, func(notice string) { fmt.Fprintln(c.stderr, notice) })
 	if err != nil {
 		return err
-	}
-	config.ConnConfig.RuntimeParams["application_name"] = "freshet backfill"
-	config.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { fmt.Fprintln(c.stderr, n.Message) }
-	config.MaxConns = 1
-	db, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer db.Close()
 
 	var id int64
-	err = db.QueryRow(ctx, "select freshet.backfill($1, nullif($2, ''), nullif($3, 0))", names[0], *filter, *rate).Scan(&id)
+	// It may wait for a chunk to end.
+	err = db.QueryRow(pg.Patient(ctx), "select freshet.backfill($1, nullif($2, ''), nullif($3, 0))", names[0], *filter, *rate).Scan(&id)
 	if err != nil {
 		return hinted(err)
 	}
@@ -75,10 +69,11 @@ func hinted(err error) error {
 }
 
 const (
-	// backfillPause is how often a backfill is looked at while somebody waits for it, and
-	// startPatience after how long it should have begun.
-	backfillPause = 50 * time.Millisecond
+	// startPatience is after how long a backfill should have begun. Until then it is looked at
+	// each firstPause, for it may be a small one, and then each laterPause.
 	startPatience = 3 * time.Second
+	firstPause    = 50 * time.Millisecond
+	laterPause    = 500 * time.Millisecond
 )
 
 // watchBackfills shows how far a backfill has come, or all of them, until it is over, and
@@ -131,8 +126,12 @@ func watchBackfills(ctx context.Context, db *pgxpool.Pool, out io.Writer, what s
 		if said = now; now == "" && state == "running" {
 			bar.show(done, total)
 		}
+		pause := firstPause
+		if time.Since(began) > startPatience {
+			pause = laterPause
+		}
 		select {
-		case <-time.After(backfillPause):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			bar.interrupt()
 			return done, ctx.Err()

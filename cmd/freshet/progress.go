@@ -28,16 +28,21 @@ func newProgress(out io.Writer, what string) *progress {
 
 const barWidth = 40
 
-// show draws how much is done of an estimated total.
+// show draws how much is done of an estimated total. As long as there is more to do that is
+// not all of it, whatever the estimate was.
 func (p *progress) show(done, total int64) {
 	if !p.terminal && time.Since(p.last) < time.Second {
 		return
 	}
-	p.last = time.Now()
 	share := 0.0
 	if total > 0 {
-		share = min(1, float64(done)/float64(total))
+		share = min(0.99, float64(done)/float64(total))
 	}
+	p.draw(share, done, total)
+}
+
+func (p *progress) draw(share float64, done, total int64) {
+	p.last = time.Now()
 	rate := float64(done) / max(time.Since(p.began).Seconds(), 0.001)
 	if !p.terminal {
 		fmt.Fprintf(p.out, "%s: %d of about %d rows, %.0f/s\n", p.what, done, total, rate)
@@ -59,7 +64,7 @@ func (p *progress) interrupt() {
 // finish completes the bar.
 func (p *progress) finish(done int64) {
 	if p.terminal {
-		p.show(done, done)
+		p.draw(1, done, done)
 		fmt.Fprintln(p.out)
 	}
 }

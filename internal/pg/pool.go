@@ -24,6 +24,15 @@ func Open(ctx context.Context, databaseURL, name string, size int) (*pgxpool.Poo
 // OpenObserved is Open, and has observe called with every error of a connection or a
 // statement.
 func OpenObserved(ctx context.Context, databaseURL, name string, size int, observe func(error)) (*pgxpool.Pool, error) {
+	return open(ctx, databaseURL, name, size, bound{observe: observe}, nil)
+}
+
+// OpenNoticed is Open, and has notice called with the message of every notice.
+func OpenNoticed(ctx context.Context, databaseURL, name string, size int, notice func(string)) (*pgxpool.Pool, error) {
+	return open(ctx, databaseURL, name, size, bound{}, func(_ *pgconn.PgConn, n *pgconn.Notice) { notice(n.Message) })
+}
+
+func open(ctx context.Context, databaseURL, name string, size int, tracer bound, notice pgconn.NoticeHandler) (*pgxpool.Pool, error) {
 	config, err := ParseURL(databaseURL)
 	if err != nil {
 		return nil, err
@@ -33,7 +42,8 @@ func OpenObserved(ctx context.Context, databaseURL, name string, size int, obser
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = name
 	}
-	config.ConnConfig.Tracer = bound{observe: observe}
+	config.ConnConfig.Tracer = tracer
+	config.ConnConfig.OnNotice = notice
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 10 * time.Second
 	}

@@ -125,10 +125,11 @@ select b.id,
        b.state,
        n.done as rows_done,
        n.estimated as rows_estimated,
+       -- The total is an estimate: who has passed it does not know how much is left.
        case when b.state in ('sweeping', 'completed') then 100.0
-           else pg_catalog.round(least(100.0, 100.0 * n.done / greatest(n.estimated, 1)), 1) end as percent,
+           else least(99.9, pg_catalog.round(100.0 * n.done / greatest(n.estimated, 1), 1)) end as percent,
        pg_catalog.round(p.rate)::bigint as rows_per_second,
-       case when b.state = 'running' and p.rate > 0
+       case when b.state = 'running' and p.rate > 0 and n.done < n.estimated
            then pg_catalog.date_trunc('second', (n.estimated - n.done) / p.rate * interval '1 second') end as eta,
        b.rate as max_rate,
        e.last_error,
