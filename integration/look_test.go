@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestStatusGetAndRecentChangesShowWhatHappens(t *testing.T) {
@@ -95,7 +97,31 @@ func TestTailShowsChangesAsTheyCome(t *testing.T) {
 			return
 		case <-ctx.Done():
 			t.Fatal("tail shows nothing")
-		default:
+		case <-time.After(5 * time.Millisecond):
 		}
+	}
+}
+
+func TestTailSaysWhatItDoesNotShow(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	p := e.process("tail", "users")
+	n := 0
+	e.await("tail has begun", func() bool {
+		n++
+		e.exec("insert into users (id, name) values ($1, 'x')", n)
+		return strings.Contains(p.stdout.String(), "insert")
+	})
+	e.await("tail has come to the last one", func() bool { return strings.Contains(p.stdout.String(), fmt.Sprintf(`{"id": %d}`, n)) })
+	e.exec("insert into users (id, name) select 1000000 + g, 'x' from generate_series(1, 1000) g")
+	e.await("a thousand are shown", func() bool { return strings.Contains(p.stdout.String(), `{"id": 1001000}`) })
+	if said := p.stdout.String(); strings.Contains(said, "not shown") {
+		t.Errorf("of a thousand it says\n%s", said)
+	}
+	e.exec("insert into users (id, name) select 2000000 + g, 'x' from generate_series(1, 3000) g")
+	e.await("more are not", func() bool { return strings.Contains(p.stdout.String(), `{"id": 2003000}`) })
+	if said := p.stdout.String(); !strings.Contains(said, "(at least 2000 changes since the last look are not shown") || strings.Contains(said, `{"id": 2000001}`) {
+		t.Error("of three thousand it shows a thousand and nothing else")
 	}
 }

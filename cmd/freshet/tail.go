@@ -11,7 +11,13 @@ import (
 	"github.com/freshet/freshet/internal/catalog"
 )
 
-const tailPause = 200 * time.Millisecond
+const (
+	tailPause = 200 * time.Millisecond
+	// tailNewest is how many changes are shown of those between two looks, and tailCounted how
+	// far the others are counted.
+	tailNewest  = 1000
+	tailCounted = 100_000
+)
 
 // tail prints the changes of a sink as they are captured, until it is interrupted.
 func tail(ctx context.Context, c *cli, args []string) error {
@@ -51,6 +57,12 @@ func tail(ctx context.Context, c *cli, args []string) error {
 	return err
 }
 
+// change is one of a source's.
+type change struct {
+	At                  time.Time
+	Operation, Key, XID string
+}
+
 // follow prints what was committed since the snapshot seen, and returns the present one.
 // Without a snapshot it prints nothing.
 func (c *cli) follow(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, seen string) (string, error) {
@@ -62,24 +74,34 @@ func (c *cli) follow(ctx context.Context, db *pgxpool.Pool, sink *catalog.Sink, 
 		if seen == "" {
 			return nil
 		}
+		var came int64
+		if err := tx.QueryRow(ctx, "select freshet.pending($1, $2::text::pg_snapshot, $3)", sink.SourceID, seen, tailCounted).Scan(&came); err != nil {
+			return err
+		}
+		// One more than is shown, to know whether there are more.
 		rows, err := tx.Query(ctx, `
 			select c.at, case c.op when 'i' then 'insert' when 'u' then 'update' when 'd' then 'delete' when 't' then 'truncate' else 'touch' end,
 			       coalesce(c.key::text, ''), c.xid::text
-			from freshet.changes_of($1, 1000) c
+			from freshet.changes_of($1, $3) c
 			where not pg_visible_in_snapshot(c.xid, $2::text::pg_snapshot)
-			order by c.xid, c.id`, sink.SourceID, seen)
+			order by c.xid, c.id`, sink.SourceID, seen, tailNewest+1)
 		if err != nil {
 			return err
 		}
-		var (
-			at                  time.Time
-			operation, key, xid string
-		)
-		_, err = pgx.ForEachRow(rows, []any{&at, &operation, &key, &xid}, func() error {
-			_, err := fmt.Fprintf(c.stdout, "%s  %-8s  %s  (transaction %s)\n", at.Format("15:04:05.000"), operation, key, xid)
+		changes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[change])
+		if err != nil {
 			return err
-		})
-		return err
+		}
+		shown := changes[max(0, len(changes)-tailNewest):]
+		if hidden := max(came-int64(len(shown)), int64(len(changes)-len(shown))); hidden > 0 {
+			fmt.Fprintf(c.stdout, "(at least %d changes since the last look are not shown: only the newest %d are looked at)\n", hidden, tailNewest)
+		}
+		for _, n := range shown {
+			if _, err := fmt.Fprintf(c.stdout, "%s  %-8s  %s  (transaction %s)\n", n.At.Format("15:04:05.000"), n.Operation, n.Key, n.XID); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return seen, fmt.Errorf("read changes: %w", err)
