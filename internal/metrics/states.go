@@ -139,6 +139,11 @@ func (s *states) Collect(ch chan<- prometheus.Metric) {
 			}
 			show(s.state, value, of.sink, of.target, state)
 		}
+		for state := range is {
+			if !slices.Contains(States(), state) { // the schema is newer than this worker
+				show(s.state, 1, of.sink, of.target, state)
+			}
+		}
 		show(s.failing, float64(known.failing[of]), of.sink, of.target)
 	}
 }
