@@ -12,27 +12,42 @@ begin
 end
 $freshet$;
 
--- Until the end of the session or of this text.
-select pg_advisory_lock(1181905010);
-
-create schema if not exists freshet;
-revoke all on schema freshet from public;
-create table if not exists freshet.schema_version (
-    version     integer primary key,
-    name        text not null,
-    applied_at  timestamptz not null default now()
-);
-revoke all on freshet.schema_version from public;
-
+begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
+do $freshet$
+begin
+    if to_regnamespace('freshet') is null then
+        create schema freshet;
+    end if;
+    if exists (select from pg_namespace n, aclexplode(n.nspacl) a where n.nspname = 'freshet' and a.grantee = 0) then
+        revoke all on schema freshet from public;
+    end if;
+    if to_regclass('freshet.schema_version') is null then
+        create table freshet.schema_version (
+            version     integer primary key,
+            name        text not null,
+            applied_at  timestamptz not null default now()
+        );
+    end if;
+    if exists (select from pg_class c, aclexplode(c.relacl) a where c.oid = to_regclass('freshet.schema_version') and a.grantee = 0) then
+        revoke all on freshet.schema_version from public;
+    end if;
+end
+$freshet$;
 do $freshet$
 begin
     if exists (select from freshet.schema_version where version > 1) then
         raise exception 'the schema in this database is newer than this text, which brings version 1';
+    elsif not exists (select from freshet.schema_version) and to_regclass('freshet.installation') is not null then
+        raise exception 'schema freshet has tables and no version, as after a restore without rows'
+            using hint = 'drop schema freshet cascade, then migrate again and create the sinks anew';
     end if;
 end
 $freshet$;
+commit;
 
 begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 declare
     v_done boolean := false;
@@ -372,6 +387,7 @@ $freshet$;
 commit;
 
 begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 declare
     v_done boolean := false;
@@ -398,6 +414,7 @@ $freshet$;
 commit;
 
 begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 declare
     v_done boolean := false;
@@ -512,6 +529,7 @@ $freshet$;
 commit;
 
 begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 declare
     v_done boolean := false;
@@ -533,6 +551,7 @@ $freshet$;
 commit;
 
 begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 declare
     v_done boolean := false;
@@ -596,6 +615,7 @@ $freshet$;
 commit;
 
 begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 declare
     v_done boolean := false;
@@ -693,6 +713,7 @@ $freshet$;
 commit;
 
 begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 declare
     v_done boolean := false;
@@ -751,6 +772,7 @@ $freshet$;
 commit;
 
 begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 declare
     v_done boolean := false;
@@ -813,6 +835,7 @@ $freshet$;
 commit;
 
 begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 declare
     v_done boolean := false;
@@ -833,6 +856,18 @@ end
 $freshet$;
 commit;
 
+begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
+do $freshet$
+begin
+    if exists (select from freshet.schema_version where version > 1) then
+        raise exception 'the schema in this database is newer than this text, which brings version 1';
+    elsif not exists (select from freshet.schema_version) and to_regclass('freshet.installation') is not null then
+        raise exception 'schema freshet has tables and no version, as after a restore without rows'
+            using hint = 'drop schema freshet cascade, then migrate again and create the sinks anew';
+    end if;
+end
+$freshet$;
 do $$
 declare
     v_function  regprocedure;
@@ -844,8 +879,6 @@ begin
     end loop;
 end
 $$;
-
-begin;
 set local check_function_bodies = off;
 
 -- Adds a range to a backfill: its lease, and the job that takes it.
@@ -8594,5 +8627,4 @@ set local client_min_messages = notice;
 select freshet.grant_roles();
 
 commit;
-select pg_advisory_unlock(1181905010);
 reset client_min_messages;

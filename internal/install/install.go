@@ -21,9 +21,6 @@ import (
 // Schema is where everything of Freshet's lives.
 const Schema = "freshet"
 
-// lockKey is the advisory lock that lets one migration run at a time.
-const lockKey = 1181905010
-
 // oldest is the first server version that has what the SQL needs: pg_snapshot came with 13; the
 // bodies of functions in SQL, partitions that are being detached and compression by column, which
 // freshet.fingerprint looks at, with 14.
@@ -41,28 +38,22 @@ type migration struct {
 // the first and finds nothing left to do. On an error nothing of the failed step is
 // left behind.
 func Migrate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return fmt.Errorf("connect to Postgres: %w", err)
-	}
-	defer conn.Release()
-
 	var version int
-	if err := conn.QueryRow(ctx, "select current_setting('server_version_num')::int").Scan(&version); err != nil {
+	if err := pool.QueryRow(ctx, "select current_setting('server_version_num')::int").Scan(&version); err != nil {
 		return fmt.Errorf("read server version: %w", err)
 	}
 	if version < oldest {
 		return fmt.Errorf("this server is Postgres %d; Freshet needs version %d or later", version/10000, oldest/10000)
 	}
+	return alone(ctx, pool, log, func(pgx.Tx) error { return migrate(ctx, pool, log) })
+}
 
-	if _, err := conn.Exec(ctx, "select pg_advisory_lock($1)", lockKey); err != nil {
-		return fmt.Errorf("wait for other migrations: %w", err)
+func migrate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to Postgres: %w", err)
 	}
-	defer func() {
-		// The lock ends with the session at the latest.
-		_, _ = conn.Exec(context.WithoutCancel(ctx), "select pg_advisory_unlock($1)", lockKey)
-	}()
-
+	defer conn.Release()
 	migrations, err := load()
 	if err != nil {
 		return err
@@ -129,22 +120,51 @@ func Latest() (int, error) {
 	return migrations[len(migrations)-1].version, nil
 }
 
-// setup makes what the first migration needs to be recorded in.
-const setup = `
-create schema if not exists freshet;
-revoke all on schema freshet from public;
-create table if not exists freshet.schema_version (
-    version     integer primary key,
-    name        text not null,
-    applied_at  timestamptz not null default now()
-);
-revoke all on freshet.schema_version from public`
+// setup makes what the first migration needs to be recorded in. Who owns the schema need
+// not be allowed to make one in this database.
+const setup = `do $freshet$
+begin
+    if to_regnamespace('freshet') is null then
+        create schema freshet;
+    end if;
+    if exists (select from pg_namespace n, aclexplode(n.nspacl) a where n.nspname = 'freshet' and a.grantee = 0) then
+        revoke all on schema freshet from public;
+    end if;
+    if to_regclass('freshet.schema_version') is null then
+        create table freshet.schema_version (
+            version     integer primary key,
+            name        text not null,
+            applied_at  timestamptz not null default now()
+        );
+    end if;
+    if exists (select from pg_class c, aclexplode(c.relacl) a where c.oid = to_regclass('freshet.schema_version') and a.grantee = 0) then
+        revoke all on freshet.schema_version from public;
+    end if;
+end
+$freshet$`
+
+// hollow is what is wrong with a schema that was restored without its rows, and what helps.
+const (
+	hollow     = "schema freshet has tables and no version, as after a restore without rows"
+	hollowHint = "drop schema freshet cascade, then migrate again and create the sinks anew"
+)
 
 func begin(ctx context.Context, conn *pgx.Conn) (int, error) {
 	if _, err := conn.Exec(ctx, setup); err != nil {
 		return 0, fmt.Errorf("create schema freshet: %w", err)
 	}
-	return Version(ctx, conn)
+	version, err := Version(ctx, conn)
+	if err != nil || version != 0 {
+		return version, err
+	}
+	var tables bool
+	if err := conn.QueryRow(ctx, "select to_regclass('freshet.installation') is not null").Scan(&tables); err != nil {
+		return 0, fmt.Errorf("look for Freshet's tables: %w", err)
+	}
+	if tables {
+		return 0, fmt.Errorf("%s: %s", hollow, hollowHint)
+	}
+	return 0, nil
 }
 
 func apply(ctx context.Context, conn *pgx.Conn, m migration) error {

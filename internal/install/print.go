@@ -43,18 +43,12 @@ begin
 end
 $freshet$;
 
--- Until the end of the session or of this text.
-select pg_advisory_lock(%[4]d);
+begin;
+%[4]s
 %[5]s;
-
-do $freshet$
-begin
-    if exists (select from freshet.schema_version where version > %[1]d) then
-        raise exception 'the schema in this database is newer than this text, which brings version %[1]d';
-    end if;
-end
-$freshet$;
-`, latest, oldest, oldest/10000, lockKey, strings.TrimRight(setup, " \t\n"))
+%[6]s
+commit;
+`, latest, oldest, oldest/10000, lock, setup, check(latest))
 
 	for _, m := range migrations {
 		once(&b, "freshet.schema_version", fmt.Sprintf("version = %d", m.version),
@@ -70,9 +64,8 @@ $freshet$;
 			fmt.Sprintf("%s\n\ninsert into freshet.river_migration (%s) values (%s);", strings.TrimSpace(text), columns, values))
 	}
 
-	b.WriteString("\n" + revokeRiver + ";\n")
-
-	b.WriteString("\nbegin;\nset local check_function_bodies = off;\n")
+	// Another text, of a newer version, may have been at it in between.
+	fmt.Fprintf(&b, "\nbegin;\n%s\n%s\n%s;\nset local check_function_bodies = off;\n", lock, check(latest), revokeRiver)
 	files, err := fs.Glob(sql.Functions, "functions/*.sql")
 	if err != nil {
 		return "", err
@@ -86,8 +79,26 @@ $freshet$;
 		b.Write(text)
 	}
 	fmt.Fprintf(&b, "\nset local client_min_messages = notice;\n%s;\n", grantRoles)
-	fmt.Fprintf(&b, "\ncommit;\nselect pg_advisory_unlock(%d);\nreset client_min_messages;\n", lockKey)
+	b.WriteString("\ncommit;\nreset client_min_messages;\n")
 	return b.String(), nil
+}
+
+// lock lets one migration run at a time, for each transaction of the text: a session's lock
+// would stay behind with the connection of a pooler.
+var lock = fmt.Sprintf("do $freshet$ begin perform pg_advisory_xact_lock(%d); end $freshet$;", lockKey)
+
+// check stops where this text, of that version, does not go on from.
+func check(latest int) string {
+	return fmt.Sprintf(`do $freshet$
+begin
+    if exists (select from freshet.schema_version where version > %[1]d) then
+        raise exception 'the schema in this database is newer than this text, which brings version %[1]d';
+    elsif not exists (select from freshet.schema_version) and to_regclass('freshet.installation') is not null then
+        raise exception '%[2]s'
+            using hint = '%[3]s';
+    end if;
+end
+$freshet$;`, latest, hollow, hollowHint)
 }
 
 // once writes text so that it is executed unless the table has a row that says that it
@@ -97,6 +108,7 @@ $freshet$;
 func once(b *strings.Builder, table, row, text string) {
 	fmt.Fprintf(b, `
 begin;
+%[4]s
 do $freshet$
 declare
     v_done boolean := false;
@@ -112,5 +124,5 @@ $migration$;
 end
 $freshet$;
 commit;
-`, table, row, strings.TrimSpace(text))
+`, table, row, strings.TrimSpace(text), lock)
 }
