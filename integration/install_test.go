@@ -2,11 +2,14 @@ package integration
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -242,6 +245,148 @@ func TestDroppingTheSchemaLeavesNothing(t *testing.T) {
 	// And it can be installed again.
 	e.migrate()
 	e.exec("select freshet.create_sink('users', 'users')")
+}
+
+// Writers come to the change table with the source in hand. Neither is in a deadlock with them who takes
+// all of it away, nor do they queue for long.
+func TestUninstallBesideWriters(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 1000) g")
+	e.exec("create table parts (id int primary key, n int) partition by range (id); create table parts_all partition of parts default")
+	e.exec("insert into parts select g, 0 from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('users', 'users'); select freshet.create_sink('parts', 'parts')")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var writers sync.WaitGroup
+	write := func(id int, conn *pgxpool.Conn) error {
+		return pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			for range 5 {
+				for _, sql := range []string{"update users set name = name || '.' where id % 50 = $1", "update parts set n = n + 1 where id = $1", "update parts_all set n = n + 1 where id = $1 + 50"} {
+					if _, err := tx.Exec(t.Context(), sql, id); err != nil {
+						return fmt.Errorf("%s: %w", sql, err)
+					}
+				}
+			}
+			return nil
+		})
+	}
+	var written [4]atomic.Int64
+	for id := range written {
+		conn := e.session()
+		// An attempt lasts 200 ms.
+		if _, err := conn.Exec(t.Context(), "set lock_timeout = '900ms'"); err != nil {
+			t.Fatal(err)
+		}
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				if err := write(id, conn); err != nil {
+					t.Error(err)
+					return
+				}
+				written[id].Add(1)
+			}
+		})
+	}
+	e.await("all write", func() bool {
+		for id := range written {
+			if written[id].Load() == 0 && !t.Failed() {
+				return false
+			}
+		}
+		return true
+	})
+	removed, _, err := install.Uninstall(t.Context(), e.super)
+	if err != nil || !removed {
+		t.Errorf("uninstall: %v, %v", removed, err)
+	}
+	cancel()
+	writers.Wait()
+	if n := one[int](e, "select count(*) from pg_trigger where tgname ~ '^freshet'"); n != 0 {
+		t.Errorf("%d triggers are left", n)
+	}
+}
+
+// One who hangs is named, and whoever waits goes on when he is gone.
+func TestMigrationSaysWhomItWaitsFor(t *testing.T) {
+	e := bare(t)
+	blocker := e.begin()
+	e.in(blocker, "select pg_advisory_xact_lock(1181905010)")
+	var pid int
+	if err := blocker.QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
+	p := e.process("migrate")
+	e.await("it is told", func() bool { return strings.Contains(p.stderr.String(), fmt.Sprint("pid=", pid)) })
+	e.commit(blocker)
+	if status := p.wait(patience); status != 0 {
+		t.Errorf("exit status %d, %s", status, p.stderr.String())
+	}
+}
+
+// A pooler that gives each transaction a connection of its own keeps those connections.
+func TestMigrationLeavesNoLockBehind(t *testing.T) {
+	e := bare(t)
+	e.migrate()
+	text, err := os.ReadFile("../sql/install.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "pg_advisory_lock(") {
+		t.Error("install.sql takes a lock of the session")
+	}
+	// The session goes on: as those of a pooler do.
+	conn := e.session()
+	if _, err := conn.Conn().PgConn().Exec(t.Context(), string(text)).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	if n := one[int](e, "select count(*) from pg_locks where locktype = 'advisory' and objid = 1181905010 and database = (select oid from pg_database where datname = current_database())"); n != 0 {
+		t.Errorf("%d locks", n)
+	}
+}
+
+// Who was given the schema may not be allowed to make one.
+func TestOwnerOfTheSchemaNeedsNoRightOnTheDatabase(t *testing.T) {
+	e := bare(t)
+	text, err := os.ReadFile("../sql/install.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	installer := e.login("installer")
+	e.exec("create schema freshet authorization " + installer.role())
+	installer.refused(denied, "permission denied for database", "create schema other")
+	as := *e
+	as.databaseURL = installer.Config().ConnString()
+	for range 2 {
+		pool := newPool(t, as.databaseURL)
+		if err := install.Migrate(t.Context(), pool, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		if err := as.script(string(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What a restore without rows leaves is neither installed nor not.
+func TestSchemaWithoutRowsIsNotMigrated(t *testing.T) {
+	e := newEnv(t)
+	text, err := os.ReadFile("../sql/install.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := e.admin()
+	admin.exec("truncate freshet.schema_version, freshet.river_migration; truncate freshet.installation cascade")
+	admin.refusesToRun("schema freshet has tables and no version, as after a restore without rows: drop schema freshet cascade", "migrate")
+	var pgErr *pgconn.PgError
+	if err := admin.script(string(text)); !errors.As(err, &pgErr) || !strings.Contains(pgErr.Message, "no version") || !strings.Contains(pgErr.Hint, "drop schema freshet cascade") {
+		t.Errorf("install.sql: %v", err)
+	}
+	admin.exec("drop schema freshet cascade")
+	admin.migrate()
+	if err := admin.script(string(text)); err != nil {
+		t.Error(err)
+	}
 }
 
 // installed is a database with every kind of object that Freshet makes in it.

@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -14,19 +15,31 @@ import (
 // anything to remove, and the statements that are left to run for those who granted what
 // this role may not revoke.
 func Uninstall(ctx context.Context, pool *pgxpool.Pool) (removed bool, left []string, err error) {
-	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", lockKey); err != nil {
-			return fmt.Errorf("wait for other migrations: %w", err)
-		}
-		if err := tx.QueryRow(ctx, "select to_regnamespace('freshet') is not null").Scan(&removed); err != nil {
+	err = alone(ctx, pool, slog.New(slog.DiscardHandler), func(held pgx.Tx) error {
+		if err := held.QueryRow(ctx, "select to_regnamespace('freshet') is not null").Scan(&removed); err != nil {
 			return fmt.Errorf("look for Freshet's schema: %w", err)
-		}
-		// Dropping a trigger locks its table; better no removal than writers that queue.
-		if _, err := tx.Exec(ctx, "set local lock_timeout = '5s'; set local client_min_messages = warning; drop schema if exists freshet cascade"); err != nil {
-			return fmt.Errorf("drop schema freshet: %w", err)
 		}
 		if !removed {
 			return nil
+		}
+		// Nobody creates a sink, or mends what is taken away here. See freshet.lock_definitions.
+		if _, err := held.Exec(ctx, "set local lock_timeout = '10s'; select pg_advisory_xact_lock(1181905013)"); err != nil {
+			return fmt.Errorf("wait for who changes sinks: %w", err)
+		}
+		if err := releaseAll(ctx, pool); err != nil {
+			return err
+		}
+		left, err = dropSchema(ctx, pool)
+		return err
+	})
+	return removed, left, err
+}
+
+func dropSchema(ctx context.Context, pool *pgxpool.Pool) (left []string, err error) {
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		// Better no removal than readers that queue.
+		if _, err := tx.Exec(ctx, "set local lock_timeout = '5s'; set local client_min_messages = warning; drop schema if exists freshet cascade"); err != nil {
+			return fmt.Errorf("drop schema freshet: %w", err)
 		}
 		if _, err := tx.Exec(ctx, dropRoles); err != nil {
 			return fmt.Errorf("drop Freshet's roles: %w", err)
@@ -40,7 +53,7 @@ func Uninstall(ctx context.Context, pool *pgxpool.Pool) (removed bool, left []st
 		}
 		return nil
 	})
-	return removed, left, err
+	return left, err
 }
 
 // granted lists what the roles may still do in this database, as the statements that take
