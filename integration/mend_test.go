@@ -697,6 +697,45 @@ func TestWritersDoNotQueueBehindWhoMends(t *testing.T) {
 	e.follow("parts:*", "select 'parts:' || id || ':' || day, to_jsonb(p)::text from parts p")
 }
 
+// Who has created a sink and leaves his transaction open keeps every source from being mended. A moment of that is nothing to be told.
+func TestTransactionThatKeepsAllFromMendingIsTold(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("create table others (id bigint primary key)")
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 10) g")
+	e.exec("select freshet.create_sink('users', 'users')")
+	stop := e.start()
+	e.settle()
+	e.mended()
+	stop()
+	tx := e.begin()
+	e.in(tx, "select freshet.create_sink('others', 'others')")
+	e.exec("drop trigger freshet_update on users; update users set name = 'missed'")
+	for range 2 {
+		if did := one[*string](e, "select freshet.mend(1)"); did != nil {
+			t.Errorf("mend says %s", *did)
+		}
+	}
+	if said := one[*string](e, "select mend_error from freshet.source"); said != nil {
+		t.Errorf("after a moment it is said: %s", *said)
+	}
+	e.start()
+	var pid int
+	if err := tx.QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("capture could not be mended: a transaction that changes sinks, or looks after capture, does not end (process %d)", pid)
+	e.await("status tells who it is", func() bool {
+		return one[bool](e, "select bool_and(state = 'failing' and last_error = $1) from freshet.status", want)
+	})
+	e.commit(tx)
+	e.mended()
+	e.inStep("users:*", usersPromise)
+	if said := one[*string](e, "select max(mend_error) from freshet.source"); said != nil {
+		t.Errorf("it is still said: %s", *said)
+	}
+}
+
 // Autovacuum of a large table is ended for who waits for it long enough, and not for who gives up before that.
 func TestAutovacuumIsNotWaitedForToItsEnd(t *testing.T) {
 	t.Parallel()

@@ -110,6 +110,9 @@ create table freshet.source (
     mend_tries     integer not null default 0,
     mend_after     timestamptz,
     mend_error     text,
+    -- the transaction that kept mending from it when somebody last tried, and since when that one did
+    barred_by      text,
+    barred_since   timestamptz,
     -- changes of transactions visible in this snapshot may be gone from the change table
     floor          pg_snapshot not null,
     created_at     timestamptz not null default now()
@@ -3477,7 +3480,7 @@ begin
         revoke update on freshet.sink, freshet.source from freshet_worker;
         grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value_type, broken, survey_after, notice, state, failing)
             on freshet.sink to freshet_worker;
-        grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
+        grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error, barred_by, barred_since)
             on freshet.source to freshet_worker;
         grant update (past) on freshet.installation to freshet_worker;
         grant delete on freshet.backfill_run, freshet.failure, freshet.removed, freshet.capture_gap, freshet.noted_partition, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;
@@ -5253,6 +5256,7 @@ begin
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
         or not pg_catalog.pg_try_advisory_xact_lock(1181905013)
     then
+        perform freshet.note_barred(source);
         return null;
     end if;
     select * into v_source from freshet.source s where s.id = mend_source.source and s.relid is not null for update;
@@ -5655,6 +5659,44 @@ end
 $$;
 
 revoke all on function freshet.next_chunk(bigint, bigint, integer, bigint, text, text[], bigint, text[], pg_snapshot) from public;
+
+-- Takes note of who keeps a source from being mended. That is no fault, for whoever creates or drops a
+-- sink, rotates or mends is soon done; but it is an error once the same transaction has done so for
+-- three seconds. It may be one that created a sink and was left open, and then nothing is mended.
+create or replace function freshet.note_barred(source integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_by   text;
+    v_pid  integer;
+begin
+    select l.virtualtransaction, l.pid into v_by, v_pid
+    from pg_catalog.pg_locks l
+    where l.locktype = 'advisory' and l.granted and l.pid is distinct from pg_catalog.pg_backend_pid()
+      and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
+      and (l.classid = 1181905014 and l.objid = source::oid and l.objsubid = 2 or l.classid = 0 and l.objid = 1181905013 and l.objsubid = 1)
+    order by l.classid = 0
+    limit 1;
+    if v_by is null then
+        return;
+    end if;
+    if exists (
+        select from freshet.source s
+        where s.id = note_barred.source and s.barred_by = v_by and s.barred_since < pg_catalog.clock_timestamp() - interval '3 seconds')
+    then
+        raise exception 'a transaction that changes sinks, or looks after capture, does not end (%)', coalesce('process ' || v_pid, 'it is prepared')
+            using errcode = 'lock_not_available';
+    end if;
+    update freshet.source s
+    set barred_by = v_by, barred_since = pg_catalog.clock_timestamp()
+    where s.id = (select l.id from freshet.source l where l.id = note_barred.source for no key update skip locked)
+      and s.barred_by is distinct from v_by;
+end
+$$;
+
+revoke all on function freshet.note_barred(integer) from public;
 
 -- Puts partitions on record that nobody has looked after yet, before anything of them is
 -- written to a target. freshet.mend takes the notes in.

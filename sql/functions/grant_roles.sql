@@ -64,7 +64,7 @@ begin
         revoke update on freshet.sink, freshet.source from freshet_worker;
         grant update (coverage, definition, revision, key_parts, key_attnums, folded_attnums, order_attnums, column_attnums, value_type, broken, survey_after, notice, state, failing)
             on freshet.sink to freshet_worker;
-        grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error)
+        grant update (relid, schema_name, table_name, key_attnums, fingerprint, mended_at, mend_tries, mend_after, mend_error, barred_by, barred_since)
             on freshet.source to freshet_worker;
         grant update (past) on freshet.installation to freshet_worker;
         grant delete on freshet.backfill_run, freshet.failure, freshet.removed, freshet.capture_gap, freshet.noted_partition, freshet.source, freshet.sink, freshet.lease, freshet.worker to freshet_worker;

@@ -29,6 +29,7 @@ begin
     if not pg_catalog.pg_try_advisory_xact_lock(1181905014, source)
         or not pg_catalog.pg_try_advisory_xact_lock(1181905013)
     then
+        perform freshet.note_barred(source);
         return null;
     end if;
     select * into v_source from freshet.source s where s.id = mend_source.source and s.relid is not null for update;

@@ -49,6 +49,9 @@ create table freshet.source (
     mend_tries     integer not null default 0,
     mend_after     timestamptz,
     mend_error     text,
+    -- the transaction that kept mending from it when somebody last tried, and since when that one did
+    barred_by      text,
+    barred_since   timestamptz,
     -- changes of transactions visible in this snapshot may be gone from the change table
     floor          pg_snapshot not null,
     created_at     timestamptz not null default now()
