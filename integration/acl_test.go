@@ -126,7 +126,7 @@ func TestMissingCommandIsNamedAtTheStart(t *testing.T) {
 	rules := aclRules(t)
 	e := newLimited(t, 0, rules)
 	// Without these it works all the same.
-	optional := []string{"+info", "+client|setname", "+select", "+ping"}
+	optional := []string{"+info", "+config|get", "+client|setname", "+select", "+ping"}
 	for _, rule := range rules {
 		if !strings.HasPrefix(rule, "+") || slices.Contains(optional, rule) {
 			continue

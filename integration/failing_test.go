@@ -494,6 +494,26 @@ func TestValueThatIsTooLargeFails(t *testing.T) {
 	e.inStep("measures:*", judgedPromise)
 }
 
+// A server that is told to take less closes the connection of whoever sends more.
+func TestValueThatIsTooLargeForItsServerFails(t *testing.T) {
+	t.Parallel()
+	e := newEnvOn(t, serverstest.Postgres(t), serverstest.RedisServer(t, map[string]string{"proto-max-bulk-len": "1mb"}).URL())
+	e.exec(measures)
+	e.exec("insert into measures (id, note) select g, case g when 3 then repeat('x', 1 << 20) else 'small' end from generate_series(1, 10) g")
+	e.exec("select freshet.create_sink('measures', 'measures')")
+	e.start()
+	e.lastBackfill("measures")
+	e.awaitFailing("measures:3")
+	e.exec("update measures set note = case id when 5 then repeat('x', 1 << 20) else 'small' end")
+	e.awaitFailing("measures:5")
+	e.settle()
+	e.inStep("measures:*", judgedPromise+" where id <> 5")
+	e.exec("update measures set note = 'small again'")
+	e.awaitFailing()
+	e.settle()
+	e.inStep("measures:*", judgedPromise)
+}
+
 // stopped waits until the sink fails as a whole, and makes sure that it does not empty
 // the cache.
 func (e *env) stopped(least int) {

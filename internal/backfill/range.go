@@ -137,6 +137,7 @@ func (r *Range) session(ctx context.Context, stop <-chan struct{}) (bool, error)
 	if err != nil {
 		return false, err
 	}
+	reader.Hold(r.target.MaxValue(ctx))
 	book, err := failing.Open(ctx, r.Control, r.gauges, r.held, r.Log)
 	if err != nil {
 		return false, err

@@ -122,6 +122,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 		if reader, err = source.NewShardReader(l.Read, sink, l.Transforms, shard); err != nil {
 			return err
 		}
+		reader.Hold(l.target.MaxValue(ctx))
 		if sink.Failing {
 			return failing.Await(ctx, l.Control, reader, end)
 		}

@@ -52,6 +52,8 @@ type Reader struct {
 
 	// most is how many tuples are looked up at a time.
 	most int
+	// maxValue is the most bytes that a value can have.
+	maxValue int
 	// suspected tells which keys are likely to fail; nil if nobody knows.
 	suspected func(key string) bool
 }
@@ -95,7 +97,7 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 	if p, ok := shape.(*transform.Program); ok && p.Clocked() && !sink.Drifts {
 		return nil, fmt.Errorf("sink %s: transform: it uses now, which changes when no row does: give expires, for how long an entry may be as it was, or say accept_drift => true", sink.Name)
 	}
-	r := &Reader{pool: pool, checks: checks, sink: sink, shard: shard, only: only, shape: shape, most: pieceTuples}
+	r := &Reader{pool: pool, checks: checks, sink: sink, shard: shard, only: only, shape: shape, most: pieceTuples, maxValue: MaxValue}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))
 		r.changeParts = append(r.changeParts, newKeyPart(inChangeTable(k), k.Change))
@@ -140,6 +142,14 @@ func (r *Reader) Suspect(suspected func(key string) bool) { r.suspected = suspec
 // Slow has claims look up no more tuples at a time than that: where entries take long, a row of the change table alone can
 // have too many. It must be called before r is used.
 func (r *Reader) Slow(most int) { r.most = min(r.most, most) }
+
+// Hold says how many bytes the target takes at most in a value; 0 is not known. It must be called
+// before r is used.
+func (r *Reader) Hold(most int) {
+	if most > 0 {
+		r.maxValue = min(r.maxValue, most)
+	}
+}
 
 // Sink is the definition that r reads for.
 func (r *Reader) Sink() *catalog.Sink { return r.sink }
@@ -213,10 +223,10 @@ func (r *Reader) appendEntry(ctx context.Context, e *Entries, begin int, from ro
 			return err
 		}
 	}
-	if size := len(e.arena) - it.value; size > MaxValue {
+	if size := len(e.arena) - it.value; size > r.maxValue {
 		e.arena = e.arena[:it.key]
 		e.fail(r.sink.Template.Append(nil, tuple), copied(tuple), codeTooLarge,
-			fmt.Sprintf("the value has %d bytes, and an entry can have %d", size, MaxValue))
+			fmt.Sprintf("the value has %d bytes, and an entry can have %d", size, r.maxValue))
 		return nil
 	}
 	it.end = len(e.arena)

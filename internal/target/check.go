@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -96,6 +97,17 @@ func (t *Target) KnowsMoments(ctx context.Context) error {
 	}
 	// Whatever else is wrong shows in what follows.
 	return nil
+}
+
+// MaxValue is the most bytes that the server takes in one value, 0 if it does not tell. It closes
+// the connection of whoever sends more, and whoever only tries again does so for ever.
+func (t *Target) MaxValue(ctx context.Context) int {
+	const name = "proto-max-bulk-len"
+	// Not every server may be asked, or has such a limit. Whatever else is wrong shows in what
+	// follows, and then it is asked again.
+	settings, _ := t.shared.ConfigGet(ctx, name).Result()
+	most, _ := strconv.Atoi(settings[name])
+	return most
 }
 
 // forbidden lists the commands among these that the user may not run at all.

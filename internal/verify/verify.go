@@ -80,6 +80,7 @@ func Run(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog.
 	if err != nil {
 		return Result{}, err
 	}
+	reader.Hold(t.MaxValue(ctx))
 	if o.Patience == 0 {
 		o.Patience = 30 * time.Second
 	}
