@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -102,5 +103,42 @@ func TestBackfillDoesNotWaitForTheSweepOfATargetThatIsLeft(t *testing.T) {
 	e.exec("select freshet.alter_sink('users', targets => '{default}', backfill => false)")
 	if got := one[string](e, state); got != "completed" {
 		t.Errorf("the backfill is %s, and %s", got, fmt.Sprint(one[[]string](e, "select array_agg(kind) from freshet.lease")))
+	}
+}
+
+func TestWatchedStatusGoesOnAfterAnError(t *testing.T) {
+	e := newEnv(t)
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	p := e.process("status", "--watch")
+	shown := func() int { return strings.Count(p.stdout.String(), "users") }
+	e.await("status is shown twice", func() bool { return shown() >= 2 })
+	connect := func(allowed bool) {
+		t.Helper()
+		e.admin().exec("update pg_database set datallowconn = $1 where datname = current_database()", allowed)
+	}
+	defer connect(true)
+	connect(false)
+	e.admin().exec("select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1", p.name)
+	e.await("it says that it cannot read", func() bool {
+		return strings.Contains(p.stderr.String(), "freshet status: read status: ")
+	})
+	connect(true)
+	before := shown()
+	e.await("it is shown again", func() bool { return shown() > before })
+
+	// Ctrl-C ends it, whatever it waits for.
+	held, err := e.super.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Rollback(t.Context())
+	if _, err := held.Exec(t.Context(), "lock table freshet.sink in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	e.await("it waits for Postgres", func() bool { return e.locked("freshet.status") })
+	p.signal(syscall.SIGINT)
+	if status := p.wait(patience); status != 0 {
+		t.Errorf("exit status %d", status)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -42,33 +43,59 @@ func status(ctx context.Context, c *cli, args []string) error {
 	if _, err := parse(set, args, 0); err != nil {
 		return err
 	}
+	err := c.watchStatus(ctx, *asJSON, *watch)
+	// To be interrupted, in whatever it was just doing, is how it is to end.
+	if *watch && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (c *cli) watchStatus(ctx context.Context, asJSON, watch bool) error {
 	db, err := c.openDatabase(ctx, "freshet status")
 	if err != nil {
 		return err
 	}
 	defer db.Close()
+	err = c.showStatus(ctx, db, asJSON)
+	if err != nil || !watch {
+		return err
+	}
 	for {
-		lanes, err := readStatus(ctx, db)
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			err = json.NewEncoder(c.stdout).Encode(lanes)
-		} else {
-			err = printStatus(c.stdout, lanes)
-		}
-		if err != nil || !*watch {
-			return err
-		}
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		}
-		if !*asJSON {
+		if !asJSON {
 			fmt.Fprintln(c.stdout)
 		}
+		err := c.showStatus(ctx, db, asJSON)
+		var unreadable readError
+		switch {
+		case ctx.Err() == nil && errors.As(err, &unreadable):
+			// It may pass.
+			fmt.Fprintf(c.stderr, "freshet status: %s\n", oneLine(err))
+		case err != nil:
+			return err
+		}
 	}
+}
+
+// readError is that the view could not be read.
+type readError struct{ error }
+
+func (e readError) Unwrap() error { return e.error }
+
+func (c *cli) showStatus(ctx context.Context, db *pgxpool.Pool, asJSON bool) error {
+	lanes, err := readStatus(ctx, db)
+	if err != nil {
+		return readError{err}
+	}
+	if asJSON {
+		return json.NewEncoder(c.stdout).Encode(lanes)
+	}
+	return printStatus(c.stdout, lanes)
 }
 
 // openDatabase connects for a command that only asks.
