@@ -155,7 +155,8 @@ func parse(set *flag.FlagSet, args []string, want int) ([]string, error) {
 	return positional, nil
 }
 
-// arguments reads flags and returns the positional arguments, however many.
+// arguments reads flags and returns the positional arguments, however many. Behind -- there
+// are no flags.
 func arguments(set *flag.FlagSet, args []string) ([]string, error) {
 	var positional []string
 	for {
@@ -165,12 +166,12 @@ func arguments(set *flag.FlagSet, args []string) ([]string, error) {
 			}
 			return nil, fmt.Errorf("%w: %w", errUsage, err)
 		}
-		args = set.Args()
-		if len(args) == 0 {
-			return positional, nil
+		read := len(args) - set.NArg()
+		if set.NArg() == 0 || read > 0 && args[read-1] == "--" {
+			return append(positional, set.Args()...), nil
 		}
-		positional = append(positional, args[0])
-		args = args[1:]
+		positional = append(positional, set.Arg(0))
+		args = args[read+1:]
 	}
 }
 
