@@ -307,6 +307,49 @@ func TestUninstallBesideWriters(t *testing.T) {
 	}
 }
 
+// What others may do with the public views, and what they have made of them, is theirs.
+func TestGrantsOnViewsOutliveAMigration(t *testing.T) {
+	e := newEnv(t).admin()
+	text, err := os.ReadFile("../sql/install.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.exec(usersTable)
+	e.exec("select freshet.create_sink('users', 'users')")
+	monitor, other := e.login("monitor"), e.login("other")
+	e.exec("grant usage on schema freshet to " + monitor.role() + ", " + other.role())
+	e.exec("grant select on freshet.sinks to " + monitor.role() + ", " + other.role() + "; create view mine as select sink, state from freshet.sinks")
+	// As an earlier version may have had it.
+	e.exec("drop view freshet.failures; create view freshet.failures as select 1 as one, text 'x' as key")
+	e.exec("grant select on freshet.failures to " + monitor.role() + " with grant option; grant select (key, one) on freshet.failures to " + other.role())
+	e.exec("create view failed as select one from freshet.failures")
+	var pgErr *pgconn.PgError
+	if err := e.script(string(text)); !errors.As(err, &pgErr) || !strings.Contains(pgErr.Message, "freshet.failures gets other columns") || !strings.Contains(pgErr.Detail, "failed depends on") {
+		t.Errorf("with a view on one that gets other columns: %v", err)
+	}
+	e.exec("drop view failed")
+	for n := range 3 {
+		if n == 1 {
+			if err := e.script(string(text)); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			e.migrate()
+		}
+		for _, s := range []*session{monitor, other} {
+			s.exec("select from freshet.sinks; select key from freshet.failures")
+		}
+		monitor.exec("select attempts from freshet.failures")
+		if passes := one[bool](e, "select has_table_privilege($1, 'freshet.failures', 'select with grant option')", monitor.role()); !passes {
+			t.Error("the right to grant it is gone")
+		}
+		other.refused(denied, "permission denied", "select attempts from freshet.failures")
+		if sinks := e.list("select sink from mine"); !slices.Equal(sinks, []string{"users"}) {
+			t.Errorf("sinks %q", sinks)
+		}
+	}
+}
+
 // One who hangs is named, and whoever waits goes on when he is gone.
 func TestMigrationSaysWhomItWaitsFor(t *testing.T) {
 	e := bare(t)

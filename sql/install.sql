@@ -3501,7 +3501,7 @@ begin
               -- Keepers are their makers', and granted by them.
               and p.proname !~ '^keep_[0-9]'
               and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'forget_target', 'pause_sink', 'resume_sink', 'pause_backfill', 'resume_backfill', 'cancel_backfill',
-                  'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'lock_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
+                  'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'lock_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap', 'replace_view'])
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);
         end loop;
@@ -7007,6 +7007,56 @@ $$;
 
 revoke all on function freshet.renew_past(text) from public;
 
+-- Makes a public view, or makes it anew. What others were granted on it and have made of it stays: it
+-- is replaced in place where its columns are still the first ones, and where they are not, granted again.
+create or replace function freshet.replace_view(view text, definition text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_view    text := pg_catalog.format('freshet.%I', view);
+    v_right   record;
+    v_rights  jsonb;
+    v_detail  text;
+begin
+    begin
+        execute pg_catalog.format('create or replace view %s as %s', v_view, definition);
+        return;
+    exception when invalid_table_definition then
+        null; -- other columns
+    end;
+    select pg_catalog.jsonb_agg(r) into v_rights
+    from (
+        select a.privilege_type as privilege, a.is_grantable as passes, a.grantee::bigint, null::name as column
+        from pg_catalog.pg_class c cross join lateral pg_catalog.aclexplode(c.relacl) a
+        where c.oid = v_view::pg_catalog.regclass and a.grantee <> c.relowner
+        union all
+        select a.privilege_type, a.is_grantable, a.grantee::bigint, t.attname
+        from pg_catalog.pg_attribute t cross join lateral pg_catalog.aclexplode(t.attacl) a
+        where t.attrelid = v_view::pg_catalog.regclass) r;
+    begin
+        execute pg_catalog.format('drop view %s', v_view);
+    exception when dependent_objects_still_exist then
+        get stacked diagnostics v_detail = pg_exception_detail;
+        raise exception 'the view % gets other columns, and something else is made of it', v_view
+            using errcode = 'dependent_objects_still_exist', detail = v_detail, hint = 'Drop that, migrate, and make it again.';
+    end;
+    execute pg_catalog.format('create view %s as %s', v_view, definition);
+    for v_right in
+        select r.* from pg_catalog.jsonb_to_recordset(v_rights) as r (privilege text, passes boolean, grantee oid, "column" name)
+        where r.column is null or exists (
+            select from pg_catalog.pg_attribute t where t.attrelid = v_view::pg_catalog.regclass and t.attname = r.column)
+    loop
+        execute pg_catalog.format('grant %s%s on %s to %s%s', v_right.privilege, ' (' || pg_catalog.quote_ident(v_right.column) || ')', v_view,
+            case v_right.grantee when 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(v_right.grantee)) end,
+            case when v_right.passes then ' with grant option' else '' end);
+    end loop;
+end
+$$;
+
+revoke all on function freshet.replace_view(text, text) from public;
+
 -- Enqueues a backfill of a sink: a run, and its ranges for each target. There is one
 -- backfill of everything at a time: a second one joins the first, which then writes again
 -- what it had written before this moment.
@@ -8326,11 +8376,9 @@ $$;
 
 revoke all on function freshet.validate_intent(bigint, text, text[], bigint) from public;
 
--- The public views. Dropped and made again whole by every migration: a view's
--- columns cannot be replaced in place.
-drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes;
+-- The public views, made anew by every migration. See freshet.replace_view.
 
-create view freshet.sinks as
+select freshet.replace_view('sinks', $view$
 select s.name as sink,
        -- Of one that got another key, the old entries are dropped.
        case s.state when 'retiring' then 'dropping' else s.state end as state,
@@ -8361,10 +8409,11 @@ select s.name as sink,
 from freshet.sink s
 join freshet.source o on o.id = s.source_id
 left join pg_catalog.pg_class c on c.oid = o.relid;
+$view$);
 
 comment on view freshet.sinks is 'Every sink and what it was made with.';
 
-create view freshet.status as
+select freshet.replace_view('status', $view$
 select s.name as sink,
        l.target,
        l.part::integer as shard,
@@ -8442,10 +8491,11 @@ left join lateral (
     order by b.id limit 1
 ) run on true
 where l.kind = 'sync';
+$view$);
 
 comment on view freshet.status is 'How far each lane (sink, target, shard) has come. Everything committed up to as_of is in Redis.';
 
-create view freshet.backfills as
+select freshet.replace_view('backfills', $view$
 select b.id,
        s.name as sink,
        b.reason,
@@ -8484,10 +8534,11 @@ left join lateral (
     where r.run_id = b.id and l.last_error is not null
     order by l.last_error_at desc
     limit 1) e on true;
+$view$);
 
 comment on view freshet.backfills is 'Every backfill, running and past.';
 
-create view freshet.failures as
+select freshet.replace_view('failures', $view$
 select s.name as sink,
        f.target,
        f.key,
@@ -8500,18 +8551,20 @@ select s.name as sink,
 from freshet.failure f
 join freshet.sink s on s.id = f.sink_id
 where s.state <> 'dropping';
+$view$);
 
 comment on view freshet.failures
 is 'Entries that are absent because making them raises an error. They are tried again; freshet.refresh does it at once.';
 
-create view freshet.capture_gaps as
+select freshet.replace_view('capture_gaps', $view$
 select o.schema_name || '.' || o.table_name as source, g.at, g.operation, g.code, g.message
 from freshet.capture_gap g
 join freshet.source o on o.id = g.source_id;
+$view$);
 
 comment on view freshet.capture_gaps is 'Changes that a trigger could not record, and why.';
 
-create view freshet.recent_changes as
+select freshet.replace_view('recent_changes', $view$
 select s.name as sink,
        l.target,
        c.at,
@@ -8526,6 +8579,7 @@ join freshet.source o on o.id = s.source_id and o.relid is not null
 join freshet.lease l on l.sink_id = s.id and l.kind = 'sync' and l.part = '0'
 cross join lateral freshet.changes_of(o.id, 1000) c
 where s.state <> 'dropping';
+$view$);
 
 comment on view freshet.recent_changes
 is 'The newest thousand changes captured for each sink, and whether its lanes have passed them: then they are in Redis.';

@@ -85,7 +85,7 @@ begin
               -- Keepers are their makers', and granted by them.
               and p.proname !~ '^keep_[0-9]'
               and p.proname <> all (array['create_sink', 'alter_sink', 'drop_sink', 'forget_target', 'pause_sink', 'resume_sink', 'pause_backfill', 'resume_backfill', 'cancel_backfill',
-                  'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'lock_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap'])
+                  'make_capture', 'make_change_table', 'make_capture_function', 'make_triggers', 'make_keeper', 'keep', 'refit_change_table', 'lock_capture', 'drop_capture', 'grant_roles', 'grant_source', 'record_gap', 'replace_view'])
         loop
             execute pg_catalog.format('grant execute on function %s to freshet_worker', v_function);
         end loop;

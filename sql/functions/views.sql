@@ -1,8 +1,6 @@
--- The public views. Dropped and made again whole by every migration: a view's
--- columns cannot be replaced in place.
-drop view if exists freshet.sinks, freshet.status, freshet.backfills, freshet.failures, freshet.capture_gaps, freshet.recent_changes;
+-- The public views, made anew by every migration. See freshet.replace_view.
 
-create view freshet.sinks as
+select freshet.replace_view('sinks', $view$
 select s.name as sink,
        -- Of one that got another key, the old entries are dropped.
        case s.state when 'retiring' then 'dropping' else s.state end as state,
@@ -33,10 +31,11 @@ select s.name as sink,
 from freshet.sink s
 join freshet.source o on o.id = s.source_id
 left join pg_catalog.pg_class c on c.oid = o.relid;
+$view$);
 
 comment on view freshet.sinks is 'Every sink and what it was made with.';
 
-create view freshet.status as
+select freshet.replace_view('status', $view$
 select s.name as sink,
        l.target,
        l.part::integer as shard,
@@ -114,10 +113,11 @@ left join lateral (
     order by b.id limit 1
 ) run on true
 where l.kind = 'sync';
+$view$);
 
 comment on view freshet.status is 'How far each lane (sink, target, shard) has come. Everything committed up to as_of is in Redis.';
 
-create view freshet.backfills as
+select freshet.replace_view('backfills', $view$
 select b.id,
        s.name as sink,
        b.reason,
@@ -156,10 +156,11 @@ left join lateral (
     where r.run_id = b.id and l.last_error is not null
     order by l.last_error_at desc
     limit 1) e on true;
+$view$);
 
 comment on view freshet.backfills is 'Every backfill, running and past.';
 
-create view freshet.failures as
+select freshet.replace_view('failures', $view$
 select s.name as sink,
        f.target,
        f.key,
@@ -172,18 +173,20 @@ select s.name as sink,
 from freshet.failure f
 join freshet.sink s on s.id = f.sink_id
 where s.state <> 'dropping';
+$view$);
 
 comment on view freshet.failures
 is 'Entries that are absent because making them raises an error. They are tried again; freshet.refresh does it at once.';
 
-create view freshet.capture_gaps as
+select freshet.replace_view('capture_gaps', $view$
 select o.schema_name || '.' || o.table_name as source, g.at, g.operation, g.code, g.message
 from freshet.capture_gap g
 join freshet.source o on o.id = g.source_id;
+$view$);
 
 comment on view freshet.capture_gaps is 'Changes that a trigger could not record, and why.';
 
-create view freshet.recent_changes as
+select freshet.replace_view('recent_changes', $view$
 select s.name as sink,
        l.target,
        c.at,
@@ -198,6 +201,7 @@ join freshet.source o on o.id = s.source_id and o.relid is not null
 join freshet.lease l on l.sink_id = s.id and l.kind = 'sync' and l.part = '0'
 cross join lateral freshet.changes_of(o.id, 1000) c
 where s.state <> 'dropping';
+$view$);
 
 comment on view freshet.recent_changes
 is 'The newest thousand changes captured for each sink, and whether its lanes have passed them: then they are in Redis.';
