@@ -736,6 +736,28 @@ func TestTransactionThatKeepsAllFromMendingIsTold(t *testing.T) {
 	}
 }
 
+// The change table has the type of a key column as well, until it is mended: the migration that gives the column another
+// and drops the type has to say cascade.
+func TestTypeOfAKeyColumnIsDropped(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create type mood as enum ('good', 'bad'); create table moods (mood mood primary key, n int)")
+	e.exec("insert into moods values ('good', 1), ('bad', 2)")
+	e.exec("select freshet.create_sink('moods', 'moods')")
+	e.start()
+	e.settle()
+	const retype = "alter table moods alter column mood type text using mood::text"
+	tx := e.begin()
+	e.in(tx, retype)
+	if _, err := tx.Exec(t.Context(), "drop type mood"); err == nil || !strings.Contains(err.Error(), "other objects depend on it") {
+		t.Errorf("drop type: %v", err)
+	}
+	_ = tx.Rollback(t.Context())
+	e.transaction(retype, "drop type mood cascade", "insert into moods values ('indifferent', 3)")
+	e.mended()
+	e.exec("update moods set n = n + 1")
+	e.follow("moods:*", "select 'moods:' || mood, to_jsonb(m)::text from moods m")
+}
+
 // Autovacuum of a large table is ended for who waits for it long enough, and not for who gives up before that.
 func TestAutovacuumIsNotWaitedForToItsEnd(t *testing.T) {
 	t.Parallel()

@@ -1,11 +1,14 @@
 package integration
 
 import (
+	"bytes"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -113,6 +116,44 @@ func (tl *timelines) restore(dump string) {
 	}
 	tl.program("pg_restore", "-d", second.URL("app"), dump)
 	tl.moveTo(second)
+}
+
+// As the README has it: the application's tables alone, all of them or one.
+func TestDumpIsRestoredWithoutFreshet(t *testing.T) {
+	tl := newTimelines(t, nil)
+	for n, arguments := range [][]string{{"--exclude-schema=freshet"}, {"-t", "users"}} {
+		other, err := tl.first.CreateDatabase(t.Context(), fmt.Sprintf("other%d", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		dump, list, rest := filepath.Join(dir, "dump"), filepath.Join(dir, "list"), filepath.Join(dir, "rest")
+		tl.program("pg_dump", append(arguments, "-Fc", "-f", dump, tl.superURL)...)
+		tl.program("pg_restore", "-l", "-f", list, dump)
+		all, err := os.ReadFile(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, triggers := []byte{}, regexp.MustCompile(` TRIGGER .* freshet_`)
+		for line := range bytes.Lines(all) {
+			if !triggers.Match(line) {
+				kept = append(kept, line...)
+			}
+		}
+		if len(kept) == len(all) {
+			t.Errorf("%q: no trigger is in the list:\n%s", arguments, all)
+		}
+		if err := os.WriteFile(rest, kept, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tl.program("pg_restore", "-1", "-L", rest, "-d", other, dump)
+		restored := *tl.env
+		restored.db = newPool(t, other)
+		restored.exec("update users set name = 'changed'")
+		if n := one[int](&restored, "select count(*) from users where name = 'changed'"); n != 500 {
+			t.Errorf("%q: %d rows", arguments, n)
+		}
+	}
 }
 
 // A copy of the database whose workers reach the Redis of the original: each finds what the
