@@ -167,6 +167,32 @@ func TestBackupRestoredInPlaceIsNoticedByItsEpochs(t *testing.T) {
 	tl.inStep("users:*", usersPromise)
 }
 
+// Nor its transactions, where the lane was last written under the epoch that is in the backup.
+func TestBackupRestoredInPlaceIsNoticedByItsTransactions(t *testing.T) {
+	tl := newTimelines(t, nil)
+	stop := tl.start()
+	tl.settle()
+	back := tl.keepCold()
+	was := tl.laneFence()
+	for range 1000 {
+		tl.exec("update users set name = name || ', never was' where id = 1")
+	}
+	tl.exec("update users set name = 'never was' where id <= 100; delete from users where id between 400 and 500")
+	tl.settle()
+	stop()
+	if is := tl.laneFence(); is != was {
+		t.Fatalf("the fence was %v and is %v", was, is)
+	}
+	reached := one[string](tl.admin(), "select pg_current_wal_insert_lsn()::text")
+	back()
+	tl.awaitPosition(reached)
+	tl.start()
+	tl.awaitInStep("users:*", usersPromise)
+	tl.exec("update users set name = 'now' where id between 150 and 250")
+	tl.settle()
+	tl.inStep("users:*", usersPromise)
+}
+
 // That a lease was handed over is on disk before a control key says so, also where commits
 // are not waited for: a crash is no way back.
 func TestCrashIsNotTakenForARestoredBackup(t *testing.T) {

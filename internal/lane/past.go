@@ -18,16 +18,18 @@ var errWentBack = errors.New("Postgres has gone back in time, such as by a backu
 // present makes sure that the server has all behind it that a control key was written after,
 // and has the next write note how far it is. A backup that was restored in place has the
 // incarnation that it had, or another of the same server, and knows nothing of what was
-// committed since: neither its positions in the WAL nor its leases' epochs are as far.
+// committed since: neither its positions in the WAL nor its transactions nor its leases' epochs
+// are as far.
 func (l *Lane) present(ctx context.Context, w *fence.Writer, own, other fence.Fence) error {
 	var (
 		texts       [2]string
 		now         [2]source.LSN
 		incarnation *string
+		xmax        uint64
 	)
 	// Asked after the key was read: on one server it can only have come further since.
-	err := l.Control.QueryRow(ctx, "select pg_current_wal_insert_lsn()::text, pg_current_wal_flush_lsn()::text, freshet.incarnation()").
-		Scan(&texts[0], &texts[1], &incarnation)
+	err := l.Control.QueryRow(ctx, "select pg_current_wal_insert_lsn()::text, pg_current_wal_flush_lsn()::text, freshet.incarnation(), pg_snapshot_xmax(pg_current_snapshot())::text::bigint").
+		Scan(&texts[0], &texts[1], &incarnation, &xmax)
 	if err != nil {
 		return fmt.Errorf("read WAL position: %w", err)
 	}
@@ -49,13 +51,30 @@ func (l *Lane) present(ctx context.Context, w *fence.Writer, own, other fence.Fe
 	}
 	// Of another server nothing can be compared; that it is another is all that counts.
 	if same := other.Incarnation == redefine.Lost || fence.SameServer(own.Incarnation, other.Incarnation); w.State().Exists && same {
-		if insert < reached || ahead(other, own) {
+		unknown, err := sawMore(w.State(), other, own, xmax)
+		if err != nil {
+			return err
+		}
+		if insert < reached || unknown || ahead(other, own) {
 			return l.wentBack(ctx, own)
 		}
 		flushed = max(flushed, reached)
 	}
 	w.Reached(flushed.String())
 	return nil
+}
+
+// sawMore reports whether a control key is of transactions that the server has not begun. Their
+// ids come a second time after a crash; within one life of the database they do not.
+func sawMore(state fence.State, other, own fence.Fence, xmax uint64) (bool, error) {
+	if other.Incarnation != own.Incarnation {
+		return false, nil
+	}
+	c, err := cursor.Parse(state.Cursor)
+	if err != nil {
+		return false, err
+	}
+	return windowOf(c).Xmax > xmax, nil
 }
 
 // ahead reports whether a fence is of an epoch that the holder's server has not given out. The
