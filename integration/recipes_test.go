@@ -34,8 +34,8 @@ func TestRecipeForEveryTableOfASchema(t *testing.T) {
 		create table shop.orders_all partition of shop.orders default;
 		create table shop.notes (text text)`)
 	e.exec("insert into shop.items values (1, 'chair'); insert into shop.orders values ('2026-11-01', 1)")
-	e.exec(recipe(t, "A sink for every table of a schema."))
-	e.exec(recipe(t, "A sink for every table of a schema.")) // again, for tables that came later
+	apply(t, e.databaseURL, recipe(t, "A sink for every table of a schema."))
+	apply(t, e.databaseURL, recipe(t, "A sink for every table of a schema.")) // again, for tables that came later
 	e.start()
 	e.settle()
 	if got := one[string](e, "select string_agg(sink, ', ' order by sink) from freshet.sinks"); got != "items, orders" {

@@ -8419,9 +8419,9 @@ select s.name as sink,
        l.part::integer as shard,
        case
            when s.state in ('retiring', 'dropping') or l.closing then 'dropping'
-           when s.broken is not null or o.mend_error is not null then 'failing'
+           when s.broken is not null or o.mend_error is not null or s.state = 'failing' then 'failing'
            when l.lapsed then 'lapsed'
-           when s.state in ('paused', 'failing') then s.state
+           when s.state = 'paused' then 'paused'
            when not served.by_any then 'unserved'
            when l.blocked > 0 or l.blocked_by is not null or l.rival is not null then 'blocked'
            when run.reason = 'create' then 'warming'
