@@ -156,13 +156,15 @@ func TestRedisThatIsRestartedUnderASweepKeepsNoOrphan(t *testing.T) {
 	e.inStep("users:*", usersPromise)
 }
 
-// What is asked for because a target has lost something is on disk before the target is told that nothing is missing.
-func TestRewarmsForATargetAreOnDisk(t *testing.T) {
+// What is asked for because a target has lost something is on disk before the target is told that nothing is missing, and
+// what a chunk may write before it does.
+func TestRewarmsForATargetAndIntentsAreOnDisk(t *testing.T) {
 	e := newEnv(t)
 	e.exec(usersTable)
 	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
 	for _, ask := range []string{
 		"select freshet.rewarm_target(1, 'default', false)", "select freshet.rewarm_trimmed(1, pg_current_snapshot())", "select freshet.rewarm_lost(1)",
+		"select freshet.next_chunk(0, 1, 1, 0, 'none', null, 0, null, pg_current_snapshot())",
 	} {
 		tx := e.admin().begin()
 		e.in(tx, "set local synchronous_commit = off", ask)

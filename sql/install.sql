@@ -5610,6 +5610,10 @@ declare
     v_range    freshet.backfill_range;
     v_changes  text;
 begin
+    -- A crash that forgot the intent would leave nobody to validate what was written under it.
+    if snapshot is not null then
+        perform freshet.commit_to_disk();
+    end if;
     -- Whoever mends capture has the change table before the sink.
     select 'freshet.changes_' || s.source_id into v_changes
     from freshet.lease l join freshet.sink s on s.id = l.sink_id where l.id = next_chunk.lease;
