@@ -16,11 +16,11 @@ var ErrLeftOut = errors.New("left out")
 // not pass, such as a server that is away or a right that is missing, is tried again until
 // then.
 //
-// What nobody can do as things are is left out: sinks that failing entries or a definition
-// that no longer fits have stopped, that are blocked, or whose transform does not fit, or is a function of
-// Go that no worker has. Then Drain does all the rest and returns an error with ErrLeftOut in
-// its chain, which names each and says why. What somebody has paused is left out too, and only
-// logged.
+// What nobody can do as things are is left out: sinks that failing entries or a definition that
+// no longer fits have stopped, that are blocked, or whose transform does not fit or is a
+// function of Go that no worker has. Then Drain does all the rest and returns an error with
+// ErrLeftOut in its chain, which names each and says why. What somebody has paused is left out
+// too, and only logged.
 //
 // It closes w.
 func (w *Worker) Drain(ctx context.Context) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/freshet/freshet/internal/build"
 	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/doorbell"
 	"github.com/freshet/freshet/internal/failing"
@@ -281,7 +282,7 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 	if err := client.Start(partsCtx); err != nil {
 		return fmt.Errorf("start the job queue: %w", err)
 	}
-	log.Info("working", "targets", w.config.targetNames())
+	log.Info("working", "targets", w.config.targetNames(), "version", build.Read().String())
 	w.monitor.Enter(health.Working)
 
 	bodyErr := body(ctx)

@@ -55,7 +55,7 @@ func New() *Metrics {
 	}
 	m.registry.MustRegister(
 		m.written, m.deleted, m.failed, m.batches, m.fenced, m.rows, m.rewarms, m.redisErrors, m.postgresErrors,
-		m.takeovers, m.heartbeatFailures, m.upkeepFailures, build(),
+		m.takeovers, m.heartbeatFailures, m.upkeepFailures, buildGauge(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
