@@ -537,7 +537,6 @@ func TestOwnerWhoMayNotUseFreshetOwnsNoChangeTable(t *testing.T) {
 	heir.exec("update counters set version = version + 1")
 	e.mended()
 	owner.refused(denied, "permission denied", "insert into freshet.changes_1_1 (op) values ('t')")
-	rotated(heir)
 	e.settle()
 	admin.inStep("counters:*", countersPromise("counters"))
 	if gaps := admin.gaps(); len(gaps) > 0 {
@@ -548,9 +547,19 @@ func TestOwnerWhoMayNotUseFreshetOwnsNoChangeTable(t *testing.T) {
 	admin.exec("reassign owned by " + heir.role() + " to " + other.role())
 	other.exec("update counters set version = version + 1 where id = 1")
 	e.mended()
+	// Who may use Freshet later is told how to get hold of it.
+	admin.exec("grant freshet_admin to " + other.role())
+	const more = "select freshet.create_sink('more', 'counters', key => 'more:${version}', value => 'count(*)')"
+	other.exec("create index on counters (version)")
+	other.refused(denied, "select freshet.make_capture(1);", more)
+	admin.exec("select freshet.make_capture(1)")
+	other.exec(more)
+	e.mended()
 	rotated(other)
 	e.settle()
 	admin.inStep("counters:*", countersPromise("counters"))
+	other.exec("select freshet.drop_sink('more'); select freshet.drop_sink('counters')")
+	e.settle()
 }
 
 // Whatever somebody has put on a segment is not run by who empties it. The rest of rotation goes on.
