@@ -514,6 +514,10 @@ func TestOwnerWhoMayNotUseFreshetOwnsNoChangeTable(t *testing.T) {
 		floor := admin.floor()
 		admin.await("a segment is emptied, and one more was made", func() bool {
 			writer.exec("update counters set version = version + 1")
+			// Workers look every few seconds.
+			if _, err := e.super.Exec(t.Context(), "select freshet.rotate(1)"); err != nil && !pg.IsLocked(err) {
+				t.Fatal(err)
+			}
 			return admin.floor() != floor && one[int](admin, "select max(number) from freshet.segment") > 2
 		})
 	}
