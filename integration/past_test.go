@@ -190,6 +190,41 @@ func TestTwoThatLiveLeaveTheKeyToEachOther(t *testing.T) {
 	}
 }
 
+// In a copy of the database, such as staging made from a dump, sinks are dropped that the original
+// goes on with.
+func TestSinkThatIsDroppedInACopyKeepsTheOriginalsEntries(t *testing.T) {
+	tl := newTimelines(t, nil)
+	ctx := t.Context()
+	tl.start()
+	tl.settle()
+	restore := tl.dump()
+	restore()
+	tl.now.exec("select freshet.drop_sink('users')")
+	tl.now.start()
+	tl.now.await("the copy has no sink", func() bool { return one[int](tl.now.admin(), "select count(*) from freshet.sink") == 0 })
+	tl.inStep("users:*", usersPromise)
+	// The copy sees the original's sink again and again.
+	looks := func() (n int) {
+		_, rest, _ := strings.Cut(tl.redis.Info(ctx, "commandstats").Val(), "cmdstat_hgetall:calls=")
+		if _, err := fmt.Sscan(rest, &n); err != nil && rest != "" {
+			// The number ends with a comma.
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := looks()
+	tl.await("it was looked at", func() bool { return looks() > before+6 })
+	tl.exec("update users set name = 'changed' where id <= 20")
+	tl.settle()
+	tl.inStep("users:*", usersPromise)
+	if n := tl.rewarms(); n != 0 {
+		t.Errorf("%d re-warms of the original", n)
+	}
+	if n := one[int](tl.now.admin(), "select count(*) from freshet.sink"); n != 0 {
+		t.Error("the copy removes it again")
+	}
+}
+
 // rightOneWins has the second server's worker come while the first one's still works, as
 // after a failover that not everybody has heard of, and the first one's end.
 func (tl *timelines) rightOneWins(stopFirst func()) {

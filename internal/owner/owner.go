@@ -89,6 +89,34 @@ func Release(ctx context.Context, c task.Config, t *target.Target, sink int32) e
 	return nil
 }
 
+// wroteLast is the server whose workers wrote for a sink last; "" is not known.
+func wroteLast(ctx context.Context, installation string, t *target.Target, sink int32) (string, error) {
+	value, err := t.Shared().Get(ctx, fence.OwnerKey(installation, sink)).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", fmt.Errorf("target %s: read who has written for sink %d: %w", t.Name, sink, err)
+	}
+	return fence.OwnerServer(value), nil
+}
+
+// Foreign is the server that writes the entries of a sink and is no past of this one, such as the
+// one that this database is a copy of; "" if it is none. Another timeline of the same database, or
+// what was before a backup was put back there, is its past.
+func Foreign(ctx context.Context, installation string, t *target.Target, sink int32, incarnation string) (string, error) {
+	wrote, err := wroteLast(ctx, installation, t, sink)
+	if err != nil || wrote == "" || databaseOf(wrote) == databaseOf(fence.Server(incarnation)) {
+		return "", err
+	}
+	return wrote, nil
+}
+
+// databaseOf is the system and the database of a server: all but its timeline and what was drawn when it went back in time.
+func databaseOf(server string) string {
+	system, rest, _ := strings.Cut(server, ".")
+	_, database, _ := strings.Cut(rest, ".")
+	database, _, _ = strings.Cut(database, "-")
+	return system + "." + database
+}
+
 // Claim makes the keys of a sink its own on a target, or says what stands in the way.
 // Whoever is to write for the sink asks each time it begins, and gets [catalog.ErrNotOurs] once
 // the sink has left the target.

@@ -31,6 +31,8 @@ const (
 func RemoveAgain(ctx context.Context, db catalog.Querier, installation string, t *target.Target, log *slog.Logger) {
 	// known are sinks that own something and were not removed when that was asked.
 	known := make(map[int32]bool)
+	// left are those of a copy that were told of.
+	left := make(map[int32]bool)
 	looks := 0
 	task.Repeat(ctx, removedEvery, log, "who owns the keys of target "+t.Name+" cannot be read", "who owns the keys of target "+t.Name+" is read again",
 		func(ctx context.Context) error {
@@ -39,7 +41,7 @@ func RemoveAgain(ctx context.Context, db catalog.Querier, installation string, t
 			if looks++; looks%knownFor == 0 {
 				clear(known)
 			}
-			err := removeAgain(ctx, db, installation, t, known, log)
+			err := removeAgain(ctx, db, installation, t, known, left, log)
 			if err != nil {
 				clear(known)
 			}
@@ -47,7 +49,7 @@ func RemoveAgain(ctx context.Context, db catalog.Querier, installation string, t
 		})
 }
 
-func removeAgain(ctx context.Context, db catalog.Querier, installation string, t *target.Target, known map[int32]bool, log *slog.Logger) error {
+func removeAgain(ctx context.Context, db catalog.Querier, installation string, t *target.Target, known, left map[int32]bool, log *slog.Logger) error {
 	fields, err := t.Shared().HGetAll(ctx, Owners).Result()
 	if err != nil {
 		return fmt.Errorf("target %s: read who owns its keys: %w", t.Name, err)
@@ -96,6 +98,21 @@ func removeAgain(ctx context.Context, db catalog.Querier, installation string, t
 	}
 	for _, sink := range removed {
 		delete(known, sink.ID)
+		incarnation, err := catalog.Incarnation(ctx, db)
+		if err != nil {
+			return err
+		}
+		wrote, err := Foreign(ctx, installation, t, sink.ID, incarnation)
+		if err != nil {
+			return err
+		}
+		if wrote != "" {
+			if !left[sink.ID] {
+				left[sink.ID] = true
+				log.Warn("a copy of this database writes the entries of a sink that was removed here: they stay", "sink", sink.Name, "target", t.Name, "copy", wrote)
+			}
+			continue
+		}
 		var asked bool
 		if err := db.QueryRow(ctx, "select freshet.remove_again($1, $2)", sink.ID, t.Name).Scan(&asked); err != nil {
 			return fmt.Errorf("ask for the removal of entries: %w", err)
