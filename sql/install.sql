@@ -1,4 +1,4 @@
--- Freshet, schema version 1. Written by "freshet migrate --print"; apply it with
+-- Freshet, schema version 2. Written by "freshet migrate --print"; apply it with
 --     psql -v ON_ERROR_STOP=1 -f install.sql
 -- as often as you like. Everything is in schema freshet.
 
@@ -36,8 +36,8 @@ end
 $freshet$;
 do $freshet$
 begin
-    if exists (select from freshet.schema_version where version > 1) then
-        raise exception 'the schema in this database is newer than this text, which brings version 1';
+    if exists (select from freshet.schema_version where version > 2) then
+        raise exception 'the schema in this database is newer than this text, which brings version 2';
     elsif not exists (select from freshet.schema_version) and to_regclass('freshet.installation') is not null then
         raise exception 'schema freshet has tables and no version, as after a restore without rows'
             using hint = 'drop schema freshet cascade, then migrate again and create the sinks anew';
@@ -110,9 +110,6 @@ create table freshet.source (
     mend_tries     integer not null default 0,
     mend_after     timestamptz,
     mend_error     text,
-    -- the transaction that kept mending from it when somebody last tried, and since when that one did
-    barred_by      text,
-    barred_since   timestamptz,
     -- changes of transactions visible in this snapshot may be gone from the change table
     floor          pg_snapshot not null,
     created_at     timestamptz not null default now()
@@ -338,6 +335,10 @@ create table freshet.capture_gap (
 -- deleted from a table that has neither.
 alter table freshet.capture_gap replica identity full;
 
+-- Goes on where not even a gap could be recorded, such as on a disk that is full: it needs no room, and
+-- stays when a transaction is rolled back. Of which source that was it does not say.
+create sequence freshet.unrecorded;
+
 -- Partitions that a worker has come upon before anybody has looked after them. Without a
 -- foreign key, which would wait for whoever mends the source.
 create table freshet.noted_partition (
@@ -383,6 +384,33 @@ create table freshet.removed (
 
 revoke all on all tables in schema freshet from public;
 revoke all on all sequences in schema freshet from public;
+$migration$;
+    end if;
+end
+$freshet$;
+commit;
+
+begin;
+do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
+do $freshet$
+declare
+    v_done boolean := false;
+begin
+    if to_regclass('freshet.schema_version') is not null then
+        execute 'select exists (select from freshet.schema_version where version = 2)' into v_done;
+    end if;
+    if not v_done then
+        execute $migration$
+insert into freshet.schema_version (version, name) values (2, 'barred');
+
+-- That a gap could not be recorded each source says by a sequence of its own, which
+-- freshet.make_change_table makes.
+drop sequence if exists freshet.unrecorded;
+
+alter table freshet.source
+    -- the transaction that kept mending from it when somebody last tried, and since when that one did
+    add column barred_by     text,
+    add column barred_since  timestamptz;
 $migration$;
     end if;
 end
@@ -863,8 +891,8 @@ begin;
 do $freshet$ begin perform pg_advisory_xact_lock(1181905010); end $freshet$;
 do $freshet$
 begin
-    if exists (select from freshet.schema_version where version > 1) then
-        raise exception 'the schema in this database is newer than this text, which brings version 1';
+    if exists (select from freshet.schema_version where version > 2) then
+        raise exception 'the schema in this database is newer than this text, which brings version 2';
     elsif not exists (select from freshet.schema_version) and to_regclass('freshet.installation') is not null then
         raise exception 'schema freshet has tables and no version, as after a restore without rows'
             using hint = 'drop schema freshet cascade, then migrate again and create the sinks anew';

@@ -49,9 +49,6 @@ create table freshet.source (
     mend_tries     integer not null default 0,
     mend_after     timestamptz,
     mend_error     text,
-    -- the transaction that kept mending from it when somebody last tried, and since when that one did
-    barred_by      text,
-    barred_since   timestamptz,
     -- changes of transactions visible in this snapshot may be gone from the change table
     floor          pg_snapshot not null,
     created_at     timestamptz not null default now()
@@ -276,6 +273,10 @@ create table freshet.capture_gap (
 -- Without a key, which a writer would wait for another's at. A publication of all tables lets nothing be
 -- deleted from a table that has neither.
 alter table freshet.capture_gap replica identity full;
+
+-- Goes on where not even a gap could be recorded, such as on a disk that is full: it needs no room, and
+-- stays when a transaction is rolled back. Of which source that was it does not say.
+create sequence freshet.unrecorded;
 
 -- Partitions that a worker has come upon before anybody has looked after them. Without a
 -- foreign key, which would wait for whoever mends the source.
