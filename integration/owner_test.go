@@ -150,6 +150,28 @@ func TestOneLaneLooksForKeysOfOthers(t *testing.T) {
 	}
 }
 
+// A database that was restored gives the number of a sink out again, of which a target remembers
+// the keys that another one had.
+func TestNumberOfALostSinkOwnsNoOtherKeys(t *testing.T) {
+	e := newEnv(t)
+	ctx := t.Context()
+	e.exec(usersTable)
+	e.exec("insert into users (id, name) select g, 'user' from generate_series(1, 100) g")
+	e.exec("select freshet.create_sink('lost', 'users', key => 'lost:${id}')")
+	stop := e.start()
+	e.settle()
+	stop()
+	e.redis.Set(ctx, "users:4711", "theirs", 0)
+	// As in a backup of before it was made.
+	e.admin().exec("delete from freshet.sink; alter table freshet.sink alter column id restart")
+	e.exec("select freshet.create_sink('users', 'users')")
+	e.start()
+	e.await("the sink is blocked", func() bool { return e.stateOf("users") == "blocked" })
+	e.exec("select freshet.alter_sink('users', adopt => true)")
+	e.await("it begins", func() bool { return e.stateOf("users") != "blocked" })
+	e.awaitInStep("users:*", usersPromise)
+}
+
 // Two names of one server would have two lanes with one control key, and two sinks with the
 // same keys.
 func TestTwoTargetsThatAreOneServer(t *testing.T) {

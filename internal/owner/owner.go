@@ -65,7 +65,21 @@ func owns(ctx context.Context, c task.Config, t *target.Target, sink int32) (boo
 		return false, nil
 	}
 	self, err := parse(listed.Val())
-	return self.Target == t.Name, err
+	if err != nil || self.Target != t.Name {
+		return false, err
+	}
+	return sameKeys(ctx, c, sink, self)
+}
+
+// sameKeys reports whether what is listed for a sink has its keys. A server that has gone back in
+// time gives a number out again: then it is another sink's that is no more.
+func sameKeys(ctx context.Context, c task.Config, sink int32, listed owner) (bool, error) {
+	var same bool
+	err := c.Control.QueryRow(ctx, "select freshet.key_tokens(key_parts) = $2 from freshet.sink where id = $1", sink, listed.Tokens).Scan(&same)
+	if err != nil {
+		return false, fmt.Errorf("compare keys with those that are listed: %w", err)
+	}
+	return same, nil
 }
 
 func parse(value string) (owner, error) {
@@ -163,12 +177,18 @@ func claim(ctx context.Context, c task.Config, t *target.Target, sink *catalog.S
 		if err != nil {
 			return Obstacle{}, err
 		}
-		if other.Target == t.Name {
+		same, err := sameKeys(ctx, c, sink.ID, other)
+		if err != nil {
+			return Obstacle{}, err
+		}
+		if same && other.Target == t.Name {
 			// Only the key is missing: evicted, or deleted by hand.
 			// Not written over if another lane was faster: that would break what others watch.
 			return Obstacle{}, tx.SetNX(ctx, ownKey, fence.OwnerValue(sink.Name, incarnation), 0).Err()
 		}
-		twin = other.Target
+		if other.Target != t.Name {
+			twin = other.Target
+		}
 	}
 	var (
 		self         = owner{Sink: sink.Name, Target: t.Name}
