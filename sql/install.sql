@@ -403,14 +403,10 @@ begin
         execute $migration$
 insert into freshet.schema_version (version, name) values (2, 'barred');
 
--- That a gap could not be recorded each source says by a sequence of its own, which
--- freshet.make_change_table makes.
-drop sequence if exists freshet.unrecorded;
-
 alter table freshet.source
     -- the transaction that kept mending from it when somebody last tried, and since when that one did
-    add column barred_by     text,
-    add column barred_since  timestamptz;
+    add column if not exists barred_by     text,
+    add column if not exists barred_since  timestamptz;
 $migration$;
     end if;
 end
@@ -1186,6 +1182,10 @@ begin
         if v_next.order_attnums is distinct from v_sink.order_attnums or v_next.folded_attnums is distinct from v_sink.folded_attnums then
             perform freshet.restart_ranges(v_sink.id);
         end if;
+        -- One that was given up, or removed everything and went back since, has what was written then.
+        perform freshet.rewarm_target(v_sink.id, t, true)
+        from pg_catalog.unnest(targets) as t
+        where t <> all (v_sink.targets) and exists (select from freshet.removed r where r.sink_id = v_sink.id and r.target = t);
         if coalesce(backfill, true) then
             perform freshet.request_rewarm(v_sink.id, false);
             -- Entries of rows that have none any more.
@@ -3304,14 +3304,14 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_worker  text := (
-        select w.id from freshet.worker w
-        where forget_target.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds'
-        order by w.id limit 1);
+    v_worker  text;
     v_lease   record;
     v_any     boolean := false;
 begin
     perform freshet.lock_definitions();
+    select w.id into v_worker from freshet.worker w
+    where forget_target.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds'
+    order by w.id limit 1;
     if v_worker is not null then
         raise exception 'target: the worker % serves "%", and removes what is there', v_worker, target
             using errcode = 'object_in_use',
@@ -3324,7 +3324,7 @@ begin
         join freshet.lease p on p.sink_id = s.id and p.target = forget_target.target and p.kind = 'purge' and p.finished_at is null
         join freshet.lease l on l.sink_id = s.id and l.target = p.target and l.kind in ('backfill', 'sweep', 'purge') and l.finished_at is null
         where s.name = forget_target.sink
-           or s.state = 'retiring' and pg_catalog.split_part(s.name, '~', 1) = forget_target.sink
+           or s.state in ('retiring', 'dropping') and pg_catalog.split_part(s.name, '~', 1) = forget_target.sink
         order by s.id, l.kind = 'purge', l.id
     loop
         v_any := true;
@@ -3476,7 +3476,7 @@ begin
 
     if pg_catalog.to_regrole('freshet_admin') is not null then
         grant usage, create on schema freshet to freshet_admin;
-        -- Change tables are their sources' owners', and granted by grant_source.
+        -- Change tables are their keepers' owners', and granted by grant_source.
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c
@@ -3988,7 +3988,11 @@ begin
             perform freshet.make_triggers(source);
             return true;
         end if;
-        perform freshet.refit_change_table(source, task = 'rebuild');
+        -- One that was another's may have things of his on it, which would run with the keeper's rights.
+        perform freshet.refit_change_table(source, task = 'rebuild' or exists (
+            select from pg_catalog.pg_class c join pg_catalog.pg_proc p
+                on p.oid = pg_catalog.to_regprocedure('freshet.keep_' || source || '(text, integer)') and p.proowner <> c.relowner
+            where c.oid = pg_catalog.to_regclass('freshet.changes_' || source)));
         if task = 'renew' and exists (select from freshet.segment g where g.source_id = keep.source) then
             update freshet.segment g set current_since = null where g.source_id = keep.source;
             insert into freshet.segment (source_id, number, current_since)
@@ -4391,7 +4395,14 @@ begin
                       hint = 'Wait for it or end it (see pg_stat_activity), then run this again.';
         end if;
         -- By the second look those who just write have come and gone.
-        if v_long <= interval '3 seconds' and v_holders is distinct from v_vacuums and freshet.are_vacuums(v_holders) then
+        if v_long <= interval '3 seconds' and v_holders is distinct from v_vacuums and freshet.are_vacuums(v_holders)
+            -- One against wraparound is not ended.
+            and not exists (
+                select from pg_catalog.pg_class c
+                where (c.oid = source or c.oid in (select t.relid from pg_catalog.pg_partition_tree(source) t)) and c.relkind = 'r'
+                  and (pg_catalog.age(c.relfrozenxid) > pg_catalog.current_setting('autovacuum_freeze_max_age')::integer
+                       or pg_catalog.mxid_age(c.relminmxid) > pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::integer))
+        then
             v_attempt := (extract(epoch from v_long) * 1000)::integer || 'ms';
             v_vacuums := v_holders;
             v_holders := null;
@@ -4413,6 +4424,10 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Those who look after it have these locks already; not who was told to run this.
+    perform freshet.lock_capture(source);
+    perform freshet.lock_source(s.relid, 'share row exclusive', interval '10 seconds', true)
+    from freshet.source s where s.id = make_capture.source;
     perform freshet.admit_owner(c.relowner)
     from freshet.source s join pg_catalog.pg_class c on c.oid = s.relid
     where s.id = make_capture.source;
@@ -4420,6 +4435,7 @@ begin
     perform freshet.make_change_table(source);
     perform freshet.make_capture_function(source);
     perform freshet.make_triggers(source);
+    perform freshet.grant_source(source);
 end
 $$;
 
@@ -4751,7 +4767,8 @@ begin%12$s
         end if;
     end if;
     if not v_young then
-        v_columns := case when pg_catalog.has_schema_privilege(%9$s::oid, 'usage') then '%4$s'%3$s end;
+        v_columns := case when pg_catalog.has_schema_privilege(%9$s::oid, 'usage') and pg_catalog.has_table_privilege(%14$s::oid, 'insert')
+            and pg_catalog.has_sequence_privilege(%15$s::oid, 'usage') then '%4$s'%3$s end;
         v_same := v_columns || ' ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text;
         v_guarded := coalesce(pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same, false);%10$s
         if v_guarded then
@@ -4788,7 +4805,8 @@ $sql$, source, v_insert, v_same, v_source.segment, v_segment,
         (select i.stop_bytes from freshet.installation i), v_source.relid, v_room,
         'freshet'::pg_catalog.regnamespace::oid, v_leaves,
         case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end,
-        v_first_moments, v_failed));
+        v_first_moments, v_failed,
+        v_segment::pg_catalog.regclass::oid, ('freshet.changes_' || source || '_id')::pg_catalog.regclass::oid));
 
     if not exists (
         select from pg_catalog.pg_proc p
@@ -4810,6 +4828,7 @@ revoke all on function freshet.make_capture_function(integer) from public;
 --
 -- All of it belongs to the keeper's owner, who empties it with his rights: another could have a trigger
 -- of his run with them. The source's owner, as whom triggers run, is granted what they need.
+drop sequence if exists freshet.unrecorded; -- the one for all sources that there was
 create or replace function freshet.make_change_table(source integer)
 returns void
 language plpgsql
@@ -7708,7 +7727,10 @@ begin
         then
             begin
                 execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source) into v_emptied using v_segment.number;
-                v_did := v_did or v_emptied;
+                -- Or it was found to have what is not consumed, and noted so.
+                v_did := v_did or v_emptied or exists (
+                    select from freshet.segment g
+                    where g.source_id = rotate.source and g.number = v_segment.number and g.consumed is null);
             exception when object_not_in_prerequisite_state then
                 v_refused := sqlerrm;
             end;

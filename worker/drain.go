@@ -5,10 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // ErrLeftOut is in the chain of Drain's error when there was work that nobody could do.
 var ErrLeftOut = errors.New("left out")
+
+// drainPatience is longer than a sink that fails waits before it is tried again, and than a lane takes to look for keys
+// of others.
+const drainPatience = 5 * time.Second
 
 // Drain works until nothing is pending on its targets that was committed before it began,
 // every backfill, sweep and purge included, and returns nil; or until ctx ends, and returns
@@ -25,7 +30,7 @@ var ErrLeftOut = errors.New("left out")
 // It closes w.
 func (w *Worker) Drain(ctx context.Context) error {
 	return w.run(ctx, func(ctx context.Context) error {
-		s := settling{db: w.control, targets: w.config.targetNames(), transforms: w.transforms}
+		s := settling{db: w.control, targets: w.config.targetNames(), transforms: w.transforms, patience: drainPatience}
 		err := s.run(ctx)
 		var left []string
 		for _, l := range s.left {

@@ -38,8 +38,11 @@ type settling struct {
 	targets []string
 	// transforms are the functions of Go that can be waited for, nil for all.
 	transforms []string
-	// began is when, by the clock of Postgres: errors of before may be over.
-	began time.Time
+	// began is when, by the clock of Postgres: errors of before may be over. start is the same by this process' clock.
+	began, start time.Time
+	// patience is how long what stands in the way is not believed yet: it may be what an earlier worker has found, and a
+	// lane has to have looked.
+	patience time.Duration
 	// left is what could not be waited for when it was over.
 	left []leftOut
 	// fits is what became of looking at transforms, by the revision of their sinks: what is
@@ -91,7 +94,7 @@ func (s *settling) round(ctx context.Context) (worked bool, err error) {
 		return false, fmt.Errorf("take a snapshot: %w", err)
 	}
 	if s.began.IsZero() {
-		s.began = now
+		s.began, s.start = now, time.Now()
 	}
 	var behind []int64
 	for {
@@ -101,7 +104,12 @@ func (s *settling) round(ctx context.Context) (worked bool, err error) {
 		}
 		if err == nil {
 			behind, s.left = nil, nil
+			early := time.Since(s.start) < s.patience
 			for _, w := range open {
+				if early && w.Why != "" && !w.Paused && w.Kind != "purge" {
+					behind = append(behind, w.ID)
+					continue
+				}
 				if w.Why == "" {
 					w.Why = s.unfit(ctx, w)
 				}

@@ -137,7 +137,11 @@ func (b *Book) record(ctx context.Context, at time.Time, failures []source.Failu
 func (b *Book) stop(ctx context.Context, what string, last source.Failure) error {
 	reason := fmt.Sprintf("%s, one of them with: %s (%s). Nothing is written until that is mended; "+
 		"see freshet.failures, and freshet.resume_sink to go on at once", what, last.Message, last.Code)
-	if _, err := b.db.Exec(ctx, "select freshet.stop_failing($1, $2)", b.held.SinkID, reason); err != nil {
+	_, err := b.db.Exec(ctx, "select freshet.stop_failing($1, $2)", b.held.SinkID, reason)
+	if pg.IsUntranslatable(err) {
+		_, err = b.db.Exec(ctx, "select freshet.stop_failing($1, $2)", b.held.SinkID, pg.ASCII(reason))
+	}
+	if err != nil {
 		return fmt.Errorf("stop the sink: %w", err)
 	}
 	b.gauge.reset()

@@ -241,8 +241,10 @@ func (l *Lane) awaitKeys(ctx context.Context, sink *catalog.Sink, incarnation st
 		if free {
 			return true, nil
 		}
-		if found == said {
-			pause = min(2*pause, mostForeignPause)
+		// How many they are changes for as long as somebody writes them.
+		same := found.By == said.By && (found.Keys > 0) == (said.Keys > 0)
+		if same {
+			said, pause = found, min(2*pause, mostForeignPause)
 		} else {
 			said, pause = found, foreignPause
 			l.Log.Warn("the keys of a sink are not its own; see freshet.status", "sink", sink.Name,

@@ -98,8 +98,8 @@ func (l *Lane) wentBack(ctx context.Context, own fence.Fence) error {
 	return errWentBack
 }
 
-// followTruncation asks for what follows from truncations in a window, once: however often a target refuses the batch. A
-// lane that is there to remove entries does so for all of them anyway.
+// followTruncation asks for what follows from truncations in a window, once: however often a target refuses the batch. When
+// it has it, they are over. A lane that is there to remove entries does so for all of them anyway.
 func (l *Lane) followTruncation(ctx context.Context, own fence.Fence, window cursor.Snapshot) error {
 	at := own.Incarnation + " " + window.String()
 	if l.held.Closing || l.truncated == at {

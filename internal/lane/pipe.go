@@ -373,6 +373,10 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	if !b.More() {
 		p.count.Batch()
 		p.inRedis, p.at, p.within = to, b.Next, b.Next.Window != nil
+		if b.Truncated {
+			// A target that goes back to before this has the entries again that are swept now.
+			p.lane.truncated = ""
+		}
 		p.lane.held.Progress(p.own.Incarnation, to, b.Next.Done.String(), b.asOf)
 	}
 	// Whatever is tried again comes as a touch, and a backfill may have noted it.

@@ -84,9 +84,7 @@ func (l *Lane) take(ctx context.Context, w *fence.Writer, own fence.Fence, sink 
 	l.unwritten = l.unwritten && errors.Is(err, fence.ErrFenced)
 	if err == nil || errors.Is(err, fence.ErrFenced) {
 		l.asked.Forget()
-		// Nor is what the key says now where truncations were followed to: a target that went back
-		// into the middle of a window has the entries again that were swept.
-		l.anew, l.truncated = "", ""
+		l.anew = ""
 	}
 	if err != nil {
 		return cursor.Cursor{}, fmt.Errorf("target %s: take control key: %w", l.target.Name, err)

@@ -82,6 +82,8 @@ type Held struct {
 	passed      *string
 	asOf        *time.Time
 	err         *string
+	// failing: something went wrong, and nothing has gone well since.
+	failing bool
 }
 
 // Progress says how far the holder has come in a life of the database; the next heartbeat
@@ -90,6 +92,7 @@ type Held struct {
 func (h *Held) Progress(incarnation, cursor, passed string, asOf *time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.failing = false
 	h.incarnation, h.cursor, h.passed = &incarnation, &cursor, &passed
 	if asOf != nil {
 		h.asOf = asOf
@@ -100,6 +103,7 @@ func (h *Held) Progress(incarnation, cursor, passed string, asOf *time.Time) {
 func (h *Held) Passed(passed string, asOf time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.failing = false
 	if h.asOf == nil || h.asOf.Before(asOf) {
 		h.passed, h.asOf = &passed, &asOf
 	}
@@ -139,7 +143,14 @@ func (h *Held) Failed(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	text := pg.Text(err.Error())
-	h.err = &text
+	h.err, h.failing = &text, true
+}
+
+// fails reports whether nothing has gone well since something went wrong.
+func (h *Held) fails() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failing
 }
 
 // Take takes a lease under the epoch that a job names. The context ends with cause
@@ -157,10 +168,13 @@ func (k *Keeper) Take(ctx context.Context, id, epoch int64) (*Held, context.Cont
 	return h, ctx, nil
 }
 
-// Renew lets the holder go on for another slice if no other worker has far less to serve than this
-// one. To hand a lane over takes fifteen statements, which a lane that sleeps would be woken for, and
+// Renew lets the holder go on for another slice if it gets on, for another worker might where this one does
+// not, and if no other worker has far less to serve than this one. To hand a lane over takes fifteen statements, which a lane that sleeps would be woken for, and
 // for which the changes of a busy one would wait.
 func (k *Keeper) Renew(ctx context.Context, h *Held) bool {
+	if h.fails() {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var shared bool
@@ -235,18 +249,35 @@ func (k *Keeper) BeatOne(ctx context.Context, h *Held) error {
 }
 
 func (k *Keeper) beat(ctx context.Context, held []*Held) error {
+	err := k.beatWith(ctx, held, func(text string) string { return text })
+	if pg.IsUntranslatable(err) {
+		// A letter of an error that the database has no code for keeps no lease from its heartbeat.
+		err = k.beatWith(ctx, held, pg.ASCII)
+	}
+	if err != nil {
+		k.metrics.HeartbeatFailed()
+	}
+	return err
+}
+
+// beatWith is beat with the errors as they are written down.
+func (k *Keeper) beatWith(ctx context.Context, held []*Held, written func(text string) string) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
 	n := len(held)
 	ids, epochs := make([]int64, n), make([]int64, n)
 	lives, cursors, passed := make([]*string, n), make([]*string, n), make([]*string, n)
-	asOf, errs := make([]*time.Time, n), make([]*string, n)
+	asOf, errs, texts := make([]*time.Time, n), make([]*string, n), make([]*string, n)
 	for i, h := range held {
 		h.mu.Lock()
 		ids[i], epochs[i] = h.ID, h.Epoch
 		lives[i], cursors[i], passed[i], asOf[i], errs[i] = h.incarnation, h.cursor, h.passed, h.asOf, h.err
 		h.mu.Unlock()
+		if errs[i] != nil {
+			text := written(*errs[i])
+			texts[i] = &text
+		}
 	}
 
 	type kept struct {
@@ -267,7 +298,7 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 		return row.Scan(&clock)
 	})
 	batch.Queue("select lease, revision, written from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-		k.worker, targets, k.transforms, ids, epochs, lives, cursors, passed, asOf, errs).Query(func(rows pgx.Rows) error {
+		k.worker, targets, k.transforms, ids, epochs, lives, cursors, passed, asOf, texts).Query(func(rows pgx.Rows) error {
 		var (
 			id int64
 			k  kept
@@ -276,7 +307,6 @@ func (k *Keeper) beat(ctx context.Context, held []*Held) error {
 		return err
 	})
 	if err := k.pool.SendBatch(ctx, &batch).Close(); err != nil {
-		k.metrics.HeartbeatFailed()
 		return fmt.Errorf("heartbeat: %w", err)
 	}
 	k.ahead.Store(int64(time.Until(clock)))

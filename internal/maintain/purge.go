@@ -37,13 +37,13 @@ func Purge(ctx context.Context, c task.Config, t *target.Target, held *lease.Hel
 	}
 	own := fence.Fence{Incarnation: incarnation, Definition: sink.Definition, Epoch: held.Epoch, Nonce: held.Nonce}
 
-	copied, err := owner.Foreign(ctx, c.Installation, t, sink.ID, incarnation)
+	rival, err := owner.Rival(ctx, c.Installation, t, sink, incarnation)
 	if err != nil {
 		return false, err
 	}
-	if copied != "" {
-		c.Log.Warn("a copy of this database writes the entries of a sink that is removed here: they stay",
-			"sink", sink.Name, "target", t.Name, "copy", copied)
+	if rival != "" {
+		c.Log.Warn("another database with this installation in it writes the entries of a sink that is removed here: they stay",
+			"sink", sink.Name, "target", t.Name, "writer", rival)
 		return true, endLanes(ctx, c, held, sink)
 	}
 	others, err := controlKeys(ctx, c, sink, t)

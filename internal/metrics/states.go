@@ -184,39 +184,6 @@ func (s *states) ask(ctx context.Context) (*sample, error) {
 	}
 	// Before the question: the counters of a sink that is made later are not in it.
 	before := s.metrics.known()
-	// One statement, whatever it is about: what, of which lease, of which sink or source, on
-	// which target, a word, a number, a moment.
-	rows, err := s.db.Query(ctx, `
-		select 'pending', l.id, '', '', '', freshet.pending(s.source_id, coalesce(l.passed, split_part(l.cursor, ' ', 1)::pg_snapshot)), null::timestamptz
-		from freshet.lease l
-		join freshet.sink s on s.id = l.sink_id
-		where l.id = any ($1)
-		union all
-		select 'bytes', 0, o.name, '', '', coalesce(sum(pg_total_relation_size(t.oid)), 0)::bigint, null
-		from (`+sources+`) o
-		left join pg_class t on t.relnamespace = 'freshet'::regnamespace and t.relkind in ('r', 'p')
-		    and t.relname ~ '^changes_[0-9]+(_[0-9]+)?$' and split_part(t.relname, '_', 2)::bigint = o.id
-		group by o.name
-		union all
-		select 'gaps', 0, o.name, '', '', count(g.source_id), null
-		from (`+sources+`) o
-		left join freshet.capture_gap g on g.source_id = o.id
-		group by o.name
-		union all
-		select 'state', 0, v.sink, v.target, v.state, 0, null
-		from freshet.status v
-		union all
-		select 'failing', 0, s.name, f.target, '', count(*), null
-		from freshet.failure f
-		join freshet.sink s on s.id = f.sink_id
-		group by s.name, f.target
-		union all
-		select 'sink', 0, s.name, '', '', (o.mend_error is not null)::int, (select min(g.at) from freshet.capture_gap g where g.source_id = s.source_id)
-		from freshet.sink s
-		join freshet.source o on o.id = s.source_id`, lanes)
-	if err != nil {
-		return nil, fmt.Errorf("look up metrics: %w", err)
-	}
 	var (
 		found = &sample{
 			pending: make(map[int64]int64), bytes: make(map[string]int64), gaps: make(map[string]int64),
@@ -232,32 +199,70 @@ func (s *states) ask(ctx context.Context) (*sample, error) {
 		id, value                 int64
 		at                        *time.Time
 	)
-	_, err = pgx.ForEachRow(rows, []any{&what, &id, &name, &target, &state, &value, &at}, func() error {
-		switch of := (served{name, target}); what {
-		case "pending":
-			found.pending[id] = value
-		case "bytes":
-			found.bytes[name] = value
-		case "gaps":
-			found.gaps[name] = value
-		case "failing":
-			found.failing[of] = value
-		case "state":
-			if found.states[of] == nil {
-				found.states[of] = make(map[string]bool)
-			}
-			found.states[of][state] = true
-		case "sink":
-			sinks[name], unmended[name] = true, value > 0
-			if at != nil {
-				gaps[name] = *at
-			}
+	// Rows say what it is about, of which lease, of which sink or source, on which target, a word, a number, a moment.
+	read := func(sql string, args ...any) error {
+		rows, err := s.db.Query(ctx, sql, args...)
+		if err == nil {
+			_, err = pgx.ForEachRow(rows, []any{&what, &id, &name, &target, &state, &value, &at}, func() error {
+				switch of := (served{name, target}); what {
+				case "pending":
+					found.pending[id] = value
+				case "bytes":
+					found.bytes[name] = value
+				case "gaps":
+					found.gaps[name] = value
+				case "failing":
+					found.failing[of] = value
+				case "state":
+					if found.states[of] == nil {
+						found.states[of] = make(map[string]bool)
+					}
+					found.states[of][state] = true
+				case "sink":
+					sinks[name], unmended[name] = true, value > 0
+					if at != nil {
+						gaps[name] = *at
+					}
+				}
+				return nil
+			})
+		}
+		if err != nil {
+			return fmt.Errorf("look up metrics: %w", err)
 		}
 		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look up metrics: %w", err)
 	}
+	if err := read(`
+		select 'gaps', 0::bigint, o.name, '', '', count(g.source_id), null::timestamptz
+		from (` + sources + `) o
+		left join freshet.capture_gap g on g.source_id = o.id
+		group by o.name
+		union all
+		select 'state', 0, v.sink, v.target, v.state, 0, null
+		from freshet.status v
+		union all
+		select 'failing', 0, s.name, f.target, '', count(*), null
+		from freshet.failure f
+		join freshet.sink s on s.id = f.sink_id
+		group by s.name, f.target
+		union all
+		select 'sink', 0, s.name, '', '', (o.mend_error is not null)::int, (select min(g.at) from freshet.capture_gap g where g.source_id = s.source_id)
+		from freshet.sink s
+		join freshet.source o on o.id = s.source_id`); err != nil {
+		return nil, err
+	}
+	// By itself, for it waits where somebody has locked a change table: then this is what is not known.
+	_ = read(`
+		select 'pending', l.id, '', '', '', freshet.pending(s.source_id, coalesce(l.passed, split_part(l.cursor, ' ', 1)::pg_snapshot)), null::timestamptz
+		from freshet.lease l
+		join freshet.sink s on s.id = l.sink_id
+		where l.id = any ($1)
+		union all
+		select 'bytes', 0, o.name, '', '', coalesce(sum(pg_total_relation_size(t.oid)), 0)::bigint, null
+		from (`+sources+`) o
+		left join pg_class t on t.relnamespace = 'freshet'::regnamespace and t.relkind in ('r', 'p')
+		    and t.relname ~ '^changes_[0-9]+(_[0-9]+)?$' and split_part(t.relname, '_', 2)::bigint = o.id
+		group by o.name`, lanes)
 	for _, name := range before {
 		if !sinks[name] {
 			s.metrics.forget(name)

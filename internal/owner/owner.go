@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -121,6 +122,34 @@ func Foreign(ctx context.Context, installation string, t *target.Target, sink in
 		return "", err
 	}
 	return wrote, nil
+}
+
+// contestTime is longer than a lane of another server takes to find that the owner key is no longer its own, and to take it back.
+const contestTime = 3 * time.Second
+
+// Rival is [Foreign] if that server's workers are alive: told by the owner key that the sink is this server's, they take it
+// back. A database that was moved by a dump, or upgraded, is no copy of the one that has written before.
+func Rival(ctx context.Context, installation string, t *target.Target, sink *catalog.Sink, incarnation string) (string, error) {
+	foreign, err := Foreign(ctx, installation, t, sink.ID, incarnation)
+	if err != nil || foreign == "" {
+		return "", err
+	}
+	key := fence.OwnerKey(installation, sink.ID)
+	if err := t.Shared().SetXX(ctx, key, fence.OwnerValue(sink.Name, incarnation), 0).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		return "", fmt.Errorf("target %s: ask whose sink %s is: %w", t.Name, sink.Name, err)
+	}
+	for until := time.Now().Add(contestTime); time.Now().Before(until); {
+		again, err := Foreign(ctx, installation, t, sink.ID, incarnation)
+		if err != nil || again != "" {
+			return again, err
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(contestTime / 30):
+		}
+	}
+	return "", nil
 }
 
 // databaseOf is the system and the database of a server: all but its timeline and what was drawn when it went back in time.

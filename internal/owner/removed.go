@@ -109,7 +109,7 @@ func removeAgain(ctx context.Context, db catalog.Querier, installation string, t
 		if wrote != "" {
 			if !left[sink.ID] {
 				left[sink.ID] = true
-				log.Warn("a copy of this database writes the entries of a sink that was removed here: they stay", "sink", sink.Name, "target", t.Name, "copy", wrote)
+				log.Warn("another database with this installation in it has written entries of a sink that was removed here: they stay", "sink", sink.Name, "target", t.Name, "writer", wrote)
 			}
 			continue
 		}

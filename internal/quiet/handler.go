@@ -10,8 +10,11 @@ import (
 // pause is how long a message is not repeated for.
 const pause = time.Minute
 
-// Handler lets each message through once a minute. It is for a library's log, whose many parts
-// say the same for as long as a server is away.
+// mostHeard is how many different messages there are in that time.
+const mostHeard = 200
+
+// Handler lets each message through once a minute for each error that it has among its attributes. It is
+// for a library's log, whose many parts say the same for as long as a server is away.
 func Handler(h slog.Handler) slog.Handler {
 	return handler{h, &heard{at: make(map[string]time.Time)}}
 }
@@ -29,7 +32,16 @@ type heard struct {
 
 // Handle implements slog.Handler.
 func (h handler) Handle(ctx context.Context, r slog.Record) error {
-	if !h.heard.pass(r.Level.String() + r.Message) {
+	message := r.Level.String() + r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if err, is := a.Value.Any().(error); is {
+			message += "\n" + shape(err.Error())
+		} else if a.Key == "err" || a.Key == "error" {
+			message += "\n" + shape(a.Value.String())
+		}
+		return true
+	})
+	if !h.heard.pass(message) {
 		return nil
 	}
 	return h.Handler.Handle(ctx, r)
@@ -44,7 +56,7 @@ func (h *heard) pass(message string) bool {
 			delete(h.at, m)
 		}
 	}
-	if _, is := h.at[message]; is {
+	if _, is := h.at[message]; is || len(h.at) >= mostHeard {
 		return false
 	}
 	h.at[message] = now

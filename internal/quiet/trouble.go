@@ -31,6 +31,9 @@ func NewTrouble(log *slog.Logger, wrong, right string) *Trouble {
 // port is the one part of an error that differs from one attempt to the next and says nothing.
 var port = regexp.MustCompile(`:[0-9]+\b`)
 
+// shape is what an error has in common with the same one of another attempt.
+func shape(err string) string { return port.ReplaceAllString(err, "") }
+
 // Note takes note of how it went, err nil for well.
 func (t *Trouble) Note(err error) {
 	if err == nil {
@@ -43,15 +46,15 @@ func (t *Trouble) Note(err error) {
 	if t.said == nil {
 		t.said = make(map[string]time.Time)
 	}
-	now, shape := time.Now(), port.ReplaceAllString(err.Error(), "")
+	now, what := time.Now(), shape(err.Error())
 	for text, at := range t.said {
 		if now.Sub(at) >= again {
 			delete(t.said, text)
 		}
 	}
-	if _, is := t.said[shape]; is || len(t.said) >= most {
+	if _, is := t.said[what]; is || len(t.said) >= most {
 		return
 	}
-	t.said[shape] = now
+	t.said[what] = now
 	t.log.Warn(t.wrong, "err", err)
 }

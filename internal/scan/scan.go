@@ -87,6 +87,12 @@ func Keys(ctx context.Context, db *pgxpool.Pool, t *target.Target, sink *catalog
 		}
 	}
 	ended, err := target.RunOf(ctx, client)
+	if err != nil && began != "" {
+		// Likewise.
+		_ = client.Close()
+		client = t.Single()
+		ended, err = target.RunOf(ctx, client)
+	}
 	if err == nil && ended != began {
 		err = errOtherServer
 	}

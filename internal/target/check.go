@@ -103,9 +103,15 @@ func (t *Target) KnowsMoments(ctx context.Context) error {
 // the connection of whoever sends more, and whoever only tries again does so for ever.
 func (t *Target) MaxValue(ctx context.Context) int {
 	const name = "proto-max-bulk-len"
-	// Not every server may be asked, or has such a limit. Whatever else is wrong shows in what
-	// follows, and then it is asked again.
-	settings, _ := t.shared.ConfigGet(ctx, name).Result()
+	if t.mute.Load() {
+		return 0
+	}
+	// Not every server may be asked, or has such a limit, and one that refuses once is not asked again. Whatever else is
+	// wrong shows in what follows.
+	settings, err := t.shared.ConfigGet(ctx, name).Result()
+	if reply := redis.Error(nil); errors.As(err, &reply) {
+		t.mute.Store(true)
+	}
 	most, _ := strconv.Atoi(settings[name])
 	return most
 }

@@ -28,6 +28,8 @@ type Target struct {
 	shared *redis.Client
 	// turn is held by the one lane of this worker that claims its keys.
 	turn sync.Mutex
+	// mute: the server does not tell its settings.
+	mute atomic.Bool
 	// observe is told of every failed operation.
 	observe func(error)
 }

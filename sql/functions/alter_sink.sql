@@ -184,6 +184,10 @@ begin
         if v_next.order_attnums is distinct from v_sink.order_attnums or v_next.folded_attnums is distinct from v_sink.folded_attnums then
             perform freshet.restart_ranges(v_sink.id);
         end if;
+        -- One that was given up, or removed everything and went back since, has what was written then.
+        perform freshet.rewarm_target(v_sink.id, t, true)
+        from pg_catalog.unnest(targets) as t
+        where t <> all (v_sink.targets) and exists (select from freshet.removed r where r.sink_id = v_sink.id and r.target = t);
         if coalesce(backfill, true) then
             perform freshet.request_rewarm(v_sink.id, false);
             -- Entries of rows that have none any more.

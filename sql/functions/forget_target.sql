@@ -7,14 +7,14 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_worker  text := (
-        select w.id from freshet.worker w
-        where forget_target.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds'
-        order by w.id limit 1);
+    v_worker  text;
     v_lease   record;
     v_any     boolean := false;
 begin
     perform freshet.lock_definitions();
+    select w.id into v_worker from freshet.worker w
+    where forget_target.target = any (w.targets) and w.heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds'
+    order by w.id limit 1;
     if v_worker is not null then
         raise exception 'target: the worker % serves "%", and removes what is there', v_worker, target
             using errcode = 'object_in_use',
@@ -27,7 +27,7 @@ begin
         join freshet.lease p on p.sink_id = s.id and p.target = forget_target.target and p.kind = 'purge' and p.finished_at is null
         join freshet.lease l on l.sink_id = s.id and l.target = p.target and l.kind in ('backfill', 'sweep', 'purge') and l.finished_at is null
         where s.name = forget_target.sink
-           or s.state = 'retiring' and pg_catalog.split_part(s.name, '~', 1) = forget_target.sink
+           or s.state in ('retiring', 'dropping') and pg_catalog.split_part(s.name, '~', 1) = forget_target.sink
         order by s.id, l.kind = 'purge', l.id
     loop
         v_any := true;

@@ -32,7 +32,7 @@ begin
 
     if pg_catalog.to_regrole('freshet_admin') is not null then
         grant usage, create on schema freshet to freshet_admin;
-        -- Change tables are their sources' owners', and granted by grant_source.
+        -- Change tables are their keepers' owners', and granted by grant_source.
         for v_relation in
             select c.oid::pg_catalog.regclass as name, c.relkind = 'S' as sequence
             from pg_catalog.pg_class c

@@ -26,7 +26,11 @@ begin
             perform freshet.make_triggers(source);
             return true;
         end if;
-        perform freshet.refit_change_table(source, task = 'rebuild');
+        -- One that was another's may have things of his on it, which would run with the keeper's rights.
+        perform freshet.refit_change_table(source, task = 'rebuild' or exists (
+            select from pg_catalog.pg_class c join pg_catalog.pg_proc p
+                on p.oid = pg_catalog.to_regprocedure('freshet.keep_' || source || '(text, integer)') and p.proowner <> c.relowner
+            where c.oid = pg_catalog.to_regclass('freshet.changes_' || source)));
         if task = 'renew' and exists (select from freshet.segment g where g.source_id = keep.source) then
             update freshet.segment g set current_since = null where g.source_id = keep.source;
             insert into freshet.segment (source_id, number, current_since)

@@ -64,7 +64,14 @@ begin
                       hint = 'Wait for it or end it (see pg_stat_activity), then run this again.';
         end if;
         -- By the second look those who just write have come and gone.
-        if v_long <= interval '3 seconds' and v_holders is distinct from v_vacuums and freshet.are_vacuums(v_holders) then
+        if v_long <= interval '3 seconds' and v_holders is distinct from v_vacuums and freshet.are_vacuums(v_holders)
+            -- One against wraparound is not ended.
+            and not exists (
+                select from pg_catalog.pg_class c
+                where (c.oid = source or c.oid in (select t.relid from pg_catalog.pg_partition_tree(source) t)) and c.relkind = 'r'
+                  and (pg_catalog.age(c.relfrozenxid) > pg_catalog.current_setting('autovacuum_freeze_max_age')::integer
+                       or pg_catalog.mxid_age(c.relminmxid) > pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::integer))
+        then
             v_attempt := (extract(epoch from v_long) * 1000)::integer || 'ms';
             v_vacuums := v_holders;
             v_holders := null;

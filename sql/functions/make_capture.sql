@@ -7,6 +7,10 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Those who look after it have these locks already; not who was told to run this.
+    perform freshet.lock_capture(source);
+    perform freshet.lock_source(s.relid, 'share row exclusive', interval '10 seconds', true)
+    from freshet.source s where s.id = make_capture.source;
     perform freshet.admit_owner(c.relowner)
     from freshet.source s join pg_catalog.pg_class c on c.oid = s.relid
     where s.id = make_capture.source;
@@ -14,6 +18,7 @@ begin
     perform freshet.make_change_table(source);
     perform freshet.make_capture_function(source);
     perform freshet.make_triggers(source);
+    perform freshet.grant_source(source);
 end
 $$;
 

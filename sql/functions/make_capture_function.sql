@@ -324,7 +324,8 @@ begin%12$s
         end if;
     end if;
     if not v_young then
-        v_columns := case when pg_catalog.has_schema_privilege(%9$s::oid, 'usage') then '%4$s'%3$s end;
+        v_columns := case when pg_catalog.has_schema_privilege(%9$s::oid, 'usage') and pg_catalog.has_table_privilege(%14$s::oid, 'insert')
+            and pg_catalog.has_sequence_privilege(%15$s::oid, 'usage') then '%4$s'%3$s end;
         v_same := v_columns || ' ' || coalesce(pg_catalog.pg_relation_filenode(tg_relid), 0)::text;
         v_guarded := coalesce(pg_catalog.current_setting('freshet.guarded_%1$s_' || tg_relid, true) = v_same, false);%10$s
         if v_guarded then
@@ -361,7 +362,8 @@ $sql$, source, v_insert, v_same, v_source.segment, v_segment,
         (select i.stop_bytes from freshet.installation i), v_source.relid, v_room,
         'freshet'::pg_catalog.regnamespace::oid, v_leaves,
         case when v_leaves <> '' then pg_catalog.format(', pg_catalog.set_config(%L, coalesce(v_columns, %L), true)', 'freshet.guarded_' || source, '') end,
-        v_first_moments, v_failed));
+        v_first_moments, v_failed,
+        v_segment::pg_catalog.regclass::oid, ('freshet.changes_' || source || '_id')::pg_catalog.regclass::oid));
 
     if not exists (
         select from pg_catalog.pg_proc p

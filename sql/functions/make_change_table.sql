@@ -6,6 +6,7 @@
 --
 -- All of it belongs to the keeper's owner, who empties it with his rights: another could have a trigger
 -- of his run with them. The source's owner, as whom triggers run, is granted what they need.
+drop sequence if exists freshet.unrecorded; -- the one for all sources that there was
 create or replace function freshet.make_change_table(source integer)
 returns void
 language plpgsql

@@ -106,7 +106,10 @@ begin
         then
             begin
                 execute pg_catalog.format('select freshet.%I(''truncate'', $1)', 'keep_' || source) into v_emptied using v_segment.number;
-                v_did := v_did or v_emptied;
+                -- Or it was found to have what is not consumed, and noted so.
+                v_did := v_did or v_emptied or exists (
+                    select from freshet.segment g
+                    where g.source_id = rotate.source and g.number = v_segment.number and g.consumed is null);
             exception when object_not_in_prerequisite_state then
                 v_refused := sqlerrm;
             end;
