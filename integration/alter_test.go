@@ -373,6 +373,7 @@ func TestTargetThatIsGoneForGoodIsForgotten(t *testing.T) {
 	for _, name := range []string{"users", "people"} {
 		e.exec("select freshet.forget_target($1, 'other')", name)
 	}
+	e.await("nothing is left of it", func() bool { return one[bool](e, "select not exists (select from freshet.sinks where sink = 'users')") })
 	e.exec(create)
 	e.lastBackfill("users")
 	e.lastBackfill("people")
