@@ -2,14 +2,14 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet/freshet/internal/pg"
 )
 
 // releasePatience is how long a table is tried to be locked whose triggers are to go.
@@ -63,7 +63,7 @@ func (s captured) release(ctx context.Context, pool *pgxpool.Pool) error {
 			_, err := tx.Exec(ctx, "drop function if exists "+s.function+" cascade")
 			return err
 		})
-		if !refusedFor(err, "55P03", "40P01") || time.Now().After(until) {
+		if !pg.HasCode(err, "55P03", "40P01") || time.Now().After(until) {
 			return err
 		}
 		select {
@@ -85,22 +85,8 @@ func (s captured) lock(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "select freshet.lock_source($1, 'access exclusive', interval '10 seconds', false)", *s.table)
 		return err
 	})
-	if refusedFor(err, "42501", "42883") {
+	if pg.HasCode(err, "42501", "42883") {
 		return nil
 	}
 	return err
-}
-
-// refusedFor reports whether err is one of Postgres' with one of these codes.
-func refusedFor(err error, codes ...string) bool {
-	var reply *pgconn.PgError
-	if !errors.As(err, &reply) {
-		return false
-	}
-	for _, code := range codes {
-		if reply.Code == code {
-			return true
-		}
-	}
-	return false
 }

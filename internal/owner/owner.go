@@ -104,22 +104,17 @@ func Release(ctx context.Context, c task.Config, t *target.Target, sink int32) e
 	return nil
 }
 
-// wroteLast is the server whose workers wrote for a sink last; "" is not known.
-func wroteLast(ctx context.Context, installation string, t *target.Target, sink int32) (string, error) {
-	value, err := t.Shared().Get(ctx, fence.OwnerKey(installation, sink)).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return "", fmt.Errorf("target %s: read who has written for sink %d: %w", t.Name, sink, err)
-	}
-	return fence.OwnerServer(value), nil
-}
-
 // Foreign is the server that writes the entries of a sink and is no past of this one, such as the
 // one that this database is a copy of; "" if it is none. Another timeline of the same database, or
 // what was before a backup was put back there, is its past.
 func Foreign(ctx context.Context, installation string, t *target.Target, sink int32, incarnation string) (string, error) {
-	wrote, err := wroteLast(ctx, installation, t, sink)
-	if err != nil || wrote == "" || databaseOf(wrote) == databaseOf(fence.Server(incarnation)) {
-		return "", err
+	value, err := t.Shared().Get(ctx, fence.OwnerKey(installation, sink)).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", fmt.Errorf("target %s: read who has written for sink %d: %w", t.Name, sink, err)
+	}
+	wrote := fence.OwnerServer(value)
+	if wrote == "" || databaseOf(wrote) == databaseOf(fence.Server(incarnation)) {
+		return "", nil
 	}
 	return wrote, nil
 }
@@ -143,10 +138,8 @@ func Rival(ctx context.Context, installation string, t *target.Target, sink *cat
 		if err != nil || again != "" {
 			return again, err
 		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(contestTime / 30):
+		if _, err := task.Pause(ctx, nil, contestTime/30); err != nil {
+			return "", err
 		}
 	}
 	return "", nil

@@ -96,12 +96,15 @@ func removeAgain(ctx context.Context, db catalog.Querier, installation string, t
 	for _, id := range others {
 		known[id] = true
 	}
+	if len(removed) == 0 {
+		return nil
+	}
+	incarnation, err := catalog.Incarnation(ctx, db)
+	if err != nil {
+		return err
+	}
 	for _, sink := range removed {
 		delete(known, sink.ID)
-		incarnation, err := catalog.Incarnation(ctx, db)
-		if err != nil {
-			return err
-		}
 		wrote, err := Foreign(ctx, installation, t, sink.ID, incarnation)
 		if err != nil {
 			return err

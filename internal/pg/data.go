@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -42,19 +43,20 @@ func IsType(err error) bool {
 }
 
 // IsUnrecorded reports whether err is that of freshet.check_partitions.
-func IsUnrecorded(err error) bool { return hasCode(err, "FR001") }
+func IsUnrecorded(err error) bool { return HasCode(err, "FR001") }
 
 // TookTooLong reports whether err is that of a read which was given up after its time.
 func TookTooLong(err error) bool {
-	return hasCode(err, "57014") || errors.Is(err, context.DeadlineExceeded)
+	return HasCode(err, "57014") || errors.Is(err, context.DeadlineExceeded)
 }
 
 // IsLocked reports whether err is that a lock was not to be had in time.
-func IsLocked(err error) bool { return hasCode(err, "55P03") }
+func IsLocked(err error) bool { return HasCode(err, "55P03") }
 
-func hasCode(err error, code string) bool {
+// HasCode reports whether err is one of Postgres' with one of these SQLSTATEs.
+func HasCode(err error, codes ...string) bool {
 	var reply *pgconn.PgError
-	return errors.As(err, &reply) && reply.Code == code
+	return errors.As(err, &reply) && slices.Contains(codes, reply.Code)
 }
 
 // ofData tells the errors that a value can be to blame for from those that concern the

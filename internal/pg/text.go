@@ -9,7 +9,7 @@ func Text(s string) string {
 }
 
 // IsUntranslatable reports whether err is that a character is none of the database's encoding.
-func IsUntranslatable(err error) bool { return hasCode(err, "22P05") }
+func IsUntranslatable(err error) bool { return HasCode(err, "22P05") }
 
 // ASCII is s with a question mark for whatever not every encoding has.
 func ASCII(s string) string {

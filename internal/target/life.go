@@ -37,11 +37,7 @@ func (t *Target) Life(ctx context.Context) (Life, error) {
 		if sErr != nil {
 			return Life{}, fmt.Errorf("target %s: read what has become of it: %w", t.Name, err)
 		}
-		for line := range strings.SplitSeq(text, "\r\n") {
-			if name, value, ok := strings.Cut(line, ":"); ok {
-				facts[name] = value
-			}
-		}
+		addFacts(facts, text)
 	}
 	if facts["run_id"] == "" || facts["master_replid"] == "" || facts["evicted_keys"] == "" {
 		return Life{}, nil
@@ -61,7 +57,7 @@ func (t *Target) Life(ctx context.Context) (Life, error) {
 
 // RunOf is which run of a server answers a client, and whose data it has; "" is not known.
 func RunOf(ctx context.Context, client *redis.Client) (string, error) {
-	var run []string
+	facts := make(map[string]string)
 	for _, section := range []string{"server", "replication"} {
 		text, err := client.Info(ctx, section).Result()
 		var reply redis.Error
@@ -71,13 +67,21 @@ func RunOf(ctx context.Context, client *redis.Client) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("ask who answers: %w", err)
 		}
-		for line := range strings.SplitSeq(text, "\r\n") {
-			if name, value, ok := strings.Cut(line, ":"); ok && (name == "run_id" || name == "master_replid") {
-				run = append(run, value)
-			}
+		addFacts(facts, text)
+	}
+	if facts["run_id"] == "" && facts["master_replid"] == "" {
+		return "", nil
+	}
+	return facts["run_id"] + "." + facts["master_replid"], nil
+}
+
+// addFacts adds what a section of INFO says.
+func addFacts(facts map[string]string, text string) {
+	for line := range strings.SplitSeq(text, "\r\n") {
+		if name, value, ok := strings.Cut(line, ":"); ok {
+			facts[name] = value
 		}
 	}
-	return strings.Join(run, "."), nil
 }
 
 // Note is what is kept of a life, together with the life of the database, for Evicted; nil
