@@ -50,9 +50,6 @@ func (w *Waiter) Wait(ctx context.Context, want, flushed source.LSN) error {
 	if err := w.force(ctx); err != nil {
 		return err
 	}
-	if err := w.look(ctx); err != nil {
-		return err
-	}
 	if !reached(w.known, want) {
 		return fmt.Errorf("the WAL is flushed up to %X after a commit, not up to %X", w.known, want)
 	}
@@ -62,18 +59,27 @@ func (w *Waiter) Wait(ctx context.Context, want, flushed source.LSN) error {
 // look reads how far the WAL is flushed, in the same incarnation: the server that
 // answers after a crash would count on from an earlier position.
 func (w *Waiter) look(ctx context.Context) error {
-	var (
-		text        string
-		incarnation *string
-	)
-	err := w.pool.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text, freshet.incarnation()").Scan(&text, &incarnation)
-	if err != nil {
+	var where position
+	if err := where.scan(w.pool.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text, freshet.incarnation()")); err != nil {
 		return fmt.Errorf("read WAL flush position: %w", err)
 	}
-	if incarnation == nil || *incarnation != w.incarnation {
+	return w.note(where)
+}
+
+// position is a place in the WAL of an incarnation.
+type position struct {
+	at          string
+	incarnation *string
+}
+
+func (p *position) scan(row pgx.Row) error { return row.Scan(&p.at, &p.incarnation) }
+
+// note takes note that everything up to a position is flushed.
+func (w *Waiter) note(where position) error {
+	if where.incarnation == nil || *where.incarnation != w.incarnation {
 		return ErrReincarnated
 	}
-	at, err := source.ParseLSN(text)
+	at, err := source.ParseLSN(where.at)
 	if err != nil {
 		return err
 	}
@@ -85,18 +91,17 @@ func reached(flushed, want source.LSN) bool {
 	return want <= flushed || (flushed%pageSize == 0 && want-flushed <= pageHeader)
 }
 
-// force makes the server flush by committing a record that means nothing. The commit
-// returns when everything before it is on disk.
+// force makes the server flush by committing a record that means nothing, in one round trip. The commit
+// returns when everything before it is on disk, and with it the record, whose position is then known to be.
 func (w *Waiter) force(ctx context.Context) error {
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "set local synchronous_commit = local"); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, "select pg_logical_emit_message(true, 'freshet', '')")
-		return err
-	})
-	if err != nil {
+	var (
+		where position
+		batch pgx.Batch
+	)
+	batch.Queue("select set_config('synchronous_commit', 'local', true)")
+	batch.Queue("select pg_logical_emit_message(true, 'freshet', '')::text, freshet.incarnation()").QueryRow(where.scan)
+	if err := w.pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("flush WAL: %w", err)
 	}
-	return nil
+	return w.note(where)
 }

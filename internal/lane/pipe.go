@@ -31,6 +31,11 @@ const (
 	wantTime = 100 * time.Millisecond
 	// longTime is after which a batch is left at the end of a slice.
 	longTime = 2 * time.Second
+	// busyTurn is how long a lane at least takes for a batch where changes come all the time and it keeps up: to claim few of
+	// them each time costs Postgres more than anything else, and has everybody wait for a processor.
+	busyTurn = 4 * time.Millisecond
+	// busyLooks in a row have found changes where they come all the time.
+	busyLooks = 2
 	// depth is how many parts of batches are in memory: one being written, one being read.
 	depth = 2
 
@@ -127,7 +132,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		insert  source.LSN
 		look    = minLook
 		armed   bool
-		busy    bool // the last look found changes, too
+		busy    int // how many looks in a row have found changes
 		renewed bool
 		entries *source.Entries
 	)
@@ -195,15 +200,20 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 				runtime.Gosched()
 				// After a pause most likely nothing more is pending: arm before the next look, so that
 				// one look is enough to fall asleep. Where one change follows the other it would be in vain.
-				if !busy {
+				if busy == 0 {
 					armed = sleeper.Arm(ctx)
 				}
+				if busy >= busyLooks {
+					if _, err := task.Pause(ctx, stop, busyTurn-time.Since(begun)); err != nil {
+						return err
+					}
+				}
 			}
-			busy = true
+			busy++
 			continue
 		}
 
-		busy = false
+		busy = 0
 		if !armed {
 			if armed = sleeper.Arm(ctx); armed {
 				continue
@@ -237,7 +247,8 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			return errDisturbed
 		default:
 		}
-		armed = false
+		// Woken to go on for another slice, mostly: then one look is enough, too.
+		armed = renewed && sleeper.Arm(ctx)
 	}
 }
 

@@ -287,26 +287,31 @@ func (k *Keeper) beatWith(ctx context.Context, held []*Held, written func(text s
 	ours := make(map[int64]kept, n)
 	// One round trip, so that Postgres commits by itself: a worker that is stopped, or cut
 	// off, in the middle would keep the leases locked and nobody could take them over.
-	var batch pgx.Batch
 	targets := k.targets
 	if k.leaving.Load() {
 		targets = []string{}
 	}
-	// A heartbeat that a crash forgets is only a heartbeat late.
+	// A heartbeat that a crash forgets is only a heartbeat late. The clock comes also where no lease does.
 	var clock time.Time
-	batch.Queue("select clock_timestamp() from set_config('synchronous_commit', 'off', true)").QueryRow(func(row pgx.Row) error {
-		return row.Scan(&clock)
-	})
-	batch.Queue("select lease, revision, written from freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-		k.worker, targets, k.transforms, ids, epochs, lives, cursors, passed, asOf, texts).Query(func(rows pgx.Rows) error {
-		var (
-			id int64
-			k  kept
-		)
-		_, err := pgx.ForEachRow(rows, []any{&id, &k.revision, &k.written}, func() error { ours[id] = k; return nil })
-		return err
-	})
-	if err := k.pool.SendBatch(ctx, &batch).Close(); err != nil {
+	rows, err := k.pool.Query(ctx, `
+		select c.at, b.lease, b.revision, b.written
+		from (select clock_timestamp() as at from set_config('synchronous_commit', 'off', true)) as c
+		left join freshet.heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as b on true`,
+		k.worker, targets, k.transforms, ids, epochs, lives, cursors, passed, asOf, texts)
+	if err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	var (
+		id       *int64
+		revision *int32
+		noted    *bool
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&clock, &id, &revision, &noted}, func() error {
+		if id != nil {
+			ours[*id] = kept{*revision, *noted}
+		}
+		return nil
+	}); err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
 	k.ahead.Store(int64(time.Until(clock)))

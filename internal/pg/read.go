@@ -29,6 +29,9 @@ const (
 // printed as the search path has it: without a schema in pg_catalog, the source's
 // schema and public.
 //
+// To set timezone_abbreviations reads a file, and costs several times as much as all others together: it is
+// left where it is already what it should be.
+//
 // From array_nulls to transform_null_equals stands what literals and comparisons in a
 // filter mean.
 //
@@ -46,7 +49,7 @@ pg_catalog.set_config('extra_float_digits', '1', true),
 pg_catalog.set_config('lc_monetary', 'C', true),
 pg_catalog.set_config('lc_numeric', 'C', true),
 pg_catalog.set_config('lc_time', 'C', true),
-pg_catalog.set_config('timezone_abbreviations', 'Default', true),
+case when pg_catalog.current_setting('timezone_abbreviations') <> 'Default' then pg_catalog.set_config('timezone_abbreviations', 'Default', true) end,
 pg_catalog.set_config('xmlbinary', 'base64', true),
 pg_catalog.set_config('quote_all_identifiers', 'off', true),
 pg_catalog.set_config('array_nulls', 'on', true),

@@ -28,20 +28,20 @@ const name = "s.schema_name || '.' || s.table_name"
 const lookPatience = "500ms"
 
 // ask asks which sources need mending, or rotation if it is time, in one statement for all of
-// them that a condition chooses.
-func ask(ctx context.Context, pool *pgxpool.Pool, rotate bool, condition string, args ...any) (sources []source, err error) {
-	var batch pgx.Batch
-	batch.Queue("select set_config('lock_timeout', $1, true)", lookPatience)
-	batch.Queue(`
+// them that a condition chooses, whose parameters are numbered from $3.
+func ask(ctx context.Context, pool *pgxpool.Pool, rotate bool, condition string, args ...any) ([]source, error) {
+	rows, err := pool.Query(ctx, `
+		with patience as materialized (select set_config('lock_timeout', $2, true))
 		select s.id, `+name+`, freshet.needs_mending(s.id), s.mend_error is not null, $1 and freshet.needs_rotation(s.id)
-		from freshet.source s where s.relid is not null `+condition+" order by s.id", append([]any{rotate}, args...)...).Query(func(rows pgx.Rows) error {
-		sources, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (source, error) {
-			var s source
-			return s, row.Scan(&s.id, &s.name, &s.mends, &s.unmended, &s.rotates)
-		})
-		return err
+		from patience cross join freshet.source s where s.relid is not null `+condition+" order by s.id",
+		append([]any{rotate, lookPatience}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (source, error) {
+		var s source
+		return s, row.Scan(&s.id, &s.name, &s.mends, &s.unmended, &s.rotates)
 	})
-	return sources, pool.SendBatch(ctx, &batch).Close()
 }
 
 // askEach asks about each source by itself, for what one is locked by, or fails for, is no reason to
@@ -61,7 +61,7 @@ func askEach(ctx context.Context, pool *pgxpool.Pool, rotate bool) ([]source, er
 	}
 	var sources []source
 	for _, s := range all {
-		found, err := ask(ctx, pool, rotate, "and s.id = $2", s.id)
+		found, err := ask(ctx, pool, rotate, "and s.id = $3", s.id)
 		if s.err = err; err != nil {
 			found = []source{s}
 		}

@@ -9,11 +9,11 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select s.system_identifier
+    return (select (pg_catalog.pg_control_system()).system_identifier
         || '.' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
-        || '.' || d.oid || (select coalesce('-' || n.past, '') from freshet.installation n)
-        || '.' || (select i.value from freshet.incarnation i)
-    from pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+        || '.' || d.oid || coalesce('-' || n.past, '')
+        || '.' || i.value
+    from pg_catalog.pg_database d cross join freshet.installation n cross join freshet.incarnation i
     where d.datname = pg_catalog.current_database());
 end
 $$;
