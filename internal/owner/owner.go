@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/catalog"
@@ -335,44 +336,68 @@ type rival struct {
 // kept apart when they are created.
 func rivals(ctx context.Context, c task.Config, sink int32, self owner, fields map[string]string) ([]rival, error) {
 	var found []rival
-	for name, value := range fields {
+	others, err := overlapping(ctx, c, field(c.Installation, sink), self, fields)
+	if err != nil {
+		return nil, err
+	}
+	for name, other := range others {
 		installation, number, _ := strings.Cut(name, ":")
-		if name == field(c.Installation, sink) {
-			continue
-		}
 		id, err := strconv.ParseInt(number, 10, 32)
 		if err != nil {
 			return nil, fmt.Errorf("%s has the field %q: %w", Owners, name, err)
+		}
+		leaves := false
+		who := fmt.Sprintf("the sink %q of another installation (%s)", other.Sink, installation)
+		if installation == c.Installation {
+			// An old dump of the target remembers sinks that were dropped since.
+			var there bool
+			if err := c.Control.QueryRow(ctx, `
+				select exists (select from freshet.sink where id = $1),
+				       exists (select from freshet.lease where sink_id = $1 and target = $2 and closing)`, id, other.Target).Scan(&there, &leaves); err != nil {
+				return nil, fmt.Errorf("look for sink %d: %w", id, err)
+			}
+			if !there {
+				found = append(found, rival{field: name, key: fence.OwnerKey(installation, int32(id))})
+				continue
+			}
+			who = fmt.Sprintf("the sink %q, for which this server is the target %q,", other.Sink, other.Target)
+		}
+		found = append(found, rival{name, fence.OwnerKey(installation, int32(id)), who, leaves})
+	}
+	return found, nil
+}
+
+// overlapping are the owners by their fields, except one's own, that could write the same keys as self. They are compared in
+// one statement: a worker with many sinks compares each with all.
+func overlapping(ctx context.Context, c task.Config, own string, self owner, fields map[string]string) (map[string]owner, error) {
+	others, tokens := make(map[string]owner), make(map[string][]string)
+	for name, value := range fields {
+		if name == own {
+			continue
 		}
 		other, err := parse(value)
 		if err != nil {
 			return nil, err
 		}
-		var overlap bool
-		if err := c.Control.QueryRow(ctx, "select freshet.tokens_overlap($1, $2)", self.Tokens, other.Tokens).Scan(&overlap); err != nil {
-			return nil, fmt.Errorf("compare keys: %w", err)
-		}
-		if overlap {
-			leaves := false
-			who := fmt.Sprintf("the sink %q of another installation (%s)", other.Sink, installation)
-			if installation == c.Installation {
-				// An old dump of the target remembers sinks that were dropped since.
-				var there bool
-				if err := c.Control.QueryRow(ctx, `
-					select exists (select from freshet.sink where id = $1),
-					       exists (select from freshet.lease where sink_id = $1 and target = $2 and closing)`, id, other.Target).Scan(&there, &leaves); err != nil {
-					return nil, fmt.Errorf("look for sink %d: %w", id, err)
-				}
-				if !there {
-					found = append(found, rival{field: name, key: fence.OwnerKey(installation, int32(id))})
-					continue
-				}
-				who = fmt.Sprintf("the sink %q, for which this server is the target %q,", other.Sink, other.Target)
-			}
-			found = append(found, rival{name, fence.OwnerKey(installation, int32(id)), who, leaves})
-		}
+		others[name], tokens[name] = other, append([]string{}, other.Tokens...)
 	}
-	return found, nil
+	if len(others) == 0 {
+		return nil, nil
+	}
+	rows, err := c.Control.Query(ctx, `
+		select o.key from jsonb_each($2::jsonb) as o
+		where not freshet.tokens_overlap($1, array(select jsonb_array_elements_text(o.value)))`, self.Tokens, tokens)
+	if err != nil {
+		return nil, fmt.Errorf("compare keys: %w", err)
+	}
+	apart, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("compare keys: %w", err)
+	}
+	for _, name := range apart {
+		delete(others, name)
+	}
+	return others, nil
 }
 
 // count counts the keys of the sink's form, up to a limit.
