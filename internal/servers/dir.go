@@ -28,8 +28,11 @@ type privateDir struct {
 	owner *os.File
 }
 
-func newPrivateDir(prefix string) (*privateDir, error) {
+func newPrivateDir(prefix string, inMemory bool) (*privateDir, error) {
 	base := temporary()
+	if inMemory {
+		base = memory(base)
+	}
 	sweep(base)
 	path, err := os.MkdirTemp(base, prefix)
 	if err != nil {

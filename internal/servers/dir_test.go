@@ -17,7 +17,7 @@ func TestSweepTakesOnlyWhatADeadOwnerLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", base)
-	live, err := newPrivateDir(postgresDir)
+	live, err := newPrivateDir(postgresDir, false)
 	if err != nil {
 		t.Fatal(err)
 	}

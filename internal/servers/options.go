@@ -31,6 +31,9 @@ type Options struct {
 	// Redis holds directives as in redis.conf, such as {"maxmemory": "64mb"}.
 	// They override the defaults: no persistence. Ignored by miniredis.
 	Redis map[string]string
+	// InMemory keeps the files of a Postgres from installed binaries in memory where Linux has room for that, which
+	// spares the disk many small files. Defaults to false: the temporary directory.
+	InMemory bool
 	// RedisTLS gives Redis a second port, for TLS. It takes installed binaries.
 	// Defaults to none.
 	RedisTLS *RedisTLS

@@ -28,13 +28,13 @@ func (m machine) startPostgres(ctx context.Context, o Options) (*Postgres, error
 		switch from {
 		case fromBinaries:
 			p.provider = fmt.Sprintf("installed binaries %s (%s)", prog.dir, prog.version)
-			err = p.run(ctx, prog, o.Postgres)
+			err = p.run(ctx, prog, o)
 		case fromDocker:
 			err = p.runInDocker(ctx, o)
 		case fromFallback:
 			if prog, err = fetchPostgres(ctx, o.log()); err == nil {
 				p.provider = fmt.Sprintf("downloaded binaries %s (%s)", prog.dir, prog.version)
-				err = p.run(ctx, prog, o.Postgres)
+				err = p.run(ctx, prog, o)
 			}
 		}
 	}

@@ -31,12 +31,12 @@ var postgresDefaults = map[string]string{
 }
 
 // run starts the server from binaries, in a directory made for it.
-func (p *Postgres) run(ctx context.Context, prog program, settings map[string]string) error {
+func (p *Postgres) run(ctx context.Context, prog program, o Options) error {
 	who, err := unprivileged()
 	if err != nil {
 		return err
 	}
-	if p.dir, err = newPrivateDir(postgresDir); err != nil {
+	if p.dir, err = newPrivateDir(postgresDir, o.InMemory); err != nil {
 		return err
 	}
 	data := p.dir.join("data")
@@ -48,7 +48,7 @@ func (p *Postgres) run(ctx context.Context, prog program, settings map[string]st
 
 	err = initialise(ctx, prog, who, data)
 	if err == nil {
-		err = configure(data, settings)
+		err = configure(data, o.Postgres)
 	}
 	if err == nil {
 		err = p.launch(ctx)

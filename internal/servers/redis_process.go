@@ -30,7 +30,7 @@ var redisSignals = stopSignals{clean: syscall.SIGTERM, atOnce: syscall.SIGKILL}
 // run starts the server from its binary, in a directory made for it. Unlike
 // Postgres it does not mind being root.
 func (r *Redis) run(ctx context.Context, prog program, directives map[string]string) (err error) {
-	if r.dir, err = newPrivateDir(redisDir); err != nil {
+	if r.dir, err = newPrivateDir(redisDir, false); err != nil {
 		return err
 	}
 	var us *account

@@ -194,7 +194,7 @@ func (s *shared[S]) get(t testing.TB) S {
 		ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
 		defer cancel()
 		s.server, s.err = s.start(ctx, options(
-			map[string]string{"max_prepared_transactions": "0"},
+			map[string]string{"max_prepared_transactions": "0", "jit": "off"},
 			map[string]string{"databases": strconv.Itoa(redisDatabases)},
 		))
 		s.up = s.err == nil
@@ -219,6 +219,7 @@ func options(postgres, redis map[string]string) servers.Options {
 		Log:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		Postgres: postgres,
 		Redis:    redis,
+		InMemory: true,
 	}
 }
 
