@@ -212,7 +212,7 @@ func every(step int) int {
 	if os.Getenv("FRESHET_TEST_EXHAUSTIVE") != "" {
 		return max(1, step/16)
 	}
-	return 6 * step
+	return 9 * step
 }
 
 func TestRedisConnectionCutAnywhereLosesNothing(t *testing.T) {

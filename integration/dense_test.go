@@ -69,8 +69,10 @@ func TestManyRowsFarApartAreReadByAListOfTheirKeys(t *testing.T) {
 		}
 		e.settle()
 		for i := range kinds {
-			e.inStep(fmt.Sprintf("goods_%d:*", i), fmt.Sprintf(
-				"select 'goods_%[1]d:' || freshet.percent_encode(id::text), to_jsonb(g)::text from goods_%[1]d g where price <> 13", i))
+			// What encodes a key is slow, and most have nothing to encode.
+			e.inStep(fmt.Sprintf("goods_%d:*", i), fmt.Sprintf(`
+				select 'goods_%[1]d:' || case when id::text ~ '[^a-z0-9-]' then freshet.percent_encode(id::text) else id::text end, to_jsonb(g)::text
+				from goods_%[1]d g where price <> 13`, i))
 		}
 		e.inStep("share:*", "select 'share:' || id, (1000 / price)::text from goods_0 where price <> 0")
 	}

@@ -110,7 +110,7 @@ func TestKilledWorkersDoNothingTwice(t *testing.T) {
 	const progress = "select coalesce(sum(rows_done), 0)::bigint from freshet.backfill_range where run_id = $1"
 	random := rand.New(rand.NewPCG(7, 7))
 	var done int64
-	for kill := range 10 {
+	for kill := range 6 {
 		workers := []*process{e.process("worker"), e.process("worker")}
 		more := int64(1 + random.IntN(3000))
 		e.await(fmt.Sprintf("there is progress before kill %d", kill+1), func() bool { return one[int64](e, progress, id) >= min(done+more, rows) })
