@@ -32,6 +32,7 @@ var benchmarks = []benchmark{
 	{"wrong_entries", "entries left wrong by deletes and late commits, beside a worker that polls", byHandWrong},
 	{"hot_row", "one row that eight clients update: the age of its entry, and how often it is written", hotRow},
 	{"overhead_single", "transactions a second of pgbench with capture and without", overheadSingle},
+	{"overhead_parts", "where the time goes that capture adds to an update of one row", overheadParts},
 	{"overhead_bulk", "statements that write 100,000 rows with capture and without", overheadBulk},
 	{"claim_scaling", "what a batch costs to claim, however long the backlog", claimScaling},
 	{"idle_cost", "what a worker with 20 sinks costs while nobody writes", idleCost},
