@@ -74,6 +74,29 @@ func TestMediansAndRatios(t *testing.T) {
 	}
 }
 
+// One round that misses the target is enough, whatever the median says.
+func TestTargetsAreMetInEveryRound(t *testing.T) {
+	below := func(v float64) bool { return v < 15 }
+	if r := (series{1, 2, 20}).judged("a", "ms", "below 15", below); r.OK || r.Met != 2 || !strings.Contains(r.String(), "MISSED, in 2 of 3 rounds") {
+		t.Error(r)
+	}
+	if r := (series{1, 2, 3}).judged("a", "ms", "below 15", below); !r.OK || !strings.Contains(r.String(), "met, in 3 of 3 rounds") {
+		t.Error(r)
+	}
+	target, met := most(0.5)
+	if r := (series{1, 1, 1}).beside("a", "ms", "b", series{4, 4, 1}, target, met); r.OK || r.Met != 2 || r.Ratio != 0.25 {
+		t.Error(r)
+	}
+	for _, c := range []struct {
+		ours, hand series
+		met        int
+	}{{series{0, 0}, series{3, 2}, 2}, {series{0, 1}, series{3, 2}, 1}, {series{0, 0}, series{3, 0}, 1}} {
+		if r := shown("a", c.ours, c.hand); r.OK != (c.met == 2) || r.Met != c.met || math.IsNaN(r.Ratio) {
+			t.Error(r)
+		}
+	}
+}
+
 func TestArgumentsThatMeanNothing(t *testing.T) {
 	for _, args := range [][]string{{"-only", "nothing"}, {"-rounds", "-1"}, {"-nosuch"}} {
 		if code := command(t.Context(), args, t.Output(), t.Output()); code != 2 {

@@ -4,6 +4,6 @@
 //
 //	go run ./integration/bench [-only name,name] [-quick] [-rounds n] [-json]
 //
-// It ends with 1 when a benchmark misses its target. Absolute figures say something about
+// It ends with 1 when a benchmark misses its target in any round. Absolute figures say something about
 // the machine, ratios about Freshet.
 package main

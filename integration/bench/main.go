@@ -45,7 +45,7 @@ func main() {
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// command is main without the process: 0 when every target is met, 1 otherwise, 2 for
+// command is main without the process: 0 when every target is met in every round, 1 otherwise, 2 for
 // arguments that mean nothing.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)

@@ -18,7 +18,7 @@ type result struct {
 	// Ratio is the median of value / baseline of each round.
 	Ratio  float64 `json:"ratio,omitempty"`
 	Target string  `json:"target"`
-	// OK says whether the medians meet the target, Met in how many of the rounds it was met.
+	// Met is in how many of the rounds the target was met. OK says whether it was in all: a median would hide the others.
 	OK     bool `json:"ok"`
 	Met    int  `json:"met"`
 	Rounds int  `json:"rounds"`
@@ -81,7 +81,7 @@ func (s series) judged(name, unit, target string, met func(value float64) bool) 
 			r.Met++
 		}
 	}
-	r.OK = met(r.Value)
+	r.OK = r.Met == r.Rounds
 	return r
 }
 
@@ -98,7 +98,7 @@ func (s series) beside(name, unit, baseline string, other series, target string,
 			r.Met++
 		}
 	}
-	r.OK = met(r.Value, r.Ratio)
+	r.OK = r.Met == r.Rounds
 	return r
 }
 
