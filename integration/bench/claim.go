@@ -123,13 +123,12 @@ func claimScaling(ctx context.Context, s *stage) ([]result, error) {
 // change table.
 func (s *stage) pile(ctx context.Context, n int) error {
 	const together = 16
-	return s.exec(ctx, fmt.Sprintf(`do $$ begin
+	return s.alone(ctx, fmt.Sprintf(`do $$ begin
 		perform set_config('synchronous_commit', 'off', false);
 		for i in 1..%[1]d by %[2]d loop
 			update pile set n = n + 1 where id between i and least(i + %[2]d - 1, %[1]d);
 			commit;
 		end loop;
-		perform set_config('synchronous_commit', 'on', false);
 		end $$`, n, together))
 }
 

@@ -131,6 +131,19 @@ func (s *stage) exec(ctx context.Context, sql string, args ...any) error {
 	return nil
 }
 
+// alone runs a statement on a connection of its own, for what it sets to end with it.
+func (s *stage) alone(ctx context.Context, sql string, args ...any) error {
+	conn, err := pgx.Connect(ctx, s.databaseURL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("%s: %w", sql, err)
+	}
+	return nil
+}
+
 // one reads one value.
 func one[T any](ctx context.Context, s *stage, sql string, args ...any) (T, error) {
 	rows, err := s.db.Query(ctx, sql, args...)
