@@ -13,7 +13,8 @@ import (
 
 // Tables with and without capture, of the same rows, and one with the least that a trigger does who
 // keeps a log of changes by SQL: one insert of each row's key. It is the writer that is measured: no worker
-// runs, unless it is said.
+// runs, unless it is said. Nor does autovacuum on them, for it would meet one and not another: they are vacuumed before each
+// measurement. The change table is as Freshet makes it, and the log as one makes a table.
 const (
 	bare     = "bare"
 	captured = "captured"
@@ -51,12 +52,16 @@ func (o overheads) inTurn(round, kind int, measure func(table string) (float64, 
 		if err != nil {
 			return err
 		}
-		if o[kind] == nil {
-			o[kind] = make(map[string]series)
-		}
-		o[kind][table] = append(o[kind][table], v)
+		o.add(kind, table, v)
 	}
 	return nil
+}
+
+func (o overheads) add(kind int, table string, v float64) {
+	if o[kind] == nil {
+		o[kind] = make(map[string]series)
+	}
+	o[kind][table] = append(o[kind][table], v)
 }
 
 // said is what a round of one kind came to.
@@ -78,7 +83,7 @@ func (o overheads) results(kind int, name, unit, target string, met func(value, 
 func (s *stage) makeOverhead(ctx context.Context, rows int) error {
 	for _, name := range []string{bare, captured, logged} {
 		if err := s.exec(ctx, fmt.Sprintf(`drop table if exists %[1]s;
-			create table %[1]s (id bigint primary key, branch integer not null, balance integer not null, filler char(84) not null default '') with (fillfactor = 80);
+			create table %[1]s (id bigint primary key, branch integer not null, balance integer not null, filler char(84) not null default '') with (fillfactor = 80, autovacuum_enabled = off);
 			insert into %[1]s select g, g %% 100, 0 from generate_series(1, %[2]d) g`, name, rows)); err != nil {
 			return err
 		}
@@ -92,6 +97,11 @@ func (s *stage) makeOverhead(ctx context.Context, rows int) error {
 	return s.exec(ctx, "select freshet.create_sink('captured', 'captured', backfill => false)")
 }
 
+// fresh has one of the tables without dead rows and with statistics, whatever was measured before.
+func (s *stage) fresh(ctx context.Context, table string) error {
+	return s.exec(ctx, "vacuum (analyze) "+table)
+}
+
 // What pgbench says at its end.
 var (
 	tps            = regexp.MustCompile(`tps = ([0-9.]+)`)
@@ -99,13 +109,13 @@ var (
 )
 
 // trim takes the tables back to so many rows, and empties the change table and the log, and has triggers know of
-// it, as a worker does every few minutes.
+// it, as a worker does every few minutes. What was written of the WAL can be used again then.
 func (s *stage) trim(ctx context.Context, rows int) error {
 	for _, table := range []string{bare, captured, logged} {
 		if err := s.exec(ctx, fmt.Sprintf("delete from %s where id > %d", table, rows)); err != nil {
 			return err
 		}
-		if err := s.exec(ctx, "vacuum "+table); err != nil {
+		if err := s.fresh(ctx, table); err != nil {
 			return err
 		}
 	}
@@ -113,135 +123,33 @@ func (s *stage) trim(ctx context.Context, rows int) error {
 	if err != nil {
 		return err
 	}
-	return s.exec(ctx, fmt.Sprintf("truncate changes_log, freshet.changes_%[1]d; select freshet.make_capture_function(%[1]d)", source))
+	if err := s.exec(ctx, fmt.Sprintf("truncate changes_log, freshet.changes_%[1]d; select freshet.make_capture_function(%[1]d)", source)); err != nil {
+		return err
+	}
+	return s.exec(ctx, "checkpoint")
 }
 
-// pgbenchSays runs a script in four clients and returns a number of what pgbench says of it.
-func (s *stage) pgbenchSays(ctx context.Context, what *regexp.Regexp, script, commit string, over time.Duration, more ...string) (float64, error) {
+// pgbenchSays runs a script in four clients and returns what pgbench says of it.
+func (s *stage) pgbenchSays(ctx context.Context, script, commit string, over time.Duration, more ...string) (string, error) {
 	file := filepath.Join(s.dir, "script.sql")
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
-		return 0, err
+		return "", err
 	}
 	args := append([]string{"--no-vacuum", "--client=4", "--jobs=1", "--protocol=prepared", fmt.Sprintf("--time=%d", max(1, int(over.Seconds()))), "--file=" + file}, more...)
 	cmd := exec.CommandContext(ctx, "pgbench", append(args, s.databaseURL)...)
 	cmd.Env = append(os.Environ(), "PGOPTIONS=-c synchronous_commit="+commit)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return 0, fmt.Errorf("pgbench: %w: %s", err, out)
+		return "", fmt.Errorf("pgbench: %w: %s", err, out)
 	}
-	found := what.FindSubmatch(out)
+	return string(out), nil
+}
+
+// saidNumber is one of what pgbench has said.
+func saidNumber(said string, what *regexp.Regexp) (float64, error) {
+	found := what.FindStringSubmatch(said)
 	if found == nil {
-		return 0, fmt.Errorf("pgbench says nothing like %s: %s", what, out)
+		return 0, fmt.Errorf("pgbench says nothing like %s: %s", what, said)
 	}
-	return strconv.ParseFloat(string(found[1]), 64)
-}
-
-// overheadSingle has pgbench change single rows with capture and without: by statements alone, and in
-// transactions of several messages; ten rows at a time; and now and then, beside a worker.
-func overheadSingle(ctx context.Context, s *stage) ([]result, error) {
-	rows := s.rows(overheadRows)
-	if err := s.makeOverhead(ctx, rows); err != nil {
-		return nil, err
-	}
-	kinds := []struct {
-		name, commit, script string
-		least                float64
-	}{
-		{"update_async", "off", "\\set id random(1, %[2]d)\nupdate %[1]s set balance = balance + 1 where id = :id;\n", 0.8},
-		{"update_sync", "on", "\\set id random(1, %[2]d)\nupdate %[1]s set balance = balance + 1 where id = :id;\n", 0.95},
-		{"update_ten_async", "off", "\\set id random(1, %[2]d - 10)\nupdate %[1]s set balance = balance + 1 where id between :id and :id + 9;\n", 0},
-		{"transaction_async", "off", "\\set id random(1, %[2]d)\nbegin;\nselect balance from %[1]s where id = :id;\nupdate %[1]s set balance = balance + 1 where id = :id;\ncommit;\n", 0},
-		{"insert_async", "off", "\\set id random(1, 1000000000)\ninsert into %[1]s values (:id::bigint + %[2]d, 1, 1) on conflict do nothing;\n", 0},
-		{"insert_delete_sync", "on", "\\set id random(1, 1000000000)\ninsert into %[1]s values (:id::bigint + %[2]d, 1, 1) on conflict do nothing;\ndelete from %[1]s where id = :id::bigint + %[2]d;\n", 0},
-		{"insert_delete_async", "off", "\\set id random(1, 1000000000)\ninsert into %[1]s values (:id::bigint + %[2]d, 1, 1) on conflict do nothing;\ndelete from %[1]s where id = :id::bigint + %[2]d;\n", 0},
-	}
-	measured := make(overheads, len(kinds))
-	for round := range s.rounds {
-		for i, k := range kinds {
-			if err := measured.inTurn(round, i, func(table string) (float64, error) {
-				return s.pgbenchSays(ctx, tps, fmt.Sprintf(k.script, table, rows), k.commit, overheadTime/time.Duration(s.scale))
-			}); err != nil {
-				return nil, err
-			}
-			s.say("  round %d, %s: %s", round+1, k.name, measured.said(round, i, "/s"))
-		}
-		if err := s.trim(ctx, rows); err != nil {
-			return nil, err
-		}
-	}
-	var list []result
-	for i, k := range kinds {
-		target, met := least(k.least)
-		if k.least == 0 {
-			met = nil
-		}
-		list = append(list, measured.results(i, "overhead_"+k.name, "tps", target, met)...)
-	}
-	paced, err := s.overheadPaced(ctx, rows)
-	return append(list, paced...), err
-}
-
-// overheadPaced is how long an update of one row takes where a worker sleeps and wakes in between: writers that come now and then
-// are those that ring for it.
-func (s *stage) overheadPaced(ctx context.Context, rows int) ([]result, error) {
-	measured := make(overheads, 1)
-	err := s.serve(ctx, func() error {
-		for round := range s.rounds {
-			if err := measured.inTurn(round, 0, func(table string) (float64, error) {
-				script := fmt.Sprintf("\\set id random(1, %[2]d)\nupdate %[1]s set balance = balance + 1 where id = :id;\n", table, rows)
-				return s.pgbenchSays(ctx, latencyAverage, script, "on", overheadTime/time.Duration(s.scale), "--rate=200")
-			}); err != nil {
-				return err
-			}
-			s.say("  round %d, paced: %s", round+1, measured.said(round, 0, " ms"))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return measured.results(0, "overhead_update_paced", "ms", "", nil), nil
-}
-
-// overheadBulk writes many rows in one statement with capture and without.
-func overheadBulk(ctx context.Context, s *stage) ([]result, error) {
-	rows := s.rows(overheadRows)
-	if err := s.makeOverhead(ctx, rows); err != nil {
-		return nil, err
-	}
-	kinds := []struct {
-		name, sql string
-		most      float64
-	}{
-		{"update", "update %[1]s set balance = balance + 1", 1.4},
-		{"update_async", "set local synchronous_commit = off; update %[1]s set balance = balance + 1", 1.4},
-		{"insert", "insert into %[1]s select g, 1, 1 from generate_series(%[2]d + 1, 2 * %[2]d) g", 0},
-		{"delete", "delete from %[1]s where id > %[2]d", 0},
-		{"copy", "copy %[1]s (id, branch, balance) from program 'seq -f \"%%.0f\t1\t1\" %[3]d %[4]d'", 0},
-	}
-	measured := make(overheads, len(kinds))
-	for round := range s.rounds {
-		for i, k := range kinds {
-			if err := measured.inTurn(round, i, func(table string) (float64, error) {
-				begin := time.Now()
-				err := s.exec(ctx, fmt.Sprintf(k.sql, table, rows, 2*rows+1, 3*rows))
-				return time.Since(begin).Seconds() * 1000, err
-			}); err != nil {
-				return nil, err
-			}
-			s.say("  round %d, %s: %s", round+1, k.name, measured.said(round, i, " ms"))
-		}
-		if err := s.trim(ctx, rows); err != nil {
-			return nil, err
-		}
-	}
-	var list []result
-	for i, k := range kinds {
-		target, met := most(k.most)
-		if k.most == 0 {
-			met = nil
-		}
-		list = append(list, measured.results(i, "overhead_bulk_"+k.name, "ms", target, met)...)
-	}
-	return list, nil
+	return strconv.ParseFloat(found[1], 64)
 }
