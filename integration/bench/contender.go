@@ -19,30 +19,38 @@ import (
 
 // items is the table of the live benchmarks. An updated_at that the application sets, and an
 // index on it, are what a worker written by hand needs.
-const items = `create table items (
+const items = `drop table if exists %[1]s;
+create table %[1]s (
 	id bigint primary key, name text not null, status text not null, stock integer not null, price numeric(12,2) not null,
 	settings jsonb not null, updated_at timestamptz not null default now());
-create index on items (updated_at);
-insert into items
+create index on %[1]s (updated_at);
+insert into %[1]s
 select g, 'Item number ' || g, 'new', g %% 100, (g %% 10000) / 100.0,
        jsonb_build_object('color', case when g %% 2 = 0 then 'red' else 'blue' end, 'tags', jsonb_build_array('a', 'b')), now()
-from generate_series(1, %[1]d) g;`
+from generate_series(1, %[2]d) g;`
+
+// plain is a table of the same rows without capture, for those that do without Freshet.
+const plain = "plain"
 
 // markItem changes one of them, as a watch wants it.
-const markItem = "update items set status = $1, updated_at = now() where id = $2"
+func markItem(table string) string {
+	return fmt.Sprintf("update %s set status = $1, updated_at = now() where id = $2", table)
+}
+
+// makeRows makes one of these tables with n rows.
+func (s *stage) makeRows(ctx context.Context, table string, n int) error {
+	if err := s.exec(ctx, fmt.Sprintf(items, table, n)); err != nil {
+		return err
+	}
+	return s.exec(ctx, "vacuum (analyze, freeze) "+table)
+}
 
 // makeItems makes the table with n rows, and a sink that is warm.
 func (s *stage) makeItems(ctx context.Context, n int) error {
 	if err := s.clear(ctx); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, "drop table if exists items"); err != nil {
-		return err
-	}
-	if err := s.exec(ctx, fmt.Sprintf(items, n)); err != nil {
-		return err
-	}
-	if err := s.exec(ctx, "vacuum (analyze, freeze) items"); err != nil {
+	if err := s.makeRows(ctx, "items", n); err != nil {
 		return err
 	}
 	if err := s.exec(ctx, "select freshet.create_sink('items', 'items')"); err != nil {
@@ -106,8 +114,8 @@ func (s *stage) applied(ctx context.Context, sinks ...string) error {
 // handmade is a worker as one would write it by hand: every 100 ms it asks for the rows whose
 // updated_at is later than the last one it has seen, and writes them in pipelines.
 type handmade struct {
-	s      *stage
-	prefix string
+	s             *stage
+	table, prefix string
 	// seen is how many rows it has written.
 	seen   atomic.Int64
 	cancel context.CancelFunc
@@ -119,38 +127,49 @@ const (
 	handmadeBatch = 1000
 )
 
-// byHand starts one that goes on from a moment, null for the newest row there is.
-func (s *stage) byHand(ctx context.Context, since *time.Time) (*handmade, error) {
+// byHand starts one that follows a table from a moment on, null for the newest row there is.
+func (s *stage) byHand(ctx context.Context, table string, since *time.Time) (*handmade, error) {
 	conn, err := pgx.Connect(ctx, s.databaseURL)
 	if err != nil {
 		return nil, err
 	}
 	if since == nil {
-		if err := conn.QueryRow(ctx, "select max(updated_at) from items").Scan(&since); err != nil {
+		if err := conn.QueryRow(ctx, "select max(updated_at) from "+table).Scan(&since); err != nil {
 			return nil, errors.Join(err, conn.Close(ctx))
 		}
 	}
-	h := &handmade{s: s, prefix: "hand:", ended: make(chan error, 1)}
+	h := &handmade{s: s, table: table, prefix: "hand:", ended: make(chan error, 1)}
 	ctx, h.cancel = context.WithCancel(ctx)
 	last := *since
 	go func() {
 		defer conn.Close(context.WithoutCancel(ctx))
-		for {
-			err := h.turn(ctx, conn, &last)
-			if ctx.Err() != nil {
-				err = nil
-			}
-			if err != nil || pause(ctx, handmadeEvery) != nil {
-				h.ended <- err
-				return
-			}
-		}
+		h.ended <- h.poll(ctx, conn, &last)
 	}()
 	return h, nil
 }
 
+// poll takes its turns by the clock, however long one takes, until ctx ends.
+func (h *handmade) poll(ctx context.Context, conn *pgx.Conn, last *time.Time) error {
+	ticker := time.NewTicker(handmadeEvery)
+	defer ticker.Stop()
+	for {
+		err := h.turn(ctx, conn, last)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 func (h *handmade) turn(ctx context.Context, conn *pgx.Conn, last *time.Time) error {
-	rows, err := conn.Query(ctx, "select id, to_jsonb(items), updated_at from items where updated_at > $1 order by updated_at", *last)
+	rows, err := conn.Query(ctx, fmt.Sprintf("select id, to_jsonb(%[1]s), updated_at from %[1]s where updated_at > $1 order by updated_at", h.table), *last)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func drainBurst(ctx context.Context, s *stage) ([]result, error) {
 			return took, err
 		},
 		"by hand": func() (float64, error) {
-			h, err := s.byHand(ctx, nil)
+			h, err := s.byHand(ctx, "items", nil)
 			if err != nil {
 				return 0, err
 			}
@@ -159,7 +159,7 @@ func drainBacklog(ctx context.Context, s *stage) ([]result, error) {
 				return 0, err
 			}
 			begin := time.Now()
-			h, err := s.byHand(ctx, &since)
+			h, err := s.byHand(ctx, "items", &since)
 			if err != nil {
 				return 0, err
 			}
@@ -207,7 +207,7 @@ func byHandWrong(ctx context.Context, s *stage) ([]result, error) {
 				return err
 			}
 			var none time.Time
-			h, err := s.byHand(ctx, &none)
+			h, err := s.byHand(ctx, "items", &none)
 			if err != nil {
 				return err
 			}

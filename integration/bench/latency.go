@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// liveRows are changed at random. A round watches Freshet for longer than a slice of a lane's job, at whose end the lane may have to
-// be handed over, and those that it is compared with for a while.
+// liveRows are changed at random. A round watches Freshet for long enough for a lane to renew its slice once, which it does about
+// every 30 s, and those that it is compared with for a while.
 const (
 	liveRows  = 100_000
 	sliceTime = 45 * time.Second
@@ -35,105 +35,148 @@ func latencyLoaded(ctx context.Context, s *stage) ([]result, error) {
 	return list, nil
 }
 
-// latencies are those of one contender: quantiles in milliseconds, a value a round.
-type latencies struct {
+// contender is one that keeps entries in step, and how long that takes it: quantiles in milliseconds, a value a round.
+type contender struct {
+	name string
+	// table is what it follows.
+	table string
+	watch watch
+	over  time.Duration
+	serve func(body func() error) error
+
 	p50, p99 series
 	// all are those of every round.
 	all []time.Duration
-	// loads are changes a second that pgbench came to.
+	// loads are changes a second that pgbench came to meanwhile.
 	loads series
+	// lost are changes that it never wrote.
+	lost int
 }
 
-// latency watches Freshet, a worker made by hand, and a writer that reads and sets the entry
-// itself, one after the other in every round, each time in another order. Without a limit there is no target.
+// latency watches Freshet, a worker made by hand, and a writer that reads and sets the entry itself, one after the other in every
+// round, each time in another order. The other two have a table without capture. Without a limit there is no target.
 func (s *stage) latency(ctx context.Context, name string, rate int, p50, p99 float64) ([]result, error) {
 	rows := s.rows(liveRows)
 	if err := s.makeItems(ctx, rows); err != nil {
 		return nil, err
 	}
-	var (
-		ours, hand, floor latencies
-		lost              int
-		taken             series // how often a lane was handed over
-	)
-	contenders := []struct {
-		into  *latencies
-		watch watch
-		over  time.Duration
-		serve func(body func() error) error
-	}{
-		{&ours, watch{prefix: "items:"}, sliceTime, func(body func() error) error {
-			return s.serve(ctx, func() error {
-				if err := s.applied(ctx, "items"); err != nil {
-					return err
-				}
-				before, err := s.epochs(ctx, "items")
-				if err != nil {
-					return err
-				}
-				if err := body(); err != nil {
-					return err
-				}
-				after, err := s.epochs(ctx, "items")
-				taken = append(taken, float64(after-before))
-				return err
-			})
-		}},
-		{&hand, watch{prefix: "hand:", forgetful: true}, watchTime, func(body func() error) error {
-			h, err := s.byHand(ctx, nil)
-			if err != nil {
-				return err
-			}
-			return errors.Join(body(), h.end())
-		}},
-		{&floor, watch{prefix: "direct:", after: s.writeThrough}, watchTime, func(body func() error) error { return body() }},
+	if err := s.makeRows(ctx, plain, rows); err != nil {
+		return nil, err
 	}
+	var taken series // how often a lane was handed over
+	ours := &contender{name: "Freshet", table: "items", watch: watch{prefix: "items:"}, over: sliceTime, serve: func(body func() error) error {
+		return s.serve(ctx, func() error {
+			n, err := s.handOvers(ctx, "items", body)
+			taken = append(taken, float64(n))
+			return err
+		})
+	}}
+	hand := &contender{name: "the polling worker", table: plain, watch: watch{prefix: "hand:", forgetful: true}, over: watchTime, serve: func(body func() error) error {
+		h, err := s.byHand(ctx, plain, nil)
+		if err != nil {
+			return err
+		}
+		return errors.Join(body(), h.end())
+	}}
+	floor := &contender{name: "the writer itself", table: plain, watch: watch{prefix: "direct:", after: s.writeThrough}, over: watchTime, serve: func(body func() error) error { return body() }}
+	contenders := []*contender{ours, hand, floor}
 	for round := range s.rounds {
 		for i := range contenders {
-			c := contenders[(i+round)%len(contenders)]
-			w := c.watch
-			w.update, w.rows, w.least, w.most = markItem, rows, 5*time.Millisecond, 50*time.Millisecond
-			err := c.serve(func() error {
-				var seen watched
-				load, err := s.underLoad(ctx, rows, rate, func() (err error) {
-					seen, err = s.watch(ctx, w, func(ctx context.Context) error { return pause(ctx, c.over/time.Duration(s.scale)) })
-					return err
-				})
-				if err != nil {
-					return err
-				}
-				c.into.p50 = append(c.into.p50, milliseconds(quantile(seen.visible, 0.5)))
-				c.into.p99 = append(c.into.p99, milliseconds(quantile(seen.visible, 0.99)))
-				c.into.all = append(c.into.all, seen.visible...)
-				c.into.loads = append(c.into.loads, load)
-				lost += len(seen.lost)
-				return nil
-			})
-			if err != nil {
+			if err := s.measureLatency(ctx, contenders[(i+round)%len(contenders)], rows, rate); err != nil {
 				return nil, err
 			}
 		}
-		s.say("  round %d: p50 %.2f ms, p99 %.2f; %.0f hand-overs, %.0f other changes/s; by hand %.2f, %.2f; the writer itself %.2f, %.2f", round+1,
-			ours.p50[round], ours.p99[round], taken[round], ours.loads[round], hand.p50[round], hand.p99[round], floor.p50[round], floor.p99[round])
+		s.say("  round %d: p50 %.2f ms, p99 %.2f; %.0f hand-overs; by hand %.2f, %.2f; the writer itself %.2f, %.2f", round+1,
+			ours.p50[round], ours.p99[round], taken[round], hand.p50[round], hand.p99[round], floor.p50[round], floor.p99[round])
+		for _, c := range contenders {
+			if rate > 0 {
+				s.say("  round %d: %s beside %.0f other changes/s%s", round+1, c.name, c.loads[round], unloaded(rate, c.loads[round]))
+			}
+		}
 	}
-	if lost > 0 {
-		s.say("  the worker made by hand never wrote %d of the changes", lost)
+	if hand.lost > 0 {
+		s.say("  the worker made by hand never wrote %d of the changes", hand.lost)
 	}
+	return append(besideHand(name, ours, hand, p50, p99), loads(name, rate, ours, hand, floor)...), s.exec(ctx, "drop table "+plain)
+}
+
+// besideHand are the quantiles of ours beside those of the worker made by hand.
+func besideHand(name string, ours, hand *contender, p50, p99 float64) []result {
 	tenth, tenthMet := most(0.1)
-	list := []result{ours.p50.beside(name+"_p50", "ms", "a polling worker", hand.p50, tenth, tenthMet)}
+	first := ours.p50.beside(name+"_p50", "ms", "a polling worker", hand.p50, tenth, tenthMet)
 	if p50 > 0 {
-		list[0] = ours.p50.beside(name+"_p50", "ms", "a polling worker", hand.p50, fmt.Sprintf("at most %v ms; %s", p50, tenth),
+		first = ours.p50.beside(name+"_p50", "ms", "a polling worker", hand.p50, fmt.Sprintf("at most %v ms; %s", p50, tenth),
 			func(v, r float64) bool { return v <= p50 && tenthMet(v, r) })
 	}
-	list = append(list,
+	return []result{
+		first,
 		ours.p99.beside(name+"_p99", "ms", "a polling worker", hand.p99, fmt.Sprintf("at most %v ms", p99), func(v, _ float64) bool { return v <= p99 }),
 		// Of all rounds together: a round alone has too few for it.
-		series{milliseconds(quantile(ours.all, 0.999))}.judged(name+"_p999", "ms", "", nil))
-	if rate > 0 {
-		// What is measured is latency under that load: without it, it is something else.
-		list = append(list, ours.loads.judged(name+"_load", "changes/s", fmt.Sprintf("at least %.0f", 0.95*float64(rate)), func(v float64) bool { return v >= 0.95*float64(rate) }))
+		series{milliseconds(quantile(ours.all, 0.999))}.judged(name+"_p999", "ms", "", nil),
 	}
-	return list, nil
+}
+
+// leastLoad is what a rate has to come to: what is measured is latency under that load, and without it something else.
+func leastLoad(rate int) float64 { return 0.95 * float64(rate) }
+
+// unloaded says of a load that was not reached what the figures are of.
+func unloaded(rate int, load float64) string {
+	if load >= leastLoad(rate) {
+		return ""
+	}
+	return fmt.Sprintf(": less than the %d that were wanted, and its figures are of that", rate)
+}
+
+// loads judges what load each contender was measured under, where there was one.
+func loads(name string, rate int, ours, hand, floor *contender) (list []result) {
+	if rate == 0 {
+		return nil
+	}
+	for _, c := range []struct {
+		name string
+		of   *contender
+	}{{"_load", ours}, {"_load_by_hand", hand}, {"_load_writer", floor}} {
+		list = append(list, c.of.loads.judged(name+c.name, "changes/s", fmt.Sprintf("at least %.0f", leastLoad(rate)), func(v float64) bool { return v >= leastLoad(rate) }))
+	}
+	return list
+}
+
+// measureLatency is a round of one contender, on a table that is as fresh for one as for another.
+func (s *stage) measureLatency(ctx context.Context, c *contender, rows, rate int) error {
+	if err := s.exec(ctx, "vacuum (analyze) "+c.table); err != nil {
+		return err
+	}
+	w := c.watch
+	w.update, w.rows, w.least, w.most = markItem(c.table), rows, 5*time.Millisecond, 50*time.Millisecond
+	return c.serve(func() error {
+		var seen watched
+		load, err := s.underLoad(ctx, c.table, rows, rate, func() (err error) {
+			seen, err = s.watch(ctx, w, func(ctx context.Context) error { return pause(ctx, c.over/time.Duration(s.scale)) })
+			return err
+		})
+		c.p50 = append(c.p50, milliseconds(quantile(seen.visible, 0.5)))
+		c.p99 = append(c.p99, milliseconds(quantile(seen.visible, 0.99)))
+		c.all = append(c.all, seen.visible...)
+		c.loads = append(c.loads, load)
+		c.lost += len(seen.lost)
+		return err
+	})
+}
+
+// handOvers is how many times lanes of a sink were handed over during body, once they are taken.
+func (s *stage) handOvers(ctx context.Context, sink string, body func() error) (int64, error) {
+	if err := s.applied(ctx, sink); err != nil {
+		return 0, err
+	}
+	before, err := s.epochs(ctx, sink)
+	if err != nil {
+		return 0, err
+	}
+	if err := body(); err != nil {
+		return 0, err
+	}
+	after, err := s.epochs(ctx, sink)
+	return after - before, err
 }
 
 // epochs are how many times lanes of a sink were taken.
@@ -141,37 +184,45 @@ func (s *stage) epochs(ctx context.Context, sink string) (int64, error) {
 	return one[int64](ctx, s, "select sum(l.epoch)::bigint from freshet.lease l join freshet.sink s on s.id = l.sink_id where s.name = $1 and l.kind = 'sync'", sink)
 }
 
-// underLoad has pgbench change rows for as long as body takes, so many a second, and says how many there were; with 0, none.
-func (s *stage) underLoad(ctx context.Context, rows, rate int, body func() error) (load float64, err error) {
+// underLoad has pgbench change rows of a table for as long as body takes, so many a second, and says how many there were; with 0, none.
+func (s *stage) underLoad(ctx context.Context, table string, rows, rate int, body func() error) (load float64, err error) {
 	if rate == 0 {
 		return 0, body()
 	}
-	count := func() (int64, error) { return one[int64](ctx, s, "select sum(stock) from items") }
-	before, err := count()
+	count := func() (int64, time.Time, error) {
+		at := time.Now()
+		n, err := one[int64](ctx, s, "select sum(stock) from "+table)
+		return n, at, err
+	}
+	idle, _, err := count()
 	if err != nil {
 		return 0, err
 	}
-	script := fmt.Sprintf("\\set id random(1, %d)\nupdate items set stock = stock + 1, updated_at = now() where id = :id;\n", rows)
+	script := fmt.Sprintf("\\set id random(1, %[2]d)\nupdate %[1]s set stock = stock + 1, updated_at = now() where id = :id;\n", table, rows)
 	stop, err := s.pgbench(script, 8, rate)
 	if err != nil {
 		return 0, err
 	}
 	defer stop()
-	begin := time.Now()
-	err = body()
-	stop()
-	took := time.Since(begin)
+	// It connects first.
+	if err := s.await(ctx, fmt.Sprintf("select sum(stock) > $1 from %s", table), idle); err != nil {
+		return 0, err
+	}
+	before, begin, err := count()
 	if err != nil {
 		return 0, err
 	}
-	after, err := count()
-	return float64(after-before) / took.Seconds(), err
+	if err := body(); err != nil {
+		return 0, err
+	}
+	after, end, err := count()
+	return float64(after-before) / end.Sub(begin).Seconds(), err
 }
 
 // writeThrough is what a writer does that keeps the entry itself: read the row, set the key.
 func (s *stage) writeThrough(ctx context.Context, conn *pgx.Conn, id int) error {
 	var value []byte
-	if err := conn.QueryRow(ctx, "select to_jsonb(items) from items where id = $1", id).Scan(&value); err != nil {
+	if err := conn.QueryRow(ctx, fmt.Sprintf("select to_jsonb(%[1]s) from %[1]s where id = $1", plain), id).Scan(&value); err != nil {
 		return err
 	}
 	return s.cache.Set(ctx, fmt.Sprintf("direct:%d", id), value, 0).Err()
