@@ -27,6 +27,7 @@ var benchmarks = []benchmark{
 	{"backfill_live_latency", "age of live changes while the same table is warmed", backfillLiveLatency},
 	{"latency_idle", "how long a commit takes to be visible, beside a worker that polls and a writer that sets the entry itself", latencyIdle},
 	{"latency_loaded", "the same under 3,000 and 5,000 changes a second", latencyLoaded},
+	{"latency_handover", "the same with two workers, of which the one that holds the lane is replaced again and again", latencyHandOver},
 	{"drain_burst", "one UPDATE of 200,000 rows, from its commit to the last entry", drainBurst},
 	{"drain_backlog", "200,000 one-row transactions that wait for a worker, beside the same", drainBacklog},
 	{"wrong_entries", "entries left wrong by deletes and late commits, beside a worker that polls", byHandWrong},

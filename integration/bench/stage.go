@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -217,7 +218,7 @@ func (s *stage) client() *redis.Client {
 	return redis.NewClient(&opts)
 }
 
-// worker starts a worker process. end stops it in order.
+// worker starts a worker process. end stops it in order, as a deployment does.
 func (s *stage) worker(ctx context.Context) (pid int, end func() error, err error) {
 	log, err := os.OpenFile(filepath.Join(s.dir, "worker.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -232,7 +233,7 @@ func (s *stage) worker(ctx context.Context) (pid int, end func() error, err erro
 		return 0, nil, fmt.Errorf("start a worker: %w", err)
 	}
 	end = func() error {
-		p.Signal(os.Interrupt)
+		p.Signal(syscall.SIGTERM)
 		if !p.Exited(20 * time.Second) {
 			p.Kill()
 			return errors.New("a worker did not stop")
