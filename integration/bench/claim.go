@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,150 +16,229 @@ import (
 	"github.com/freshet/freshet/internal/source"
 )
 
-// claimBatch is how many changes a claim takes, as a lane does that has a backlog.
-const claimBatch = 2000
+const (
+	// claimBatch is how many changes a claim takes, as a lane does that has a backlog.
+	claimBatch = 2000
+	// smallBacklog is the one that others are compared with: enough for the claims of one measurement.
+	smallBacklog = 10_000
+	// claimRepeats is how often each place is measured in a round, of which the median counts.
+	claimRepeats = 5
+)
 
 // claimScaling measures what one claim costs in front of backlogs of different sizes, with a
 // writing transaction open from before the first change, and without; and behind as many that
-// are consumed.
-func claimScaling(ctx context.Context, s *stage) ([]result, error) {
+// are consumed. A small backlog of another table is measured in turn with each.
+func claimScaling(ctx context.Context, s *stage) (list []result, err error) {
 	rows := s.rows(1_000_000)
-	if err := s.exec(ctx, fmt.Sprintf(`drop table if exists pile; create table pile (id bigint primary key, n integer not null) with (fillfactor = 50);
-		insert into pile select g, 0 from generate_series(1, %d) g`, rows)); err != nil {
-		return nil, err
-	}
-	if err := s.exec(ctx, "vacuum (analyze, freeze) pile"); err != nil {
-		return nil, err
-	}
 	if err := s.exec(ctx, "update freshet.installation set stop_bytes = 1::bigint << 40"); err != nil {
 		return nil, err
 	}
-	if err := s.exec(ctx, "select freshet.create_sink('pile', 'pile', backfill => false)"); err != nil {
-		return nil, err
-	}
-	sink, err := catalog.LoadSinkNamed(ctx, s.db, "pile")
+	large, err := s.makeBacklog(ctx, "pile", rows)
 	if err != nil {
 		return nil, err
 	}
-	text, err := one[string](ctx, s, "select cursor from freshet.lease where kind = 'sync'")
+	small, err := s.makeBacklog(ctx, "small", rows)
 	if err != nil {
 		return nil, err
 	}
-	from, err := cursor.Parse(text)
+	held, err := s.hold(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// Open from before the first change; it writes, so it has an xid of its own.
-	open, err := pgx.Connect(ctx, s.databaseURL)
-	if err != nil {
+	defer held.Close(context.WithoutCancel(ctx))
+	if err := s.pile(ctx, "small", min(rows, smallBacklog)); err != nil {
 		return nil, err
 	}
-	defer open.Close(context.WithoutCancel(ctx))
-	held, err := open.Begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := held.Exec(ctx, "create temporary table mine as select pg_current_xact_id() as xid"); err != nil {
-		return nil, err
+	measure := func(of string, from cursor.Cursor) (claimed, error) {
+		c, err := s.claimCost(ctx, large, small, from)
+		if err == nil {
+			s.say("  %s: %s", of, c)
+		}
+		return c, err
 	}
 
-	piled, costs := 0, make(map[int]series)
-	sizes := []int{rows / 100, rows, 10 * rows}
-	for _, size := range sizes {
-		for piled < size {
-			n := min(rows, size-piled)
-			if err := s.pile(ctx, n); err != nil {
+	var costs [2]claimed
+	piled := 0
+	for i, size := range []int{rows, 10 * rows} {
+		for ; piled < size; piled += rows {
+			if err := s.pile(ctx, "pile", rows); err != nil {
 				return nil, err
 			}
-			piled += n
 		}
-		if costs[size], err = s.claimCost(ctx, sink, from); err != nil {
+		if costs[i], err = measure(fmt.Sprintf("backlog of %d, a transaction open", size), large.from); err != nil {
 			return nil, err
 		}
-		s.say("  backlog of %d, a transaction open: %.2f ms a claim", size, costs[size])
 	}
 	// Consumed and not yet emptied.
-	if text, err = one[string](ctx, s, "select freshet.cursor_now()::text"); err != nil {
-		return nil, err
-	}
-	later, err := cursor.Parse(text)
+	later, err := s.consumed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.pile(ctx, sizes[0]); err != nil {
+	if err := s.pile(ctx, "pile", min(rows, smallBacklog)); err != nil {
 		return nil, err
 	}
-	consumedOpen, err := s.claimCost(ctx, sink, later)
+	behind := fmt.Sprintf("backlog of %d after %d consumed changes", min(rows, smallBacklog), piled)
+	consumedOpen, err := measure(behind+", a transaction open", later)
 	if err != nil {
 		return nil, err
 	}
-	s.say("  backlog of %d after %d consumed changes, a transaction open: %.2f ms a claim", sizes[0], piled, consumedOpen)
-	if err := held.Rollback(ctx); err != nil {
+	if _, err := held.Exec(ctx, "rollback"); err != nil {
 		return nil, err
 	}
-	closed, err := s.claimCost(ctx, sink, from)
+	closed, err := measure(fmt.Sprintf("backlog of %d, no transaction open", piled), large.from)
 	if err != nil {
 		return nil, err
 	}
-	s.say("  backlog of %d, no transaction open: %.2f ms a claim", piled, closed)
-	consumed, err := s.claimCost(ctx, sink, later)
+	consumedClosed, err := measure(behind, later)
 	if err != nil {
 		return nil, err
 	}
-	s.say("  backlog of %d after %d consumed changes: %.2f ms a claim", sizes[0], piled, consumed)
-	if err := s.exec(ctx, "update freshet.installation set stop_bytes = default"); err != nil {
-		return nil, err
-	}
-	small, largest := costs[sizes[0]], costs[sizes[len(sizes)-1]]
 	same, met := most(1.5)
-	return []result{
-		largest.beside("claim_backlog_10m", "ms", "a backlog of 10,000", small, same, met),
-		costs[sizes[1]].beside("claim_backlog_1m", "ms", "a backlog of 10,000", small, same, met),
-		largest.beside("claim_open_transaction", "ms", "none open", closed, same, met),
-		consumedOpen.beside("claim_after_10m_open_transaction", "ms", "none before, one open", small, same, met),
-		consumed.beside("claim_after_10m", "ms", "none before", small, same, met),
-	}, nil
+	return slices.Concat(
+		costs[1].results("claim_backlog_10m_open_transaction"), costs[0].results("claim_backlog_1m_open_transaction"), closed.results("claim_backlog_10m"),
+		[]result{costs[1].worst().beside("claim_open_transaction", "ms", "none open", closed.worst(), same, met)},
+		consumedOpen.results("claim_after_10m_open_transaction"), consumedClosed.results("claim_after_10m"),
+	), s.exec(ctx, "update freshet.installation set stop_bytes = default")
+}
+
+// backlog is of one sink, from a moment before the first of its changes on.
+type backlog struct {
+	sink *catalog.Sink
+	from cursor.Cursor
+}
+
+// makeBacklog makes a table and its sink.
+func (s *stage) makeBacklog(ctx context.Context, name string, rows int) (b backlog, err error) {
+	if err := s.exec(ctx, fmt.Sprintf(`drop table if exists %[1]s; create table %[1]s (id bigint primary key, n integer not null) with (fillfactor = 50);
+		insert into %[1]s select g, 0 from generate_series(1, %[2]d) g`, name, rows)); err != nil {
+		return b, err
+	}
+	if err := s.exec(ctx, "vacuum (analyze, freeze) "+name); err != nil {
+		return b, err
+	}
+	if err := s.exec(ctx, "select freshet.create_sink($1, $1::text::regclass, backfill => false)", name); err != nil {
+		return b, err
+	}
+	if b.sink, err = catalog.LoadSinkNamed(ctx, s.db, name); err != nil {
+		return b, err
+	}
+	text, err := one[string](ctx, s, "select l.cursor from freshet.lease l join freshet.sink s on s.id = l.sink_id where l.kind = 'sync' and s.name = $1", name)
+	if err == nil {
+		b.from, err = cursor.Parse(text)
+	}
+	return b, err
+}
+
+// hold is a connection with a transaction open. It has written, and so has an xid of its own.
+func (s *stage) hold(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, s.databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, "begin; create temporary table mine as select pg_current_xact_id() as xid"); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
+	return conn, nil
+}
+
+// consumed is the cursor of a lane that has applied all changes that there are. It sees those too that began after a transaction
+// that is still open, as freshet.cursor_now does not.
+func (s *stage) consumed(ctx context.Context) (c cursor.Cursor, err error) {
+	text, err := one[string](ctx, s, "select pg_current_snapshot()::text")
+	if err != nil {
+		return c, err
+	}
+	window, err := cursor.ParseSnapshot(text)
+	return cursor.Finished(window), err
 }
 
 // pile changes n rows in transactions that are small enough for each change to have a row of the
 // change table.
-func (s *stage) pile(ctx context.Context, n int) error {
+func (s *stage) pile(ctx context.Context, table string, n int) error {
 	const together = 16
 	return s.alone(ctx, fmt.Sprintf(`do $$ begin
 		perform set_config('synchronous_commit', 'off', false);
 		for i in 1..%[1]d by %[2]d loop
-			update pile set n = n + 1 where id between i and least(i + %[2]d - 1, %[1]d);
+			update %[3]s set n = n + 1 where id between i and least(i + %[2]d - 1, %[1]d);
 			commit;
 		end loop;
-		end $$`, n, together))
+		end $$`, n, together, table))
 }
 
-// claimCost is what a claim takes, in milliseconds, a value a round: the median at the beginning of the backlog, in its middle and
-// towards its end.
-func (s *stage) claimCost(ctx context.Context, sink *catalog.Sink, from cursor.Cursor) (series, error) {
+// claimed is what a claim costs, in milliseconds, a value a round: at places of a backlog, and in front of the small one.
+type claimed struct {
+	at    []series
+	small series
+}
+
+// placeNames are those of what places finds.
+var placeNames = []string{"beginning", "middle", "end"}
+
+// worst is, of each round, the place where it cost the most: a median of places would hide that.
+func (c claimed) worst() series {
+	worst := slices.Clone(c.at[0])
+	for _, at := range c.at[1:] {
+		for round, cost := range at {
+			worst[round] = max(worst[round], cost)
+		}
+	}
+	return worst
+}
+
+func (c claimed) String() string {
+	var said []string
+	for i, at := range c.at {
+		said = append(said, fmt.Sprintf("%.2f at its %s", at, placeNames[i]))
+	}
+	return fmt.Sprintf("ms a claim: %s; in front of the small one %.2f", strings.Join(said, ", "), c.small)
+}
+
+// results judge the worst place, and tell of each where there are several.
+func (c claimed) results(name string) []result {
+	const baseline = "a backlog of 10,000"
+	same, met := most(1.5)
+	list := []result{c.worst().beside(name, "ms", baseline, c.small, same, met)}
+	if len(c.at) > 1 {
+		for i, at := range c.at {
+			list = append(list, at.beside(name+"_"+placeNames[i], "ms", baseline, c.small, "", nil))
+		}
+	}
+	return list
+}
+
+// claimCost measures claims at the beginning of a backlog, in its middle and towards its end, and in front of a small one, in turn.
+func (s *stage) claimCost(ctx context.Context, large, small backlog, from cursor.Cursor) (c claimed, err error) {
 	// What was piled is vacuumed some time, and with a transaction open again and again.
 	if err := s.await(ctx, "select not exists (select from pg_stat_activity where backend_type = 'autovacuum worker')"); err != nil {
-		return nil, err
+		return c, err
 	}
-	places, err := s.places(ctx, sink, from)
+	places, err := s.places(ctx, large.sink, from)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	var rounds series
+	c.at = make([]series, len(places))
 	for range s.rounds {
-		var took series
-		for range 5 {
-			for _, at := range places {
-				cost, err := s.claims(ctx, sink, at)
-				if err != nil {
-					return nil, err
+		var smallTook series
+		took := make([]series, len(places))
+		for range claimRepeats {
+			cost, err := s.claims(ctx, small.sink, small.from)
+			if err != nil {
+				return c, err
+			}
+			smallTook = append(smallTook, cost)
+			for i, at := range places {
+				if cost, err = s.claims(ctx, large.sink, at); err != nil {
+					return c, err
 				}
-				took = append(took, cost)
+				took[i] = append(took[i], cost)
 			}
 		}
-		rounds = append(rounds, took.median())
+		c.small = append(c.small, smallTook.median())
+		for i := range places {
+			c.at[i] = append(c.at[i], took[i].median())
+		}
 	}
-	return rounds, nil
+	return c, nil
 }
 
 // places are cursors at the beginning of what is left after one, in its middle and near its end, where there is much.
