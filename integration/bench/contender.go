@@ -61,25 +61,51 @@ func (s *stage) makeItems(ctx context.Context, n int) error {
 	})
 }
 
-// lanes are the control keys of a sink's lanes.
-func (s *stage) lanes(ctx context.Context, sink string) ([]string, error) {
-	rows, err := s.db.Query(ctx, `select i.id, s.id, l.part from freshet.lease l join freshet.sink s on s.id = l.sink_id, freshet.installation i
+// lane is one of a sink's.
+type lane struct {
+	// key is its control key in Redis.
+	key    string
+	lease  int64
+	source int32
+}
+
+func (s *stage) lanes(ctx context.Context, sink string) ([]lane, error) {
+	rows, err := s.db.Query(ctx, `select i.id, s.id, l.part, l.id, s.source_id from freshet.lease l join freshet.sink s on s.id = l.sink_id, freshet.installation i
 		where s.name = $1 and l.kind = 'sync'`, sink)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (l lane, err error) {
 		var (
 			installation, part string
 			id                 int32
 		)
-		err := row.Scan(&installation, &id, &part)
-		return fence.Key(installation, id, part), err
+		err = row.Scan(&installation, &id, &part, &l.lease, &l.source)
+		l.key = fence.Key(installation, id, part)
+		return l, err
 	})
 }
 
-// applied waits until every lane of these sinks has applied what this moment's snapshot sees.
+// applied waits until every lane of these sinks has applied what is captured.
 func (s *stage) applied(ctx context.Context, sinks ...string) error {
+	return s.reached(ctx, sinks, func(l lane, c cursor.Cursor, _ string) (bool, error) {
+		return one[bool](ctx, s, "select not freshet.has_changes($1, $2::text::pg_snapshot)", l.source, c.Done.String())
+	})
+}
+
+// ready waits until every lane of these sinks is at work and has nothing to do.
+func (s *stage) ready(ctx context.Context, sinks ...string) error {
+	return s.reached(ctx, sinks, func(l lane, _ cursor.Cursor, now string) (bool, error) {
+		return one[bool](ctx, s, "select coalesce(freshet.snapshot_covers(l.passed, $2::text::pg_snapshot), false) from freshet.lease l where l.id = $1", l.lease, now)
+	})
+}
+
+// standstill is after how long without a move of its cursor Postgres is asked of a lane.
+const standstill = 50 * time.Millisecond
+
+// reached waits until the cursors in Redis see what this moment's snapshot does. A lane that has nothing to do leaves its cursor
+// there as it is, for half a minute: of one that stands still, otherwise says whether it is enough.
+func (s *stage) reached(ctx context.Context, sinks []string, otherwise func(l lane, c cursor.Cursor, now string) (bool, error)) error {
 	text, err := one[string](ctx, s, "select pg_current_snapshot()::text")
 	if err != nil {
 		return err
@@ -89,26 +115,43 @@ func (s *stage) applied(ctx context.Context, sinks ...string) error {
 		return err
 	}
 	for _, sink := range sinks {
-		keys, err := s.lanes(ctx, sink)
+		lanes, err := s.lanes(ctx, sink)
 		if err != nil {
 			return err
 		}
-		for _, key := range keys {
-			for {
-				text, err := s.cache.HGet(ctx, key, "cursor").Result()
-				if err != nil && !errors.Is(err, redis.Nil) {
-					return err
-				}
-				if c, err := cursor.Parse(text); err == nil && c.Done.Covers(now) {
-					break
-				}
-				if err := pause(ctx, time.Millisecond); err != nil {
-					return err
-				}
+		for _, l := range lanes {
+			if err := s.reach(ctx, l, now, func(c cursor.Cursor) (bool, error) { return otherwise(l, c, text) }); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+// reach waits for one lane.
+func (s *stage) reach(ctx context.Context, l lane, now cursor.Snapshot, otherwise func(c cursor.Cursor) (bool, error)) error {
+	last, moved := "", time.Now()
+	for {
+		at, err := s.cache.HGet(ctx, l.key, "cursor").Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		c, err := cursor.Parse(at)
+		switch {
+		case err == nil && c.Done.Covers(now):
+			return nil
+		case err != nil || at != last:
+			last, moved = at, time.Now()
+		case time.Since(moved) >= standstill:
+			if enough, err := otherwise(c); err != nil || enough {
+				return err
+			}
+			moved = time.Now()
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 // handmade is a worker as one would write it by hand: every 100 ms it asks for the rows whose

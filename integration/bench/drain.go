@@ -28,7 +28,7 @@ func drainBurst(ctx context.Context, s *stage) ([]result, error) {
 	took, err := s.inTurn(ctx, "s", map[string]func() (float64, error){
 		"ours": func() (took float64, err error) {
 			err = s.serve(ctx, func() error {
-				if err := errors.Join(s.applied(ctx, "items"), burst()); err != nil {
+				if err := errors.Join(s.ready(ctx, "items"), burst()); err != nil {
 					return err
 				}
 				begin := time.Now()
@@ -109,7 +109,7 @@ func drainBacklog(ctx context.Context, s *stage) ([]result, error) {
 		end $$`); err != nil {
 		return nil, err
 	}
-	keys, err := s.lanes(ctx, "items")
+	lanes, err := s.lanes(ctx, "items")
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func drainBacklog(ctx context.Context, s *stage) ([]result, error) {
 			if _, _, err := waiting(); err != nil {
 				return 0, err
 			}
-			before, err := s.cache.HGet(ctx, keys[0], "fence").Result()
+			before, err := s.cache.HGet(ctx, lanes[0].key, "fence").Result()
 			if err != nil {
 				return 0, err
 			}
@@ -145,7 +145,7 @@ func drainBacklog(ctx context.Context, s *stage) ([]result, error) {
 			}
 			// From when it takes the lane; how long a process takes to come to that is told apart.
 			for fence := before; fence == before && err == nil; nap(lookEvery) {
-				fence, err = s.cache.HGet(ctx, keys[0], "fence").Result()
+				fence, err = s.cache.HGet(ctx, lanes[0].key, "fence").Result()
 			}
 			begin := time.Now()
 			err = errors.Join(err, s.applied(ctx, "items"))
@@ -199,7 +199,7 @@ func byHandWrong(ctx context.Context, s *stage) ([]result, error) {
 	var ours, hand wrongs
 	for round := range s.rounds {
 		err := s.serve(ctx, func() error {
-			if err := s.applied(ctx, "items"); err != nil {
+			if err := s.ready(ctx, "items"); err != nil {
 				return err
 			}
 			// Both begin with every entry right.

@@ -80,7 +80,7 @@ func (s *stage) fan(ctx context.Context, rows, shards, workers, sinks int) (spee
 	if err := s.await(ctx, "select count(distinct worker) = least($1, count(*)) and count(worker) = count(*) from freshet.status", workers); err != nil {
 		return 0, err
 	}
-	if err := s.applied(ctx, names...); err != nil {
+	if err := s.ready(ctx, names...); err != nil {
 		return 0, err
 	}
 	if err := s.exec(ctx, "update fans set n = n + 1"); err != nil {

@@ -26,7 +26,7 @@ func hotRow(ctx context.Context, s *stage) ([]result, error) {
 	var ages, updates, sets, writes series
 	for round := range s.rounds {
 		err := s.serve(ctx, func() error {
-			if err := s.applied(ctx, "hot"); err != nil {
+			if err := s.ready(ctx, "hot"); err != nil {
 				return err
 			}
 			stop, err := s.pgbench("update hot set version = version + 1, at = clock_timestamp() where id = 1;\n", 8, 0)

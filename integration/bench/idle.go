@@ -41,7 +41,7 @@ func idleCost(ctx context.Context, s *stage) ([]result, error) {
 	if err := s.await(ctx, "select bool_and(state = 'completed') from freshet.backfills"); err != nil {
 		return nil, err
 	}
-	if err := s.applied(ctx, names...); err != nil {
+	if err := s.ready(ctx, names...); err != nil {
 		return nil, err
 	}
 	for round := range s.rounds {

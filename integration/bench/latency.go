@@ -165,7 +165,7 @@ func (s *stage) measureLatency(ctx context.Context, c *contender, rows, rate int
 
 // handOvers is how many times lanes of a sink were handed over during body, once they are taken.
 func (s *stage) handOvers(ctx context.Context, sink string, body func() error) (int64, error) {
-	if err := s.applied(ctx, sink); err != nil {
+	if err := s.ready(ctx, sink); err != nil {
 		return 0, err
 	}
 	before, err := s.epochs(ctx, sink)

@@ -77,7 +77,7 @@ func (s *stage) single(ctx context.Context, measured overheads, round, kind, row
 	all := func() error {
 		return measured.inTurn(round, kind, func(table string) (float64, error) {
 			if k.worker {
-				if err := s.applied(ctx, "captured"); err != nil {
+				if err := s.ready(ctx, "captured"); err != nil {
 					return 0, err
 				}
 			}
