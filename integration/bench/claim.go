@@ -95,9 +95,9 @@ func claimScaling(ctx context.Context, s *stage) (list []result, err error) {
 	}
 	same, met := most(1.5)
 	return slices.Concat(
-		costs[1].results("claim_backlog_10m_open_transaction"), costs[0].results("claim_backlog_1m_open_transaction"), closed.results("claim_backlog_10m"),
+		costs[1].results("claim_backlog_10m_open"), costs[0].results("claim_backlog_1m_open"), closed.results("claim_backlog_10m"),
 		[]result{costs[1].worst().beside("claim_open_transaction", "ms", "none open", closed.worst(), same, met)},
-		consumedOpen.results("claim_after_10m_open_transaction"), consumedClosed.results("claim_after_10m"),
+		consumedOpen.results("claim_after_10m_open"), consumedClosed.results("claim_after_10m"),
 	), s.exec(ctx, "update freshet.installation set stop_bytes = default")
 }
 
