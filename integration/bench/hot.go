@@ -12,8 +12,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// hotTime is how long a round looks at the entry.
-const hotTime = 8 * time.Second
+const (
+	// hotTime is how long a round looks at the entry.
+	hotTime = 8 * time.Second
+	// hotWarm updates are more than there are before all clients are at it.
+	hotWarm = 500
+)
 
 // hotRow updates one row as fast as eight clients can, and looks how old its entry is.
 func hotRow(ctx context.Context, s *stage) ([]result, error) {
@@ -29,13 +33,18 @@ func hotRow(ctx context.Context, s *stage) ([]result, error) {
 			if err := s.ready(ctx, "hot"); err != nil {
 				return err
 			}
+			begun, err := s.hotVersion(ctx)
+			if err != nil {
+				return err
+			}
 			stop, err := s.pgbench("update hot set version = version + 1, at = clock_timestamp() where id = 1;\n", 8, 0)
 			if err != nil {
 				return err
 			}
 			defer stop()
-			// While pgbench connects nothing is updated, and the entry is of the round before.
-			if err := s.await(ctx, "select at > now() - interval '1 second' from hot"); err != nil {
+			// While pgbench connects nothing is updated, and the entry is of the round before. And each client's first update holds
+			// the row for as long as its session makes the trigger function ready, when there is no newer version either.
+			if err := s.await(ctx, fmt.Sprintf("select at > now() - interval '1 second' and version > %d from hot", begun+hotWarm)); err != nil {
 				return err
 			}
 			first, err := s.hotVersion(ctx)
