@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -25,6 +26,8 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 		open int
 		// few: the statement for few changes is all it takes.
 		few bool
+		// limit is how many are asked for; 0: 1000.
+		limit int
 	}{
 		{name: "nothing", few: true, change: "select"},
 		{name: "one row", few: true, change: "update items set v = 1 where id = 1", entries: 1, changes: 1},
@@ -35,6 +38,7 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 		{name: "truncated", few: true, change: "update items set v = 1 where id = 1; truncate items; insert into items values (2, 0)", entries: 2, changes: 3},
 		{name: "touched", few: true, change: "select freshet.touch_keys(1, '[[\"7\"], [\"2000\"]]')", entries: 2, changes: 2},
 		{name: "as many as it takes", few: true, change: "do $$ begin for i in 1..127 loop update items set v = 1 where id = i; end loop; end $$", entries: 127, changes: 127},
+		{name: "where fewer are asked for", few: true, limit: 100, change: "update items set v = 1 where id = 1", entries: 1, changes: 1},
 		{name: "one more", change: "do $$ begin for i in 1..128 loop update items set v = 1 where id = i; end loop; end $$", entries: 128, changes: 128},
 		{name: "many", change: "do $$ begin for i in 1..400 loop update items set v = 1 where id = i; end loop; end $$", entries: 400, changes: 400},
 		{name: "beside open transactions", few: true, open: 3, change: "update items set v = 1 where id <= 10", entries: 13, changes: 13},
@@ -101,7 +105,7 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 				reader := newReader(t, pool, sink, 0)
 				for {
 					var entries source.Entries
-					b, err := reader.Claim(t.Context(), at, 1000, &entries)
+					b, err := reader.Claim(t.Context(), at, cmp.Or(c.limit, 1000), &entries)
 					if err != nil {
 						t.Fatal(err)
 					}

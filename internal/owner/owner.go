@@ -384,9 +384,13 @@ func overlapping(ctx context.Context, c task.Config, own string, self owner, fie
 	if len(others) == 0 {
 		return nil, nil
 	}
+	text, err := json.Marshal(tokens)
+	if err != nil {
+		return nil, fmt.Errorf("compare keys: %w", err)
+	}
 	rows, err := c.Control.Query(ctx, `
 		select o.key from jsonb_each($2::jsonb) as o
-		where not freshet.tokens_overlap($1, array(select jsonb_array_elements_text(o.value)))`, self.Tokens, tokens)
+		where not freshet.tokens_overlap($1, array(select jsonb_array_elements_text(o.value)))`, self.Tokens, string(text))
 	if err != nil {
 		return nil, fmt.Errorf("compare keys: %w", err)
 	}

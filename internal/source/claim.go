@@ -88,10 +88,12 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 		err  error
 		next = r.ahead.take(c)
 	)
-	if next == nil && c.Window == nil && limit >= fewChanges && r.few.fits(r) {
-		b, done, err := r.claimFew(ctx, c, e)
-		if r.few.were(done); done || err != nil {
-			return b, err
+	if next == nil && c.Window == nil {
+		if most := r.few.below(r, limit); most > 0 {
+			b, done, err := r.claimFew(ctx, c, most, e)
+			if r.few.were(done); done || err != nil {
+				return b, err
+			}
 		}
 	}
 	if next != nil || r.most < pieceTuples || (limit > manyChanges && r.ahead.many.Load()) {

@@ -22,15 +22,22 @@ type few struct {
 	query pg.Prepared
 }
 
-// fits reports whether to try it for this reader. The rows of a group are read anew for each of its changes, and large
-// entries take their room.
-func (f *few) fits(r *Reader) bool {
-	return !r.sink.Grouped && r.pieces.tuples() >= fewChanges && f.try()
+// leastFew is how many changes it is worth while to try for.
+const leastFew = 16
+
+// below is how many changes there have to be less than for it to be tried, of at most limit, and 0 if it is not to be. The rows of a
+// group are read anew for each of its changes; large entries take their room, and rows that are slow to read their time.
+func (f *few) below(r *Reader, limit int) int {
+	n := min(fewChanges, limit, r.pieces.tuples(), r.most)
+	if n < leastFew || r.sink.Grouped || !f.try() {
+		return 0
+	}
+	return n
 }
 
-// claimFew is Claim where all that is pending after c is a few changes. It returns false, and leaves e as it was, where
+// claimFew is Claim where all that is pending after c is less than most changes. It returns false, and leaves e as it was, where
 // there turn out to be more, or what takes more than this statement.
-func (r *Reader) claimFew(ctx context.Context, c cursor.Cursor, e *Entries) (b Batch, done bool, err error) {
+func (r *Reader) claimFew(ctx context.Context, c cursor.Cursor, most int, e *Entries) (b Batch, done bool, err error) {
 	var (
 		begin = e.mark()
 		full  = e.room()
@@ -42,7 +49,7 @@ func (r *Reader) claimFew(ctx context.Context, c cursor.Cursor, e *Entries) (b B
 
 		begun, ended bool
 	)
-	params := [][]byte{[]byte(c.Done.String()), fmt.Append(nil, fewChanges)}
+	params := [][]byte{[]byte(c.Done.String()), fmt.Append(nil, most)}
 	err = r.read(ctx, r.few.query, params, func(values [][]byte) error {
 		if values[0] != nil {
 			var err error
@@ -60,7 +67,7 @@ func (r *Reader) claimFew(ctx context.Context, c cursor.Cursor, e *Entries) (b B
 			b.Truncated = b.Truncated || string(values[1]) == "t"
 			b.Touched = b.Touched || string(values[1]) == "r"
 		}
-		if many = many || rows == fewChanges || isTrue(values[3]) || full(); many {
+		if many = many || rows == most || isTrue(values[3]) || full(); many {
 			return nil
 		}
 		from := r.rowOf(values[4:], b.At)
