@@ -144,11 +144,7 @@ func (s *stage) hold(ctx context.Context) (*pgx.Conn, error) {
 // consumed is the cursor of a lane that has applied all changes that there are. It sees those too that began after a transaction
 // that is still open, as freshet.cursor_now does not.
 func (s *stage) consumed(ctx context.Context) (c cursor.Cursor, err error) {
-	text, err := one[string](ctx, s, "select pg_current_snapshot()::text")
-	if err != nil {
-		return c, err
-	}
-	window, err := cursor.ParseSnapshot(text)
+	window, err := s.snapshot(ctx)
 	return cursor.Finished(window), err
 }
 
@@ -244,11 +240,7 @@ func (s *stage) claimCost(ctx context.Context, large, small backlog, from cursor
 // places are cursors at the beginning of what is left after one, in its middle and near its end, where there is much.
 func (s *stage) places(ctx context.Context, sink *catalog.Sink, from cursor.Cursor) ([]cursor.Cursor, error) {
 	places := []cursor.Cursor{from}
-	text, err := one[string](ctx, s, "select pg_current_snapshot()::text")
-	if err != nil {
-		return nil, err
-	}
-	window, err := cursor.ParseSnapshot(text)
+	window, err := s.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -106,11 +106,7 @@ const standstill = 50 * time.Millisecond
 // reached waits until the cursors in Redis see what this moment's snapshot does. A lane that has nothing to do leaves its cursor
 // there as it is, for half a minute: of one that stands still, otherwise says whether it is enough.
 func (s *stage) reached(ctx context.Context, sinks []string, otherwise func(l lane, c cursor.Cursor, now string) (bool, error)) error {
-	text, err := one[string](ctx, s, "select pg_current_snapshot()::text")
-	if err != nil {
-		return err
-	}
-	now, err := cursor.ParseSnapshot(text)
+	now, err := s.snapshot(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,12 +116,21 @@ func (s *stage) reached(ctx context.Context, sinks []string, otherwise func(l la
 			return err
 		}
 		for _, l := range lanes {
-			if err := s.reach(ctx, l, now, func(c cursor.Cursor) (bool, error) { return otherwise(l, c, text) }); err != nil {
+			if err := s.reach(ctx, l, now, func(c cursor.Cursor) (bool, error) { return otherwise(l, c, now.String()) }); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// snapshot is which transactions have ended by now.
+func (s *stage) snapshot(ctx context.Context) (cursor.Snapshot, error) {
+	text, err := one[string](ctx, s, "select pg_current_snapshot()::text")
+	if err != nil {
+		return cursor.Snapshot{}, err
+	}
+	return cursor.ParseSnapshot(text)
 }
 
 // reach waits for one lane.

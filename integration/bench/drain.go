@@ -78,7 +78,7 @@ func (s *stage) inTurn(ctx context.Context, unit string, contenders map[string]f
 		var said []string
 		for i := range names {
 			name := names[(i+round)%len(names)]
-			if err := s.exec(ctx, "vacuum (analyze) items"); err != nil {
+			if err := s.fresh(ctx, "items"); err != nil {
 				return nil, err
 			}
 			v, err := contenders[name]()

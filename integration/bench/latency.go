@@ -143,7 +143,7 @@ func loads(name string, rate int, ours, hand, floor *contender) (list []result) 
 
 // measureLatency is a round of one contender, on a table that is as fresh for one as for another.
 func (s *stage) measureLatency(ctx context.Context, c *contender, rows, rate int) error {
-	if err := s.exec(ctx, "vacuum (analyze) "+c.table); err != nil {
+	if err := s.fresh(ctx, c.table); err != nil {
 		return err
 	}
 	w := c.watch

@@ -97,7 +97,7 @@ func (s *stage) makeOverhead(ctx context.Context, rows int) error {
 	return s.exec(ctx, "select freshet.create_sink('captured', 'captured', backfill => false)")
 }
 
-// fresh has one of the tables without dead rows and with statistics, whatever was measured before.
+// fresh has a table without dead rows and with statistics, whatever was measured before.
 func (s *stage) fresh(ctx context.Context, table string) error {
 	return s.exec(ctx, "vacuum (analyze) "+table)
 }
