@@ -209,3 +209,38 @@ func TestSinkIsMadeAfterALargeWriteOfItsTransaction(t *testing.T) {
 		t.Errorf("it says %q", failed)
 	}
 }
+
+// What a batch ends with depends on the order in which the rows of the change table come, which only the way Postgres joins
+// makes sure of. Where they come in another, Postgres sorts them.
+func TestRowsThatComeInNoOrderAreSortedByPostgres(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table items (id bigint primary key, v int); insert into items select g, 0 from generate_series(1, 5000) g")
+	e.exec("select freshet.create_sink('items', 'items', backfill => false)")
+	start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	each := "do $$ begin for i in %d..%d loop update items set v = 1 where id = i; end loop; end $$"
+	e.exec(fmt.Sprintf(each, 1, 1500))
+	conn := e.connectWith(nil)
+	if _, err := conn.Exec(t.Context(), "begin; update items set v = 2 where id = 5000"); err != nil {
+		t.Fatal(err)
+	}
+	e.exec(fmt.Sprintf(each, 1501, 3000))
+	window, err := cursor.ParseSnapshot(one[string](e, "select pg_current_snapshot()::text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.admin().exec("alter function freshet.window_ranges rename to ranges_in_order")
+	e.admin().exec(`create function freshet.window_ranges(old pg_snapshot, new pg_snapshot) returns table (lo xid8, hi xid8) language sql
+		as 'select * from freshet.ranges_in_order(old, new) order by lo desc'`)
+	pool := newPool(t, e.workerURL)
+	sink, err := catalog.LoadSinkNamed(t.Context(), pool, "items")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := claimAll(t, newReader(t, pool, sink, 0), start.At(window, 0, 0), 1700)
+	if len(got.keys()) != 3000 || got.changes != 3000 {
+		t.Errorf("%d keys of %d changes, want 3000", len(got.keys()), got.changes)
+	}
+}

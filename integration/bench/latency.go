@@ -51,6 +51,8 @@ type contender struct {
 	loads series
 	// lost are changes that it never wrote.
 	lost int
+	// others is what part of the processors others had meanwhile.
+	others series
 }
 
 // latency watches Freshet, a worker made by hand, and a writer that reads and sets the entry itself, one after the other in every
@@ -88,6 +90,7 @@ func (s *stage) latency(ctx context.Context, name string, rate int, p50, p99 flo
 		}
 		s.say("  round %d: p50 %.2f ms, p99 %.2f; %.0f hand-overs; by hand %.2f, %.2f; the writer itself %.2f, %.2f", round+1,
 			ours.p50[round], ours.p99[round], taken[round], hand.p50[round], hand.p99[round], floor.p50[round], floor.p99[round])
+		s.say("  round %d: others had %.1f, %.1f, %.1f %% of the processors", round+1, 100*ours.others[round], 100*hand.others[round], 100*floor.others[round])
 		for _, c := range contenders {
 			if rate > 0 {
 				s.say("  round %d: %s beside %.0f other changes/s%s", round+1, c.name, c.loads[round], unloaded(rate, c.loads[round]))
@@ -151,7 +154,11 @@ func (s *stage) measureLatency(ctx context.Context, c *contender, rows, rate int
 	return c.serve(func() error {
 		var seen watched
 		load, err := s.underLoad(ctx, c.table, rows, rate, func() (err error) {
-			seen, err = s.watch(ctx, w, func(ctx context.Context) error { return pause(ctx, c.over/time.Duration(s.scale)) })
+			share, err := others(func() (err error) {
+				seen, err = s.watch(ctx, w, func(ctx context.Context) error { return pause(ctx, c.over/time.Duration(s.scale)) })
+				return err
+			})
+			c.others = append(c.others, share)
 			return err
 		})
 		c.p50 = append(c.p50, milliseconds(quantile(seen.visible, 0.5)))

@@ -42,6 +42,33 @@ func field(file, name string) string {
 	return "?"
 }
 
+// others says which part of the processor time that was wanted during body went to others on the same hardware: 0 to 1, and 0 where the
+// system does not tell.
+func others(body func() error) (share float64, err error) {
+	wantedBefore, stolenBefore := processors()
+	if err := body(); err != nil {
+		return 0, err
+	}
+	wanted, stolen := processors()
+	if wanted == wantedBefore {
+		return 0, nil
+	}
+	return (stolen - stolenBefore) / (wanted - wantedBefore), nil
+}
+
+// processors is how much time of all processors has been wanted since the system started, and how much of it others had, in ticks.
+func processors() (wanted, stolen float64) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0
+	}
+	var user, nice, system, idle, wait, hard, soft, steal float64
+	if _, err := fmt.Sscanf(string(text), "cpu %f %f %f %f %f %f %f %f", &user, &nice, &system, &idle, &wait, &hard, &soft, &steal); err != nil {
+		return 0, 0
+	}
+	return user + nice + system + hard + soft + steal, steal
+}
+
 // flushTime is the median of how long it takes until 8 kB are on disk, in milliseconds.
 func flushTime(name string) (float64, error) {
 	f, err := os.Create(name)

@@ -22,13 +22,12 @@ import (
 )
 
 const (
-	// maxBatch is how many changes one claim walks at most; minBatch is where it ends
-	// up when values are large.
-	maxBatch   = 32000
+	// minBatch is where the size of batches ends up when values are large; at the other end is [source.Reader.MostChanges].
 	minBatch   = 10
 	firstBatch = 250
-	// wantTime is how long a batch is to take.
-	wantTime = 100 * time.Millisecond
+	// wantTime is how long a batch is to take that has as many changes as were asked for. The more there are, the nearer are
+	// their rows to each other, and the cheaper to read; what comes meanwhile would wait for them in smaller batches, too.
+	wantTime = time.Second
 	// longTime is after which a batch is left at the end of a slice.
 	longTime = 2 * time.Second
 	// busyTurn is how long a lane at least takes for a batch where changes come all the time and it keeps up: to claim few of
@@ -190,7 +189,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			if err := p.pass(ctx, part); err != nil {
 				return err
 			}
-			limit = nextLimit(limit, b.Changes/p.reader.Sink().Shards, time.Since(begun))
+			limit = nextLimit(limit, p.reader.MostChanges(), b.Changes/p.reader.Sink().Shards, time.Since(begun))
 			if limit > firstBatch {
 				p.lane.sizes.Forget(p.reader.Sink().ID, p.own.Definition)
 			}
@@ -435,11 +434,11 @@ func windowOf(c cursor.Cursor) cursor.Snapshot {
 	return c.Done
 }
 
-// nextLimit is how many changes to ask for after so many of at most limit that took so long.
-func nextLimit(limit, changes int, took time.Duration) int {
+// nextLimit is how many changes to ask for, most at the most, after so many of at most limit that took so long.
+func nextLimit(limit, most, changes int, took time.Duration) int {
 	if changes < limit && took < wantTime {
 		return limit // it was not the limit that they were few for
 	}
 	want := int(int64(changes) * int64(wantTime) / int64(max(took, 1)))
-	return max(min(want, 8*limit, maxBatch), limit/2, minBatch)
+	return min(max(min(want, 8*limit), limit/2, minBatch), most)
 }

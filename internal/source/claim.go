@@ -17,6 +17,9 @@ const (
 	// manyChanges is from how many on a claim is made by itself, and its rows are read after it, while the next claim is
 	// made. The first claim of a backlog asks for no more: then it is known.
 	manyChanges = 1000
+	// mostChanges is how many a claim has at most that sorts them here, where they take little room, and mostSorted where
+	// Postgres sorts them, which needs files for more.
+	mostChanges, mostSorted = 128_000, 32_000
 	// A piece of a batch is what one statement reads: about so many bytes of entries.
 	pieceTuples = 4000
 	pieceBytes  = 2 << 20
@@ -105,6 +108,17 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 	return b, err
 }
 
+// MostChanges is how many changes a claim is to have at most.
+func (r *Reader) MostChanges() int {
+	if r.sortsHere() {
+		return mostChanges
+	}
+	return mostSorted
+}
+
+// sortsHere: tuples are claimed as the change table has them.
+func (r *Reader) sortsHere() bool { return r.raw.is() && !r.unordered.Load() }
+
 // Rest reads of what is left of a batch as much as there is room for. What it reads is read later
 // than the batch was claimed, which is never too late.
 func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
@@ -112,8 +126,11 @@ func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 		begin = e.mark()
 		n     = min(b.left.len(), r.pieces.tuples(), r.most)
 		meta  Meta
+		span  bool
 	)
-	span := !r.sink.Grouped && r.dense.try(n)
+	if !r.sink.Grouped {
+		n, span = r.dense.try(n)
+	}
 	left, err := r.readSome(ctx, &meta, b.left.part(0, n), span, e)
 	if pg.IsData(err) {
 		if span {
@@ -217,9 +234,13 @@ func (r *Reader) claimTuples(ctx context.Context, c cursor.Cursor, limit int) cl
 		err     error
 	)
 	touched.reset(len(r.parts))
-	if r.raw.is() {
-		b, err = r.claimRaw(ctx, c, limit, touched)
-	} else {
+	if r.sortsHere() {
+		if b, err = r.claimRaw(ctx, c, limit, touched); errors.Is(err, errUnordered) {
+			r.unordered.Store(true)
+		}
+	}
+	if !r.sortsHere() {
+		touched.reset(len(r.parts))
 		tuple := r.newTuple()
 		b, err = r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte, _ time.Time) error {
 			return r.appendTuple(touched, r.changeParts, values[1:], tuple)

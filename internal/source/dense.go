@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -16,14 +17,33 @@ const (
 	// denseRows is how many rows there may be for each tuple between the first tuple and the last. Looking a row up by its
 	// key costs about as much as reading three in a row.
 	denseRows = 2
+	// denseTrial is with how many tuples it is found out. With all of a piece it would cost as much as the piece.
+	denseTrial = 250
 )
 
 // dense knows whether the tuples of claims lie close together in the source, as those of a bulk write do: then all rows
 // between the first and the last are read in key order, which costs a third of looking each up.
-type dense struct{ hunch }
+type dense struct {
+	hunch
+	// known: those of the last claim did.
+	known atomic.Bool
+}
 
-// try reports whether to find out with so many tuples.
-func (d *dense) try(tuples int) bool { return tuples >= denseFrom && d.hunch.try() }
+// try says whether to read so with so many tuples, and of how many: of few until it is known.
+func (d *dense) try(tuples int) (n int, span bool) {
+	if tuples < denseFrom || !d.hunch.try() {
+		return tuples, false
+	}
+	if !d.known.Load() {
+		return denseTrial, true
+	}
+	return tuples, true
+}
+
+func (d *dense) were(right bool) {
+	d.known.Store(right)
+	d.hunch.were(right)
+}
 
 // span is the memory of one, to be used again.
 type span struct {

@@ -93,6 +93,9 @@ func (t *rawTuples) add(column func(place int) []byte) error {
 
 // sorted calls f with the columns of each tuple once, in their order. It uses t up.
 func (t *rawTuples) sorted(f func(values [][]byte) error) error {
+	if t.width == 8 {
+		return t.sortedNumbers(f)
+	}
 	type place struct {
 		first uint64
 		at    int
@@ -124,7 +127,29 @@ func (t *rawTuples) sorted(f func(values [][]byte) error) error {
 	return nil
 }
 
-// claimRaw is the claim of tuples into touched, as [Reader.claimWith] makes it.
+// sortedNumbers is sorted where a tuple is one number: that takes a third of the time.
+func (t *rawTuples) sortedNumbers(f func(values [][]byte) error) error {
+	numbers := make([]uint64, 0, len(t.arena)/8)
+	for at := 0; at < len(t.arena); at += 8 {
+		numbers = append(numbers, binary.BigEndian.Uint64(t.arena[at:]))
+	}
+	slices.Sort(numbers)
+	value := make([]byte, 8)
+	values := [][]byte{value}
+	for _, n := range slices.Compact(numbers) {
+		binary.BigEndian.PutUint64(value, n)
+		value[0] ^= t.columns[0].flip
+		if err := f(values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errUnordered: rows of the change table did not come in their order, on which it depends what a batch ends with.
+var errUnordered = errors.New("the rows of the change table came in no order")
+
+// claimRaw is the claim of tuples into touched, as [Reader.claimWith] makes it. It fails with [errUnordered] where that has to.
 func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touched *tuples) (Batch, error) {
 	var (
 		b      Batch
@@ -158,7 +183,11 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 			return nil
 		}
 		fit++
+		lastXid, lastID := xid, id
 		xid, id = binary.BigEndian.Uint64(values[1]), int64(binary.BigEndian.Uint64(values[2]))
+		if xid < lastXid || xid == lastXid && id <= lastID && fit > 1 {
+			return errUnordered
+		}
 		b.Truncated = b.Truncated || values[3][0] == 't'
 		b.Touched = b.Touched || values[3][0] == 'r'
 		n, err := found.addChange(values[4:])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,6 +46,7 @@ type Reader struct {
 	ahead      ahead
 	few        few
 	raw        raw
+	unordered  atomic.Bool // raw is not to be used
 	pieces     pieces
 	packing    packing
 	bareChunk  map[bounded]listing
@@ -207,20 +209,9 @@ func (r *Reader) appendEntry(ctx context.Context, e *Entries, begin int, from ro
 	}
 	if from.present {
 		var err error
-		it.present, it.expires, err = r.appendValue(ctx, e, e.arena[it.key:], from)
-		if wrong := new(transform.Error); errors.As(err, &wrong) {
+		if it.present, it.expires, err = r.appendValue(ctx, e, e.arena[it.key:], from); err != nil {
 			e.arena = e.arena[:it.key]
-			e.fail(r.sink.Template.Append(nil, tuple), copied(tuple), codeTransform, wrong.Error())
-			return nil
-		}
-		if errors.Is(err, render.ErrNotUTF8) {
-			e.arena = e.arena[:it.key]
-			e.fail(r.sink.Template.Append(nil, tuple), copied(tuple), codeNotUTF8, err.Error())
-			return nil
-		}
-		if err != nil {
-			e.arena = e.arena[:it.key]
-			return err
+			return r.failedBy(err, e, tuple)
 		}
 	}
 	if size := len(e.arena) - it.value; size > r.maxValue {
@@ -231,6 +222,20 @@ func (r *Reader) appendEntry(ctx context.Context, e *Entries, begin int, from ro
 	}
 	it.end = len(e.arena)
 	e.items = append(e.items, it)
+	return nil
+}
+
+// failedBy takes note of a row that has no entry for an error of its own, and returns any other.
+func (r *Reader) failedBy(err error, e *Entries, tuple [][]byte) error {
+	wrong := new(transform.Error)
+	switch {
+	case errors.As(err, &wrong):
+		e.fail(r.sink.Template.Append(nil, tuple), copied(tuple), codeTransform, wrong.Error())
+	case errors.Is(err, render.ErrNotUTF8):
+		e.fail(r.sink.Template.Append(nil, tuple), copied(tuple), codeNotUTF8, err.Error())
+	default:
+		return err
+	}
 	return nil
 }
 

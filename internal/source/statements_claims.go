@@ -38,7 +38,7 @@ from freshet_w cross join (
 union all
 select null, %[11]s%[6]s%[7]s
 from freshet_k %[8]s`,
-		s.pending(), s.window(), s.distinct(s.changeColumn),
+		s.pending(true), s.window(), s.distinct(s.changeColumn),
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
 		s.nulls(n+width),
 		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), looked,
@@ -50,11 +50,17 @@ func (s statements) window() string {
 	return fmt.Sprintf("select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %s as meta", s.meta())
 }
 
-// pending are the first $5 rows of the change table in the window of freshet_w, after the place in it.
+// pending are the first $5 rows of the change table in the window of freshet_w, after the place in it. Unless sorted is asked for,
+// they come as Postgres joins them: range by range, each in order, so that it ends with the first ranges that have enough, and
+// begins to send at once. Nothing but the way it does that makes it so: whoever relies on the order looks at it.
 //
 // A range has one lower bound, made of its own and of the place: given two, Postgres begins to
 // read the index at either, and filters out what lies between.
-func (s statements) pending() string {
+func (s statements) pending(sorted bool) string {
+	order := ""
+	if sorted {
+		order = "order by c.xid, c.id "
+	}
 	return fmt.Sprintf(`
     select c.xid, c.id, c.op, c.tuples, %[1]s
     from freshet_w
@@ -64,7 +70,7 @@ func (s statements) pending() string {
       where (c.xid, c.id) > (greatest(r.lo, $3::xid8), case when r.lo > $3::xid8 then 0 else $4::bigint end) and c.xid <= r.hi
       order by c.xid, c.id limit $5::bigint
     ) as c
-    order by c.xid, c.id limit $5::bigint`, s.changed("c"), s.changes)
+    %[3]slimit $5::bigint`, s.changed("c"), s.changes, order)
 }
 
 // raw lists those rows as they are: its first row is the window with meta, its last what ending says.
@@ -79,7 +85,7 @@ select freshet_w.win::text || '|' || freshet_w.meta%[2]s from freshet_w
 union all
 (select null, c.* from (%[3]s) as c)
 union all
-select %[4]s%[2]s`, s.window(), nothing, s.pending(), s.ending())
+select %[4]s%[2]s`, s.window(), nothing, s.pending(false), s.ending())
 }
 
 // ending says how far the WAL is flushed by now, which mostly is as far as it was written at the beginning, and the floor
