@@ -1,10 +1,14 @@
 package integration
 
 import (
+	"cmp"
+	"strings"
 	"testing"
 
+	"github.com/freshet/freshet/internal/catalog"
 	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/servers/serverstest"
+	"github.com/freshet/freshet/internal/source"
 )
 
 // Transactions whose end never reached the disk leave nothing that a crash would keep: their
@@ -61,4 +65,54 @@ func TestReusedTransactionIdsHideNothing(t *testing.T) {
 		e.settle()
 		e.inStep("users:*", usersPromise)
 	}
+}
+
+// A session remembers of an incarnation what stays as it is. What does not is looked at each time.
+func TestIncarnationIsTheSameForASessionThatRemembers(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table items (id bigint primary key); select freshet.create_sink('items', 'items', backfill => false)")
+	super := e.admin()
+	life := one[string](super, "select freshet.renew_incarnation()")
+	pool := newPoolOf(t, e.workerURL, 1)
+	sink, err := catalog.LoadSinkNamed(t.Context(), pool, "items")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := newReader(t, pool, sink, 0)
+	start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(when, want string) {
+		t.Helper()
+		for range 2 {
+			var entries source.Entries
+			b, err := reader.Claim(t.Context(), start, 1000, &entries)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var asked *string
+			if err := pool.QueryRow(t.Context(), "select freshet.incarnation()").Scan(&asked); err != nil {
+				t.Fatal(err)
+			}
+			if said := cmp.Or(asked, new(string)); b.Incarnation != want || *said != want {
+				t.Errorf("%s it is %q, to a claim %q; want %q", when, *said, b.Incarnation, want)
+			}
+		}
+	}
+	same("at first", life)
+	if _, err := pool.Exec(t.Context(), "discard all"); err != nil {
+		t.Fatal(err)
+	}
+	pool.Reset()
+	same("to a new session", life)
+	if _, err := pool.Exec(t.Context(), "set freshet.server = ''"); err != nil {
+		t.Fatal(err)
+	}
+	same("to one that has forgotten", life)
+	super.exec("update freshet.installation set past = 'abc'")
+	same("of a server that went back", strings.Replace(life, "."+life[strings.LastIndex(life, ".")+1:], "-abc."+life[strings.LastIndex(life, ".")+1:], 1))
+	super.exec("update freshet.installation set past = null; truncate freshet.incarnation")
+	same("after a crash", "")
+	same("when another is drawn", one[string](super, "select freshet.renew_incarnation()"))
 }

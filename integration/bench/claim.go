@@ -96,7 +96,11 @@ func claimScaling(ctx context.Context, s *stage) (list []result, err error) {
 	same, met := most(1.5)
 	return slices.Concat(
 		costs[1].results("claim_backlog_10m_open"), costs[0].results("claim_backlog_1m_open"), closed.results("claim_backlog_10m"),
-		[]result{costs[1].worst().beside("claim_open_transaction", "ms", "none open", closed.worst(), same, met)},
+		[]result{
+			costs[1].worst().beside("claim_open_transaction", "ms", "none open", closed.worst(), same, met),
+			// With a transaction open nobody can remove the versions of rows that came since: whoever reads a row walks over them.
+			costs[1].rows.beside("claim_open_transaction_rows", "ms", "reading the rows by their keys alone; none open", closed.rows, "", nil),
+		},
 		consumedOpen.results("claim_after_10m_open"), consumedClosed.results("claim_after_10m"),
 	), s.exec(ctx, "update freshet.installation set stop_bytes = default")
 }
@@ -161,10 +165,11 @@ func (s *stage) pile(ctx context.Context, table string, n int) error {
 		end $$`, n, together, table))
 }
 
-// claimed is what a claim costs, in milliseconds, a value a round: at places of a backlog, and in front of the small one.
+// claimed is what a claim costs, in milliseconds, a value a round: at places of a backlog, and in front of the small one. Of the
+// place where that is most, rows is what it costs to read the same rows by their keys alone.
 type claimed struct {
-	at    []series
-	small series
+	at          []series
+	small, rows series
 }
 
 // placeNames are those of what places finds.
@@ -186,7 +191,7 @@ func (c claimed) String() string {
 	for i, at := range c.at {
 		said = append(said, fmt.Sprintf("%.2f at its %s", at, placeNames[i]))
 	}
-	return fmt.Sprintf("ms a claim: %s; in front of the small one %.2f", strings.Join(said, ", "), c.small)
+	return fmt.Sprintf("ms a claim: %s; in front of the small one %.2f; reading the rows by their keys alone %.2f", strings.Join(said, ", "), c.small, c.rows)
 }
 
 // results judge the worst place, and tell of each where there are several.
@@ -215,24 +220,30 @@ func (s *stage) claimCost(ctx context.Context, large, small backlog, from cursor
 	c.at = make([]series, len(places))
 	for range s.rounds {
 		var smallTook series
-		took := make([]series, len(places))
+		took, alone := make([]series, len(places)), make([]series, len(places))
 		for range claimRepeats {
-			cost, err := s.claims(ctx, small.sink, small.from)
+			cost, _, err := s.claims(ctx, small.sink, small.from)
 			if err != nil {
 				return c, err
 			}
 			smallTook = append(smallTook, cost)
 			for i, at := range places {
-				if cost, err = s.claims(ctx, large.sink, at); err != nil {
+				cost, rows, err := s.claims(ctx, large.sink, at)
+				if err != nil {
 					return c, err
 				}
-				took[i] = append(took[i], cost)
+				took[i], alone[i] = append(took[i], cost), append(alone[i], rows)
 			}
 		}
 		c.small = append(c.small, smallTook.median())
+		worst := 0
 		for i := range places {
 			c.at[i] = append(c.at[i], took[i].median())
+			if took[i].median() > took[worst].median() {
+				worst = i
+			}
 		}
+		c.rows = append(c.rows, alone[worst].median())
 	}
 	return c, nil
 }
@@ -267,40 +278,85 @@ func (s *stage) places(ctx context.Context, sink *catalog.Sink, from cursor.Curs
 }
 
 // claims is what each of a few successive claims takes, with reading their rows, as a lane makes them: the next is made while the
-// rows of one are read.
-func (s *stage) claims(ctx context.Context, sink *catalog.Sink, at cursor.Cursor) (float64, error) {
+// rows of one are read. And what it takes to read those rows by their keys alone, each time those of one claim.
+func (s *stage) claims(ctx context.Context, sink *catalog.Sink, at cursor.Cursor) (cost, alone float64, err error) {
 	// Nothing that the one before has begun.
 	if err := s.await(ctx, `select not exists (select from pg_stat_activity
 		where datname = current_database() and state = 'active' and pid <> pg_backend_pid())`); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	reader, err := source.NewShardReader(s.db, sink, nil, 0)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	const claims = 3
 	var (
 		e     source.Entries
 		begin time.Time
+		took  time.Duration
+		keys  [claims + 1][]int64
 	)
 	// The first plans and warms, and is of fewer changes.
 	for i := range claims + 1 {
+		begin = time.Now()
+		e.Reset()
+		b, err := reader.Claim(ctx, at, claimBatch, &e)
+		for ; err == nil; err = reader.Rest(ctx, &b, &e) {
+			took += time.Since(begin)
+			if keys[i], err = appendIDs(keys[i], &e); err != nil || !b.More() {
+				break
+			}
+			begin = time.Now()
+			e.Reset()
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		if b.CaughtUp && s.scale == 1 {
+			return 0, 0, errors.New("the backlog is too short for what is measured")
+		}
+		if at = b.Next; i == 0 {
+			took = 0
+		}
+	}
+	alone, err = s.readAlone(ctx, sink.Name, keys[:])
+	return milliseconds(took) / claims, alone, err
+}
+
+// appendIDs appends the ids that entries have in their keys.
+func appendIDs(ids []int64, e *source.Entries) ([]int64, error) {
+	for i := range e.Len() {
+		_, text, _ := strings.Cut(string(e.Key(i)), ":")
+		id, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// readAlone is how many milliseconds it takes to read the rows of each of these lists but the first.
+func (s *stage) readAlone(ctx context.Context, table string, keys [][]int64) (float64, error) {
+	conn, err := s.db.Acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	var begin time.Time
+	for i, list := range keys {
 		if i == 1 {
 			begin = time.Now()
 		}
-		e.Reset()
-		b, err := reader.Claim(ctx, at, claimBatch, &e)
-		for err == nil && b.More() {
-			e.Reset()
-			err = reader.Rest(ctx, &b, &e)
-		}
+		rows, err := conn.Query(ctx, fmt.Sprintf("select id, n from %s where id = any ($1)", table), list)
 		if err != nil {
 			return 0, err
 		}
-		if b.CaughtUp && s.scale == 1 {
-			return 0, errors.New("the backlog is too short for what is measured")
+		for rows.Next() {
 		}
-		at = b.Next
+		if err := rows.Err(); err != nil {
+			return 0, err
+		}
 	}
-	return milliseconds(time.Since(begin)) / claims, nil
+	return milliseconds(time.Since(begin)) / float64(len(keys)-1), nil
 }

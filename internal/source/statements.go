@@ -38,11 +38,16 @@ func newStatements(r *Reader) statements {
 	return s
 }
 
+// incarnation is freshet.incarnation(), empty for null, without the call where the session remembers what that has read from a file: the call alone
+// takes longer than to look at both rows.
+const incarnation = `coalesce(nullif(pg_catalog.current_setting('freshet.server', true), '') ||
+   (select coalesce('-' || n.past, '') || '.' || i.value from freshet.installation n cross join freshet.incarnation i), freshet.incarnation(), '')`
+
 // meta is what every read says about itself, as one text: the snapshot of the
 // statement, the incarnation, how far the WAL is written and flushed (in this order:
 // a commit that the snapshot sees lies before the insert position), the clock. It is
 // computed before anything is read, for reading writes WAL too (it prunes pages).
-const meta = `pg_catalog.pg_current_snapshot()::text || '|' || coalesce(freshet.incarnation(), '')
+const meta = `pg_catalog.pg_current_snapshot()::text || '|' || ` + incarnation + `
  || '|' || pg_catalog.pg_current_wal_insert_lsn() || '|' || pg_catalog.pg_current_wal_flush_lsn()
  || '|' || pg_catalog.statement_timestamp()`
 
@@ -252,7 +257,7 @@ func (s statements) touched() string {
 func (s statements) untouched() string {
 	return fmt.Sprintf(`with freshet_b as materialized (%s)
 select (not exists (%s) and not exists (select from freshet_b c where c.op = 't'))::text || '|' || (select s.floor from freshet.source s where s.id = %d)
- || '|' || coalesce(freshet.incarnation(), '')`, s.after(), s.since(), s.r.sink.SourceID)
+ || '|' || %s`, s.after(), s.since(), s.r.sink.SourceID, incarnation)
 }
 
 // absent lists, after meta, by their numbers from 1, the tuples without a row that passes the filter; the

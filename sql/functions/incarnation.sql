@@ -2,19 +2,29 @@
 -- freshet.renew_past drew, and the value that a crash or a promotion forgets. Null when that value is missing
 -- and freshet.renew_incarnation has to draw another. In PL/pgSQL, which keeps the plan: every
 -- claim asks.
+--
+-- The first three are read from a file, and stay what they are for as long as a session does: a crash ends it, and
+-- before a promotion this cannot be asked. So a session remembers them.
 create or replace function freshet.incarnation()
 returns text
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_server text := pg_catalog.current_setting('freshet.server', true);
 begin
-    return (select (pg_catalog.pg_control_system()).system_identifier
-        || '.' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
-        || '.' || d.oid || coalesce('-' || n.past, '')
-        || '.' || i.value
-    from pg_catalog.pg_database d cross join freshet.installation n cross join freshet.incarnation i
-    where d.datname = pg_catalog.current_database());
+    if coalesce(v_server, '') = '' then
+        select (pg_catalog.pg_control_system()).system_identifier
+            || '.' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
+            || '.' || d.oid
+        into strict v_server
+        from pg_catalog.pg_database d
+        where d.datname = pg_catalog.current_database();
+        perform pg_catalog.set_config('freshet.server', v_server, false);
+    end if;
+    return (select v_server || coalesce('-' || n.past, '') || '.' || i.value
+        from freshet.installation n cross join freshet.incarnation i);
 end
 $$;
 
