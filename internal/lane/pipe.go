@@ -189,7 +189,12 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			if err := p.pass(ctx, part); err != nil {
 				return err
 			}
-			limit = nextLimit(limit, p.reader.MostChanges(), b.Changes/p.reader.Sink().Shards, time.Since(begun))
+			if took := time.Since(begun); !b.CaughtUp || took >= wantTime {
+				shards := p.reader.Sink().Shards
+				var ahead int
+				limit, ahead = nextLimit(limit, p.reader.MostChanges(), b.Changes/shards, took)
+				p.reader.Ahead(ahead * shards)
+			}
 			if limit > firstBatch {
 				p.lane.sizes.Forget(p.reader.Sink().ID, p.own.Definition)
 			}
@@ -434,11 +439,10 @@ func windowOf(c cursor.Cursor) cursor.Snapshot {
 	return c.Done
 }
 
-// nextLimit is how many changes to ask for, most at the most, after so many of at most limit that took so long.
-func nextLimit(limit, most, changes int, took time.Duration) int {
-	if changes < limit && took < wantTime {
-		return limit // it was not the limit that they were few for
-	}
+// nextLimit is how many changes to ask for, most at the most, after so many of at most limit that took so long; and, ahead, how
+// many after them, which is asked before it is known how long they took.
+func nextLimit(limit, most, changes int, took time.Duration) (next, ahead int) {
 	want := int(int64(changes) * int64(wantTime) / int64(max(took, 1)))
-	return min(max(min(want, 8*limit), limit/2, minBatch), most)
+	next = min(max(min(want, 8*limit), limit/2, minBatch), most)
+	return next, min(max(min(want, 8*next), next), most)
 }

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,8 @@ func aboveFloor(c cursor.Cursor, text string) error {
 type ahead struct {
 	// many: the last claim found many changes.
 	many atomic.Bool
+	// limit is of how many changes it is at most, if it is not 0; or of as many as the one before.
+	limit atomic.Int64
 	// next is the claim that comes next, if it was made already.
 	next atomic.Pointer[claiming]
 }
@@ -115,6 +118,9 @@ func (r *Reader) MostChanges() int {
 	}
 	return mostSorted
 }
+
+// Ahead says how many changes those claims have at most from now on that are made while the rows of another are read.
+func (r *Reader) Ahead(limit int) { r.ahead.limit.Store(int64(limit)) }
 
 // sortsHere: tuples are claimed as the change table has them.
 func (r *Reader) sortsHere() bool { return r.raw.is() && !r.unordered.Load() }
@@ -217,7 +223,7 @@ func (r *Reader) claimMany(ctx context.Context, c cursor.Cursor, limit int, next
 		return Batch{}, got.err
 	}
 	if got.Changes >= manyChanges && !got.CaughtUp {
-		r.claimAhead(ctx, got.Next, limit)
+		r.claimAhead(ctx, got.Next, cmp.Or(int(r.ahead.limit.Load()), limit))
 	}
 	if !got.More() {
 		return got.Batch, nil
