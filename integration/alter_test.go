@@ -412,7 +412,7 @@ func TestChunkOfTheDefinitionBeforeDoesNotCount(t *testing.T) {
 	e.exec("select freshet.alter_sink('s', transform => '{n: record.n}')")
 	e.await("the first chunk is about to be read", func() bool {
 		return one[bool](e.admin(), `select exists (select from pg_stat_activity where wait_event = 'advisory' and datname = current_database()
-			and query like '%gate()%limit $1::bigint%' and query not like '%window_ranges%')`)
+			and query like '%offset $1::bigint%')`)
 	})
 	tx := e.begin()
 	e.in(tx, "select freshet.alter_sink('s', transform => 'string(record.n)')")

@@ -51,8 +51,9 @@ func (s statements) window() string {
 }
 
 // pending are the first $5 rows of the change table in the window of freshet_w, after the place in it. Unless sorted is asked for,
-// they come as Postgres joins them: range by range, each in order, so that it ends with the first ranges that have enough, and
-// begins to send at once. Nothing but the way it does that makes it so: whoever relies on the order looks at it.
+// they come range by range, each in order: it ends with the first ranges that have enough, instead of reading as many of each, and
+// begins to send at once. The ranges come in order from a function that cannot run in parallel, and each is looked up for itself, in that
+// order, for there is no other way to join what has a limit of its own. The claim sees to it that what it gets is in order all the same.
 //
 // A range has one lower bound, made of its own and of the place: given two, Postgres begins to
 // read the index at either, and filters out what lies between.
