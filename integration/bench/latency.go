@@ -15,10 +15,6 @@ const (
 	liveRows  = 100_000
 	sliceTime = 45 * time.Second
 	watchTime = 8 * time.Second
-	// quiet is which part of the processors others may have of what is wanted: a machine that is another's half of the time
-	// shows how long it lets one wait. A round that had more of it is measured again, at most again times as many as are asked for.
-	quiet = 0.05
-	again = 3
 )
 
 // latencyIdle is how long a commit takes to be visible where little happens.
