@@ -79,10 +79,7 @@ func TestIncarnationIsTheSameForASessionThatRemembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	reader := newReader(t, pool, sink, 0)
-	start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync'"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	start := e.firstCursor()
 	same := func(when, want string) {
 		t.Helper()
 		for range 2 {

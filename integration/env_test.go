@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/install"
 	"github.com/freshet/freshet/internal/servers/serverstest"
 	"github.com/freshet/freshet/worker"
@@ -239,6 +240,16 @@ func one[T any](e *env, sql string, args ...any) T {
 		e.t.Fatalf("%s: %v", sql, err)
 	}
 	return v
+}
+
+// firstCursor is that of a lane of the only sink, before a worker has served it.
+func (e *env) firstCursor() cursor.Cursor {
+	e.t.Helper()
+	c, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync' limit 1"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return c
 }
 
 // logger writes to the test's log when FRESHET_TEST_LOG is set.

@@ -62,10 +62,7 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 			}
 			e.exec(c.table)
 			e.exec("select freshet.create_sink('items', 'items', key => nullif($1, ''), filter => nullif($2, ''), shards => $3, backfill => false)", c.key, c.filter, max(c.shards, 1))
-			start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync' limit 1"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			start := e.firstCursor()
 			for i := range c.open {
 				conn := e.connectWith(nil)
 				defer conn.Close(context.Background())

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/source"
 )
 
@@ -31,10 +30,7 @@ func TestBatchIsReadInPiecesThatFitIntoMemory(t *testing.T) {
 			e := newEnv(t)
 			e.exec("create table docs (id int primary key, kind int not null default 1, body text not null default 'x'); insert into docs select generate_series(1, 20000)")
 			e.exec("select freshet.create_sink('docs', 'docs', filter => '1 / kind = 1', backfill => false)")
-			start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync'"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			start := e.firstCursor()
 			e.exec(c.change)
 
 			// A reader of a worker that has seen many small changes, and a new one.

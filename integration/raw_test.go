@@ -100,10 +100,7 @@ func TestClaimsSortedHereAreThoseThatPostgresSorts(t *testing.T) {
 			e.exec(c.table)
 			e.exec("update items set v = -100 where ctid in (select ctid from items order by ctid limit 20)")
 			e.exec("select freshet.create_sink('items', 'items', key => nullif($1, ''), value => nullif($2, ''), backfill => false)", c.key, c.value)
-			start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync' limit 1"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			start := e.firstCursor()
 			random := rand.New(rand.NewPCG(1, 2))
 			// What stays open is not of the window, which has several ranges then.
 			for i := range 3 {
@@ -216,10 +213,7 @@ func TestRowsThatComeInNoOrderAreSortedByPostgres(t *testing.T) {
 	e := newEnv(t)
 	e.exec("create table items (id bigint primary key, v int); insert into items select g, 0 from generate_series(1, 5000) g")
 	e.exec("select freshet.create_sink('items', 'items', backfill => false)")
-	start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync'"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	start := e.firstCursor()
 	each := "do $$ begin for i in %d..%d loop update items set v = 1 where id = i; end loop; end $$"
 	e.exec(fmt.Sprintf(each, 1, 1500))
 	conn := e.connectWith(nil)

@@ -11,7 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/catalog"
-	"github.com/freshet/freshet/internal/cursor"
 	"github.com/freshet/freshet/internal/source"
 )
 
@@ -59,10 +58,7 @@ func TestShardsPartTheKeysAmongThem(t *testing.T) {
 	const shards = 5
 	e.exec("create table prices (code numeric, region text, primary key (region, code))")
 	e.exec("select freshet.create_sink('prices', 'prices', shards => $1)", shards)
-	start, err := cursor.Parse(one[string](e, "select cursor from freshet.lease where kind = 'sync' limit 1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	start := e.firstCursor()
 	e.exec("insert into prices select g / 8.0, 'r' || g % 7 from generate_series(1, 1000) g")
 	sink, err := catalog.LoadSinkNamed(t.Context(), newPool(t, e.workerURL), "prices")
 	if err != nil {

@@ -246,7 +246,6 @@ func (r *Reader) claimTuples(ctx context.Context, c cursor.Cursor, limit int) cl
 		}
 	}
 	if !r.sortsHere() {
-		touched.reset(len(r.parts))
 		tuple := r.newTuple()
 		b, err = r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte, _ time.Time) error {
 			return r.appendTuple(touched, r.changeParts, values[1:], tuple)

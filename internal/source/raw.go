@@ -185,7 +185,7 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 		fit++
 		lastXid, lastID := xid, id
 		xid, id = binary.BigEndian.Uint64(values[1]), int64(binary.BigEndian.Uint64(values[2]))
-		if xid < lastXid || xid == lastXid && id <= lastID && fit > 1 {
+		if xid < lastXid || xid == lastXid && id <= lastID {
 			return errUnordered
 		}
 		b.Truncated = b.Truncated || values[3][0] == 't'
