@@ -164,9 +164,14 @@ func TestFailingAndMendedInTurnEndsRight(t *testing.T) {
 	e.inStep("measures:*", measuresPromise)
 }
 
-// paused stops all writes of a Redis, while its entries can be read.
+// paused stops all writes of a Redis, while its entries can be read. A lane that has just read the
+// sink anew because a backfill is over would be held by its cursor, and not come to any change.
 func (e *env) paused() (resume func()) {
 	e.t.Helper()
+	e.await("the lane has written down that the backfill is over", func() bool {
+		return one[bool](e, `select coalesce(bool_and(pg_visible_in_snapshot(r.finished_xid, split_part($1, ' ', 1)::pg_snapshot)), false)
+			from freshet.backfill_range r`, e.controlCursor())
+	})
 	if err := e.redis.Do(e.t.Context(), "client", "pause", time.Hour.Milliseconds(), "write").Err(); err != nil {
 		e.t.Fatal(err)
 	}
