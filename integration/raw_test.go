@@ -188,6 +188,60 @@ func countOf(t *testing.T, pool *pgxpool.Pool, sql string) (n int) {
 	return n
 }
 
+// A claim that is made while the rows of another are read has as many changes as [source.Reader.Ahead] says, however many the next
+// one asks for; and one may have all that a lane ever asks for at once.
+func TestClaimAheadHasAsManyChangesAsWereAskedFor(t *testing.T) {
+	e := newEnv(t)
+	const n = 140_000
+	e.exec("create table items (id bigint primary key, v int)")
+	e.exec("insert into items select g, 0 from generate_series(1, $1::int) g", n)
+	e.exec("select freshet.create_sink('items', 'items', backfill => false)")
+	start := e.firstCursor()
+	e.exec("update items set v = 1")
+	pool := newPool(t, e.workerURL)
+	sink, err := catalog.LoadSinkNamed(t.Context(), pool, "items")
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := func(reader *source.Reader, at cursor.Cursor, limit int) (next cursor.Cursor, changes int) {
+		t.Helper()
+		var entries source.Entries
+		b, err := reader.Claim(t.Context(), at, limit, &entries)
+		keys := entries.Len()
+		for err == nil && b.More() {
+			entries.Reset()
+			err = reader.Rest(t.Context(), &b, &entries)
+			keys += entries.Len()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keys != b.Changes {
+			t.Errorf("%d entries of %d changes, each of another row", keys, b.Changes)
+		}
+		return b.Next, b.Changes
+	}
+	reader := newReader(t, pool, sink, 0)
+	at, last := start, 0
+	for i, step := range []struct{ limit, ahead, want int }{
+		{1000, 0, 1000}, {2000, 0, 2000}, {9000, 20_000, 2000}, {9000, 4000, 20_000}, {9000, 0, 4000}, {9000, 0, 9000},
+	} {
+		reader.Ahead(step.ahead)
+		// A row of the change table has up to 128 tuples.
+		if at, last = claims(reader, at, step.limit); last < step.want || last > step.want+128 {
+			t.Errorf("claim %d has %d changes, want %d", i, last, step.want)
+		}
+	}
+	if most := reader.MostChanges(); most != 128_000 {
+		t.Errorf("of keys of one number a claim has at most %d", most)
+	}
+	reader = newReader(t, pool, sink, 0)
+	next, _ := claims(reader, start, 1000)
+	if _, last = claims(reader, next, reader.MostChanges()); last < reader.MostChanges() {
+		t.Errorf("the largest claim has %d changes", last)
+	}
+}
+
 // Rows of the change table from before a sink had its key columns there, in the transaction that makes the sink, are no
 // error to it.
 func TestSinkIsMadeAfterALargeWriteOfItsTransaction(t *testing.T) {
@@ -208,7 +262,7 @@ func TestSinkIsMadeAfterALargeWriteOfItsTransaction(t *testing.T) {
 }
 
 // What a batch ends with depends on the order in which the rows of the change table come, which only the way Postgres joins
-// makes sure of. Where they come in another, Postgres sorts them.
+// makes sure of. Where they come in another, Postgres sorts them: also where a claim ends with, or before, the range that came too soon.
 func TestRowsThatComeInNoOrderAreSortedByPostgres(t *testing.T) {
 	e := newEnv(t)
 	e.exec("create table items (id bigint primary key, v int); insert into items select g, 0 from generate_series(1, 5000) g")
@@ -233,8 +287,10 @@ func TestRowsThatComeInNoOrderAreSortedByPostgres(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := claimAll(t, newReader(t, pool, sink, 0), start.At(window, 0, 0), 1700)
-	if len(got.keys()) != 3000 || got.changes != 3000 {
-		t.Errorf("%d keys of %d changes, want 3000", len(got.keys()), got.changes)
+	for _, limit := range []int{1400, 1500, 1700} {
+		got := claimAll(t, newReader(t, pool, sink, 0), start.At(window, 0, 0), limit)
+		if len(got.keys()) != 3000 || got.changes != 3000 {
+			t.Errorf("limit %d: %d keys of %d changes, want 3000", limit, len(got.keys()), got.changes)
+		}
 	}
 }

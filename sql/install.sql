@@ -3832,8 +3832,9 @@ revoke all on function freshet.ignores_case(oid, smallint) from public;
 -- and freshet.renew_incarnation has to draw another. In PL/pgSQL, which keeps the plan: every
 -- claim asks.
 --
--- The first three are read from a file, and stay what they are for as long as a session does: a crash ends it, and
--- before a promotion this cannot be asked. So a session remembers them.
+-- The first three stay what they are for as long as a session does: a crash ends it, before a promotion this cannot be
+-- asked, and no session changes its database. To look them up takes most of the time, for one is read from a file. So a session
+-- remembers them, as a setting that is true of whoever has the session next, too.
 create or replace function freshet.incarnation()
 returns text
 language plpgsql

@@ -84,11 +84,17 @@ func TestWindowIsWhatIsNewlyVisible(t *testing.T) {
 		ranges := ask[[]string](t, db,
 			"select coalesce(array_agg(lo::text || '-' || hi::text), '{}') from freshet.window_ranges($1::text::pg_snapshot, $2::text::pg_snapshot)",
 			older.String(), newer.String())
-		var got []uint64
-		for _, r := range ranges {
+		var (
+			got  []uint64
+			here = newer.Since(older)
+		)
+		if len(here) != len(ranges) {
+			t.Fatalf("from %s to %s: %v, and SQL says %v", older, newer, here, ranges)
+		}
+		for i, r := range ranges {
 			var lo, hi uint64
-			if _, err := fmt.Sscanf(r, "%d-%d", &lo, &hi); err != nil || lo > hi {
-				t.Fatalf("from %s to %s: range %q (%v)", older, newer, r, err)
+			if _, err := fmt.Sscanf(r, "%d-%d", &lo, &hi); err != nil || lo > hi || here[i] != (cursor.Range{Lo: lo, Hi: hi}) {
+				t.Fatalf("from %s to %s: range %q (%v), and Go says %v", older, newer, r, err, here[i])
 			}
 			for xid := lo; xid <= hi; xid++ {
 				got = append(got, xid)

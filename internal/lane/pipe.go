@@ -192,7 +192,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			if took := time.Since(begun); !b.CaughtUp || took >= wantTime {
 				shards := p.reader.Sink().Shards
 				var ahead int
-				limit, ahead = nextLimit(limit, p.reader.MostChanges(), b.Changes/shards, took)
+				limit, ahead = nextLimit(limit, max(p.reader.MostChanges()/shards, firstBatch), b.Changes/shards, took)
 				p.reader.Ahead(ahead * shards)
 			}
 			if limit > firstBatch {

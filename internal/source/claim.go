@@ -18,8 +18,8 @@ const (
 	// manyChanges is from how many on a claim is made by itself, and its rows are read after it, while the next claim is
 	// made. The first claim of a backlog asks for no more: then it is known.
 	manyChanges = 1000
-	// mostChanges is how many a claim has at most that sorts them here, where they take little room, and mostSorted where
-	// Postgres sorts them, which needs files for more.
+	// mostChanges is how many a claim has at most that sorts them here, of one number each; of larger tuples it has as many as take
+	// about the same room, some six megabytes. mostSorted is where Postgres sorts them, which needs files for more.
 	mostChanges, mostSorted = 128_000, 32_000
 	// A piece of a batch is what one statement reads: about so many bytes of entries.
 	pieceTuples = 4000
@@ -111,10 +111,10 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 	return b, err
 }
 
-// MostChanges is how many changes a claim is to have at most.
+// MostChanges is how many changes a claim is to have at most, those of all shards together.
 func (r *Reader) MostChanges() int {
 	if r.sortsHere() {
-		return mostChanges
+		return max(mostChanges*8/r.raw.width, mostSorted)
 	}
 	return mostSorted
 }
@@ -240,12 +240,14 @@ func (r *Reader) claimTuples(ctx context.Context, c cursor.Cursor, limit int) cl
 		err     error
 	)
 	touched.reset(len(r.parts))
-	if r.sortsHere() {
+	here := r.sortsHere()
+	if here {
 		if b, err = r.claimRaw(ctx, c, limit, touched); errors.Is(err, errUnordered) {
 			r.unordered.Store(true)
+			here = false
 		}
 	}
-	if !r.sortsHere() {
+	if !here {
 		tuple := r.newTuple()
 		b, err = r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte, _ time.Time) error {
 			return r.appendTuple(touched, r.changeParts, values[1:], tuple)

@@ -25,7 +25,7 @@ const (
 // between the first and the last are read in key order, which costs a third of looking each up.
 type dense struct {
 	hunch
-	// known: those of the last claim did.
+	// known: those that were tried last did.
 	known atomic.Bool
 }
 

@@ -146,7 +146,8 @@ func (t *rawTuples) sortedNumbers(f func(values [][]byte) error) error {
 	return nil
 }
 
-// errUnordered: rows of the change table did not come in their order, on which it depends what a batch ends with.
+// errUnordered: rows of the change table did not come in their order, or some are missing before the last of them, and so it cannot be
+// told what a batch ends with.
 var errUnordered = errors.New("the rows of the change table came in no order")
 
 // claimRaw is the claim of tuples into touched, as [Reader.claimWith] makes it. It fails with [errUnordered] where that has to.
@@ -156,11 +157,10 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 		window cursor.Snapshot
 		found  = rawTuples{raw: &r.raw}
 		rows   = r.packing.rows(limit)
-		// read and fit are how many rows of the change table were read, and are part of the batch; xid and id are the
-		// place of the last one that is.
-		read, fit int
-		xid       uint64
-		id        int64
+		// read and fit are how many rows of the change table were read, and are part of the batch; fits is the place of the
+		// last one that is.
+		read, fit  int
+		walk, fits cursor.Walk
 
 		begun, ended bool
 	)
@@ -172,6 +172,7 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 			text, meta, _ := strings.Cut(string(values[0]), "|")
 			var err error
 			if window, err = cursor.ParseSnapshot(text); err == nil {
+				walk = cursor.NewWalk(window.Since(c.Done))
 				b.Meta, err = parseMeta(meta)
 			}
 			return err
@@ -179,23 +180,29 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 			ended = true
 			return b.ends(c, string(values[0]))
 		}
+		if !walk.Next(binary.BigEndian.Uint64(values[1]), int64(binary.BigEndian.Uint64(values[2]))) {
+			return errUnordered
+		}
+		if values[3] == nil {
+			return nil // nothing was in that range
+		}
 		if read++; b.Changes >= limit {
 			return nil
 		}
-		fit++
-		lastXid, lastID := xid, id
-		xid, id = binary.BigEndian.Uint64(values[1]), int64(binary.BigEndian.Uint64(values[2]))
-		if xid < lastXid || xid == lastXid && id <= lastID {
-			return errUnordered
-		}
+		fit, fits = fit+1, walk
 		b.Truncated = b.Truncated || values[3][0] == 't'
 		b.Touched = b.Touched || values[3][0] == 'r'
 		n, err := found.addChange(values[4:])
 		b.Changes += n
 		return err
 	})
-	if err == nil && !ended {
+	b.CaughtUp = read < rows && fit == read
+	switch {
+	case err != nil:
+	case !ended:
 		err = errors.New("no reply")
+	case b.CaughtUp && !walk.Ended():
+		err = errUnordered
 	}
 	if err == nil {
 		tuple := r.newTuple()
@@ -205,8 +212,7 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 		return Batch{}, fmt.Errorf("claim tuples: %w", err)
 	}
 	r.packing.was(b.Changes, fit)
-	b.CaughtUp = read < rows && fit == read
-	b.leads(c, window, xid, id)
+	b.leads(c, window, fits.Xid, fits.ID)
 	return b, nil
 }
 

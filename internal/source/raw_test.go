@@ -114,3 +114,16 @@ func TestRowsOfTheChangeTableHaveTheirTuples(t *testing.T) {
 		})
 	}
 }
+
+// Six megabytes are what the texts and keys of so many tuples take.
+func TestClaimsOfLargeTuplesHaveFewer(t *testing.T) {
+	for width, want := range map[int]int{0: 32_000, 8: 128_000, 16: 64_000, 24: 42_666, 32: 32_000, 64: 32_000} {
+		r := new(Reader)
+		if width > 0 {
+			r.raw = raw{columns: make([]rawColumn, 1), width: width}
+		}
+		if got := r.MostChanges(); got != want {
+			t.Errorf("of tuples of %d bytes a claim has at most %d, want %d", width, got, want)
+		}
+	}
+}

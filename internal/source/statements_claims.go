@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +39,7 @@ from freshet_w cross join (
 union all
 select null, %[11]s%[6]s%[7]s
 from freshet_k %[8]s`,
-		s.pending(true), s.window(), s.distinct(s.changeColumn),
+		s.pending(), s.window(), s.distinct(s.changeColumn),
 		s.each(" and ", func(i int) string { return s.changeColumn(i) + " is not null" }),
 		s.nulls(n+width),
 		prefixed(s.changeKeys("freshet_k")), prefixed(valueNames(width)), looked,
@@ -50,31 +51,41 @@ func (s statements) window() string {
 	return fmt.Sprintf("select coalesce($2::pg_snapshot, pg_catalog.pg_current_snapshot()) as win, %s as meta", s.meta())
 }
 
-// pending are the first $5 rows of the change table in the window of freshet_w, after the place in it. Unless sorted is asked for,
-// they come range by range, each in order: it ends with the first ranges that have enough, instead of reading as many of each, and
-// begins to send at once. The ranges come in order from a function that cannot run in parallel, and each is looked up for itself, in that
-// order, for there is no other way to join what has a limit of its own. The claim sees to it that what it gets is in order all the same.
-//
-// A range has one lower bound, made of its own and of the place: given two, Postgres begins to
-// read the index at either, and filters out what lies between.
-func (s statements) pending(sorted bool) string {
-	order := ""
-	if sorted {
-		order = "order by c.xid, c.id "
-	}
+// pending are the first $5 rows of the change table in the window of freshet_w, after the place in it.
+func (s statements) pending() string {
 	return fmt.Sprintf(`
-    select c.xid, c.id, c.op, c.tuples, %[1]s
+    select c.xid, c.id, c.op, c.tuples, %s
     from freshet_w
     cross join lateral freshet.window_ranges($1::pg_snapshot, freshet_w.win) as r
-    cross join lateral (
-      select c.xid, c.id, c.op, c.tuples, %[1]s from %[2]s c
-      where (c.xid, c.id) > (greatest(r.lo, $3::xid8), case when r.lo > $3::xid8 then 0 else $4::bigint end) and c.xid <= r.hi
-      order by c.xid, c.id limit $5::bigint
-    ) as c
-    %[3]slimit $5::bigint`, s.changed("c"), s.changes, order)
+    cross join lateral (%s) as c
+    order by c.xid, c.id limit $5::bigint`, s.changed("c"), s.ranged())
 }
 
-// raw lists those rows as they are: its first row is the window with meta, its last what ending says.
+// unsorted are those rows range by range, each in order: it ends with the first ranges that have enough, instead of reading as many of
+// each, and begins to send at once. The ranges come in order from a function that cannot run in parallel, and each is looked up for
+// itself, in that order, for there is no other way to join what has a limit of its own. That it was so shows in what comes: of a range
+// with nothing in it comes its end, with no op.
+func (s statements) unsorted() string {
+	return fmt.Sprintf(`
+    select coalesce(c.xid, r.hi), coalesce(c.id, %d), c.op, c.tuples, %s
+    from freshet_w
+    cross join lateral freshet.window_ranges($1::pg_snapshot, freshet_w.win) as r
+    left join lateral (%s) as c on true
+    limit $5::bigint + 1 + (select count(*) from pg_catalog.pg_snapshot_xip($1::pg_snapshot))
+      + (select count(*) from freshet_w, pg_catalog.pg_snapshot_xip(freshet_w.win))`, math.MaxInt64, s.changed("c"), s.ranged())
+}
+
+// ranged are the first $5 rows of the range r. It has one lower bound, made of its own and of the place: given two, Postgres begins to
+// read the index at either, and filters out what lies between.
+func (s statements) ranged() string {
+	return fmt.Sprintf(`
+      select c.xid, c.id, c.op, c.tuples, %s from %s c
+      where (c.xid, c.id) > (greatest(r.lo, $3::xid8), case when r.lo > $3::xid8 then 0 else $4::bigint end) and c.xid <= r.hi
+      order by c.xid, c.id limit $5::bigint
+    `, s.changed("c"), s.changes)
+}
+
+// raw lists the unsorted rows: its first row is the window with meta, its last what ending says.
 func (s statements) raw() string {
 	columns := 2 * len(s.r.sink.KeyColumns)
 	if s.listed() {
@@ -86,7 +97,7 @@ select freshet_w.win::text || '|' || freshet_w.meta%[2]s from freshet_w
 union all
 (select null, c.* from (%[3]s) as c)
 union all
-select %[4]s%[2]s`, s.window(), nothing, s.pending(false), s.ending())
+select %[4]s%[2]s`, s.window(), nothing, s.unsorted(), s.ending())
 }
 
 // ending says how far the WAL is flushed by now, which mostly is as far as it was written at the beginning, and the floor
