@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -19,6 +20,8 @@ const (
 	bare     = "bare"
 	captured = "captured"
 	logged   = "logged"
+	// compared is for updates of many rows: one with a trigger that looks whether any row has another key than before, and writes nothing.
+	compared = "compared"
 
 	overheadRows = 100_000
 	overheadTime = 5 * time.Second
@@ -36,7 +39,17 @@ create or replace function log_change() returns trigger language plpgsql as $$ b
 end $$;
 create trigger logs_insert after insert on logged referencing new table as n for each statement execute function log_change();
 create trigger logs_update after update on logged referencing old table as o new table as n for each statement execute function log_change();
-create trigger logs_delete after delete on logged referencing old table as o for each statement execute function log_change()`
+create trigger logs_delete after delete on logged referencing old table as o for each statement execute function log_change();
+create or replace function compare_keys() returns trigger language plpgsql as $$ begin
+	perform from (select array_agg(n.id) as keys from n) as n, (select array_agg(o.id) as keys from o) as o where n.keys <> o.keys;
+	return null;
+end $$;
+create trigger compares after update on compared referencing old table as o new table as n for each statement execute function compare_keys()`
+)
+
+var (
+	overheadTables = []string{bare, captured, logged}
+	allTables      = append(slices.Clone(overheadTables), compared)
 )
 
 // overheads are what was measured of each table, kind by kind.
@@ -45,9 +58,8 @@ type overheads []map[string]series
 // inTurn measures a round of one kind on all tables. They begin in another order each time, for
 // what comes later finds warmer pages.
 func (o overheads) inTurn(round, kind int, measure func(table string) (float64, error)) error {
-	tables := []string{bare, captured, logged}
-	for i := range tables {
-		table := tables[(i+round)%len(tables)]
+	for i := range overheadTables {
+		table := overheadTables[(i+round)%len(overheadTables)]
 		v, err := measure(table)
 		if err != nil {
 			return err
@@ -81,7 +93,7 @@ func (o overheads) results(kind int, name, unit, target string, met func(value, 
 }
 
 func (s *stage) makeOverhead(ctx context.Context, rows int) error {
-	for _, name := range []string{bare, captured, logged} {
+	for _, name := range allTables {
 		if err := s.exec(ctx, fmt.Sprintf(`drop table if exists %[1]s;
 			create table %[1]s (id bigint primary key, branch integer not null, balance integer not null, filler char(84) not null default '') with (fillfactor = 80, autovacuum_enabled = off);
 			insert into %[1]s select g, g %% 100, 0 from generate_series(1, %[2]d) g`, name, rows)); err != nil {
@@ -111,7 +123,7 @@ var (
 // trim takes the tables back to so many rows, and empties the change table and the log, and has triggers know of
 // it, as a worker does every few minutes. What was written of the WAL can be used again then.
 func (s *stage) trim(ctx context.Context, rows int) error {
-	for _, table := range []string{bare, captured, logged} {
+	for _, table := range allTables {
 		if err := s.exec(ctx, fmt.Sprintf("delete from %s where id > %d", table, rows)); err != nil {
 			return err
 		}

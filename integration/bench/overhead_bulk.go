@@ -12,15 +12,17 @@ import (
 // bulk is a statement that writes many rows. What comes before and after makes room for it to be repeated, and is not
 // measured. Of the formats' arguments the first is the table, the others are the first id and the last of rows that are not there.
 type bulk struct {
-	name string
+	name   string
+	tables []string
 	// commit is synchronous_commit.
 	commit             string
 	before, sql, after string
 	most               float64
 }
 
-// bulkRepeats is how often a statement is measured in a round, of which the median counts.
-const bulkRepeats = 3
+// bulkRepeats is how often a statement is measured in a round on each table, of which the median counts. They take turns: how fast
+// a machine is that one has a part of changes from second to second.
+const bulkRepeats = 5
 
 const (
 	bulkUpdate = "update %[1]s set balance = balance + 1"
@@ -30,11 +32,11 @@ const (
 )
 
 var bulks = []bulk{
-	{name: "update", commit: "on", sql: bulkUpdate, most: 1.4},
-	{name: "update_async", commit: "off", sql: bulkUpdate, most: 1.4},
-	{name: "insert", commit: "on", sql: bulkInsert, after: bulkDelete},
-	{name: "delete", commit: "on", before: bulkInsert, sql: bulkDelete},
-	{name: "copy", commit: "on", sql: bulkCopy, after: bulkDelete},
+	{name: "update", tables: allTables, commit: "on", sql: bulkUpdate, most: 1.4},
+	{name: "update_async", tables: allTables, commit: "off", sql: bulkUpdate, most: 1.4},
+	{name: "insert", tables: overheadTables, commit: "on", sql: bulkInsert, after: bulkDelete},
+	{name: "delete", tables: overheadTables, commit: "on", before: bulkInsert, sql: bulkDelete},
+	{name: "copy", tables: overheadTables, commit: "on", sql: bulkCopy, after: bulkDelete},
 }
 
 // overheadBulk writes many rows in one statement with capture and without.
@@ -54,10 +56,12 @@ func overheadBulk(ctx context.Context, s *stage) ([]result, error) {
 			// Each time in another order.
 			i := (n + round) % len(bulks)
 			k := bulks[i]
-			if err := measured.inTurn(round, i, func(table string) (float64, error) {
-				return s.bulk(ctx, conn, k, table, rows, bulkRepeats*(round*len(bulks)+i))
-			}); err != nil {
+			took, err := s.bulk(ctx, conn, k, rows, bulkRepeats*(round*len(bulks)+i))
+			if err != nil {
 				return nil, err
+			}
+			for table, v := range took {
+				measured.add(i, table, v.median())
 			}
 			s.say("  round %d, %s: %s", round+1, k.name, measured.said(round, i, " ms"))
 		}
@@ -71,13 +75,17 @@ func overheadBulk(ctx context.Context, s *stage) ([]result, error) {
 		if k.most == 0 {
 			met = nil
 		}
-		list = append(list, measured.results(i, "overhead_bulk_"+k.name, "ms", target, met)...)
+		name := "overhead_bulk_" + k.name
+		list = append(list, measured.results(i, name, "ms", target, met)...)
+		if without := measured[i][compared]; without != nil {
+			list = append(list, without.beside(name+"_compared", "ms", "keys compared and nothing written, without capture", measured[i][bare], "", nil))
+		}
 	}
 	return list, nil
 }
 
-// bulk repeats one statement on one table and returns the median, in milliseconds. used is how often ids were taken before.
-func (s *stage) bulk(ctx context.Context, conn *pgx.Conn, k bulk, table string, rows, used int) (float64, error) {
+// bulk repeats one statement on each table and returns how long it took, in milliseconds. used is how often ids were taken before.
+func (s *stage) bulk(ctx context.Context, conn *pgx.Conn, k bulk, rows, used int) (map[string]series, error) {
 	run := func(sql string) error {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("%s: %w", sql, err)
@@ -85,30 +93,34 @@ func (s *stage) bulk(ctx context.Context, conn *pgx.Conn, k bulk, table string, 
 		return nil
 	}
 	if err := errors.Join(run("set synchronous_commit = "+k.commit), run("checkpoint")); err != nil {
-		return 0, err
+		return nil, err
 	}
-	var took series
+	took := make(map[string]series)
 	for n := used; n < used+bulkRepeats; n++ {
-		on := func(format string) error {
-			if format == "" {
-				return nil
+		// Each time in another order.
+		for i := range k.tables {
+			table := k.tables[(i+n)%len(k.tables)]
+			on := func(format string) error {
+				if format == "" {
+					return nil
+				}
+				return run(fmt.Sprintf(format, table, (1+n)*rows+1, (2+n)*rows))
 			}
-			return run(fmt.Sprintf(format, table, (1+n)*rows+1, (2+n)*rows))
-		}
-		if err := on(k.before); err != nil {
-			return 0, err
-		}
-		if err := s.fresh(ctx, table); err != nil {
-			return 0, err
-		}
-		begin := time.Now()
-		if err := on(k.sql); err != nil {
-			return 0, err
-		}
-		took = append(took, milliseconds(time.Since(begin)))
-		if err := on(k.after); err != nil {
-			return 0, err
+			if err := on(k.before); err != nil {
+				return nil, err
+			}
+			if err := s.fresh(ctx, table); err != nil {
+				return nil, err
+			}
+			begin := time.Now()
+			if err := on(k.sql); err != nil {
+				return nil, err
+			}
+			took[table] = append(took[table], milliseconds(time.Since(begin)))
+			if err := on(k.after); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return took.median(), nil
+	return took, nil
 }
