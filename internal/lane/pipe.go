@@ -440,9 +440,10 @@ func windowOf(c cursor.Cursor) cursor.Snapshot {
 }
 
 // nextLimit is how many changes to ask for, most at the most, after so many of at most limit that took so long; and, ahead, how
-// many after them, which is asked before it is known how long they took.
+// many after them, which is asked before it is known how long they took. They grow at once: rows that lie far apart take several times
+// as long to read, so a batch of a middling size costs more time than it helps to know.
 func nextLimit(limit, most, changes int, took time.Duration) (next, ahead int) {
 	want := int(int64(changes) * int64(wantTime) / int64(max(took, 1)))
-	next = min(max(min(want, 8*limit), limit/2, minBatch), most)
+	next = min(max(min(want, 64*limit), limit/2, minBatch), most)
 	return next, min(max(min(want, 8*next), next), most)
 }

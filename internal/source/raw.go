@@ -91,8 +91,8 @@ func (t *rawTuples) add(column func(place int) []byte) error {
 	return nil
 }
 
-// sorted calls f with the columns of each tuple once, in their order. It uses t up.
-func (t *rawTuples) sorted(f func(values [][]byte) error) error {
+// sorted calls f with the columns of each tuple once, in their order, and with how many there are. It uses t up.
+func (t *rawTuples) sorted(f func(all int, values [][]byte) error) error {
 	if t.width == 8 {
 		return t.sortedNumbers(f)
 	}
@@ -120,7 +120,7 @@ func (t *rawTuples) sorted(f func(values [][]byte) error) error {
 			values[c.place][0] ^= c.flip
 			at += c.size
 		}
-		if err := f(values); err != nil {
+		if err := f(len(places), values); err != nil {
 			return err
 		}
 	}
@@ -128,18 +128,19 @@ func (t *rawTuples) sorted(f func(values [][]byte) error) error {
 }
 
 // sortedNumbers is sorted where a tuple is one number: that takes a third of the time.
-func (t *rawTuples) sortedNumbers(f func(values [][]byte) error) error {
+func (t *rawTuples) sortedNumbers(f func(all int, values [][]byte) error) error {
 	numbers := make([]uint64, 0, len(t.arena)/8)
 	for at := 0; at < len(t.arena); at += 8 {
 		numbers = append(numbers, binary.BigEndian.Uint64(t.arena[at:]))
 	}
 	slices.Sort(numbers)
+	numbers = slices.Compact(numbers)
 	value := make([]byte, 8)
 	values := [][]byte{value}
-	for _, n := range slices.Compact(numbers) {
+	for _, n := range numbers {
 		binary.BigEndian.PutUint64(value, n)
 		value[0] ^= t.columns[0].flip
-		if err := f(values); err != nil {
+		if err := f(len(numbers), values); err != nil {
 			return err
 		}
 	}
@@ -206,7 +207,13 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 	}
 	if err == nil {
 		tuple := r.newTuple()
-		err = found.sorted(func(values [][]byte) error { return r.appendTuple(touched, r.changeParts, values, tuple) })
+		err = found.sorted(func(all int, values [][]byte) error {
+			err := r.appendTuple(touched, r.changeParts, values, tuple)
+			if touched.len() == 1 {
+				touched.grow(all)
+			}
+			return err
+		})
 	}
 	if err != nil {
 		return Batch{}, fmt.Errorf("claim tuples: %w", err)
