@@ -215,7 +215,7 @@ func TestUncommittedChangesAreNotWalkedOver(t *testing.T) {
 func TestLargeTransactionIsWalkedOnAfterAStop(t *testing.T) {
 	e := newEnv(t)
 	e.exec(usersTable)
-	e.exec("insert into users (id, name) select g, 'old' from generate_series(1, 100000) g")
+	e.exec("insert into users (id, name) select g, 'old' from generate_series(1, 300000) g")
 	e.exec("select freshet.create_sink('users', 'users', backfill => false)")
 	stop := e.start()
 	e.asleep()

@@ -187,8 +187,8 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 		if values[3] == nil {
 			return nil // nothing was in that range
 		}
-		if read++; b.Changes >= limit {
-			return nil
+		if read++; read > rows || b.Changes >= limit {
+			return nil // with so many rows a range may end before its end
 		}
 		fit, fits = fit+1, walk
 		b.Truncated = b.Truncated || values[3][0] == 't'
