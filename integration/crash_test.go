@@ -100,7 +100,7 @@ func TestIncarnationIsTheSameForASessionThatRemembers(t *testing.T) {
 	same("at first", life)
 	pool.Reset()
 	same("to a new session", life)
-	// As a pooler does with one before somebody else has it. What the driver has prepared in it is gone, too.
+	// As poolers do before somebody else has it. Most discard what was prepared in it as well, which the driver would not know of.
 	if _, err := pool.Exec(t.Context(), "reset all"); err != nil {
 		t.Fatal(err)
 	}

@@ -169,7 +169,7 @@ func TestFailingAndMendedInTurnEndsRight(t *testing.T) {
 func (e *env) paused() (resume func()) {
 	e.t.Helper()
 	e.await("the lane has written down that the backfill is over", func() bool {
-		return one[bool](e, `select coalesce(bool_and(pg_visible_in_snapshot(r.finished_xid, split_part($1, ' ', 1)::pg_snapshot)), false)
+		return one[bool](e, `select coalesce(bool_and(coalesce(pg_visible_in_snapshot(r.finished_xid, split_part($1, ' ', 1)::pg_snapshot), false)), false)
 			from freshet.backfill_range r`, e.controlCursor())
 	})
 	if err := e.redis.Do(e.t.Context(), "client", "pause", time.Hour.Milliseconds(), "write").Err(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/catalog"
@@ -62,8 +63,12 @@ func claimAll(t *testing.T, reader *source.Reader, at cursor.Cursor, limit int) 
 	}
 }
 
-// rawStatement tells the statement by which rows of the change table are read as they are.
-const rawStatement = "select count(*) from pg_prepared_statements where name ~ '^freshet_' and statement ~ 'freshet_w.meta, null::xid8'"
+const (
+	// rawStatement tells the statement by which rows of the change table are read as they are.
+	rawStatement = "select count(*) from pg_prepared_statements where name ~ '^freshet_' and statement ~ 'freshet_w.meta, null::xid8'"
+	// bareStatement tells that by which Postgres sorts their tuples.
+	bareStatement = "select count(*) from pg_prepared_statements where name ~ '^freshet_' and statement ~ 'freshet_fits' and statement !~ 'freshet_present'"
+)
 
 // Claims of many changes whose keys are whole numbers or uuids are sorted by the worker. They find what claims find that
 // Postgres sorts, which those of shards are, and have it in its order.
@@ -143,8 +148,8 @@ func TestClaimsSortedHereAreThoseThatPostgresSorts(t *testing.T) {
 			for _, limit := range []int{1500, 4000, 32000} {
 				alone := newPoolOf(t, e.workerURL, 1)
 				got := claimAll(t, newReader(t, alone, sink, 0), from, limit)
-				if is := countOf(t, alone, rawStatement) > 0; is != c.raw {
-					t.Errorf("limit %d: sorted here: %v, want %v", limit, is, c.raw)
+				if is, both := countOf(t, alone, rawStatement) > 0, countOf(t, alone, bareStatement) > 0; is != c.raw || both == c.raw {
+					t.Errorf("limit %d: sorted here: %v, by Postgres: %v, want %v", limit, is, both, c.raw)
 				}
 				want := claimed{}
 				parts := *sink
@@ -258,6 +263,54 @@ func TestSinkIsMadeAfterALargeWriteOfItsTransaction(t *testing.T) {
 	e.inStep("others:*", "select 'others:' || other, to_jsonb(items)::text from items")
 	if failed := one[string](e, "select coalesce(string_agg(last_error, ', '), '') from freshet.status where sink = 'others'"); failed != "" {
 		t.Errorf("it says %q", failed)
+	}
+}
+
+// A claim takes so many rows of the change table and no more, whatever ranges they are of: transactions that were running when the
+// cursor was taken and have ended since, others that still run, and rows with many tuples before such with one.
+func TestRangesAreWalkedToTheirEnds(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table items (id bigint primary key, v int); insert into items select g, 0 from generate_series(1, 30000) g")
+	e.exec("select freshet.create_sink('items', 'items', backfill => false)")
+	begin := func(sql string) *pgx.Conn {
+		conn := e.connectWith(nil)
+		if _, err := conn.Exec(t.Context(), "begin; "+sql); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	snapshot := func() cursor.Snapshot {
+		s, err := cursor.ParseSnapshot(one[string](e, "select pg_current_snapshot()::text"))
+		if err != nil || len(s.Xip) == 0 {
+			t.Fatalf("%v: nothing runs in %s", err, s)
+		}
+		return s
+	}
+	each := "do $$ begin for i in %d..%d loop update items set v = 1 where id = i; commit; end loop; end $$"
+	held := begin("update items set v = 2 where id between 29001 and 29010")
+	e.exec("update items set v = 1 where id = 30000")
+	done := snapshot()
+	e.exec("update items set v = 1 where id <= 20000")
+	e.exec(fmt.Sprintf(each, 20001, 20300))
+	begin("update items set v = 2 where id = 29999")
+	e.exec(fmt.Sprintf(each, 20301, 20600))
+	if _, err := held.Exec(t.Context(), "commit"); err != nil {
+		t.Fatal(err)
+	}
+	from := cursor.Finished(done).At(snapshot(), 0, 0)
+	pool := newPoolOf(t, e.workerURL, 1)
+	sink, err := catalog.LoadSinkNamed(t.Context(), pool, "items")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int{1100, 2000, 5000, 128_000} {
+		got := claimAll(t, newReader(t, pool, sink, 0), from, limit)
+		if len(got.keys()) != 20_610 || got.changes != 20_610 {
+			t.Errorf("limit %d: %d keys of %d changes, want 20610", limit, len(got.keys()), got.changes)
+		}
+		if raw, bare := countOf(t, pool, rawStatement), countOf(t, pool, bareStatement); raw == 0 || bare != 0 {
+			t.Errorf("limit %d: Postgres sorts", limit)
+		}
 	}
 }
 

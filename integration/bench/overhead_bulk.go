@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -97,9 +98,13 @@ func (s *stage) bulk(ctx context.Context, conn *pgx.Conn, k bulk, rows, used int
 	}
 	took := make(map[string]series)
 	for n := used; n < used+bulkRepeats; n++ {
-		// Each time in another order.
-		for i := range k.tables {
-			table := k.tables[(i+n)%len(k.tables)]
+		// Each time in another order, and behind another one every second time.
+		tables := slices.Clone(k.tables)
+		if n%2 == 1 {
+			slices.Reverse(tables)
+		}
+		for i := range tables {
+			table := tables[(i+n)%len(tables)]
 			on := func(format string) error {
 				if format == "" {
 					return nil

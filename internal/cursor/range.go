@@ -28,13 +28,12 @@ func (s Snapshot) Since(old Snapshot) []Range {
 	return ranges
 }
 
-// Walk follows what is read of a change table range by range, each in the order of xid and id, and of a range with nothing in it
-// its end. So it knows whether anything was passed over.
+// Walk follows what is read of a change table: range by range, of each the changes in the order of xid and id, and then its end. So it
+// knows whether anything was passed over.
 type Walk struct {
-	// left are the ranges from the one on that it is in; begun: it is in one.
-	left  []Range
-	begun bool
-	// Xid and ID are the place of the last one.
+	// left are the ranges from the one on that it is in.
+	left []Range
+	// Xid and ID are the place of the last change.
 	Xid uint64
 	ID  int64
 }
@@ -42,17 +41,23 @@ type Walk struct {
 // NewWalk begins before the first range.
 func NewWalk(ranges []Range) Walk { return Walk{left: ranges} }
 
-// Next goes on to a place. False: it is not after the last one, or of no range, or of one that is not the next.
+// Next goes on to a change. False: it is not after the last one, or not of the range that the walk is in.
 func (w *Walk) Next(xid uint64, id int64) bool {
-	if w.begun && (xid < w.Xid || xid == w.Xid && id <= w.ID) {
+	if len(w.left) == 0 || xid < w.left[0].Lo || xid > w.left[0].Hi || xid < w.Xid || xid == w.Xid && id <= w.ID {
 		return false
 	}
-	if w.begun && xid > w.left[0].Hi {
-		w.left = w.left[1:]
-	}
-	w.begun, w.Xid, w.ID = true, xid, id
-	return len(w.left) > 0 && w.left[0].Lo <= xid && xid <= w.left[0].Hi
+	w.Xid, w.ID = xid, id
+	return true
 }
 
-// Ended reports whether no range is left behind the one that it is in.
-func (w *Walk) Ended() bool { return len(w.left) == 0 || w.begun && len(w.left) == 1 }
+// End goes on to the end of a range, given its last transaction. False: it is not in that one.
+func (w *Walk) End(hi uint64) bool {
+	if len(w.left) == 0 || w.left[0].Hi != hi {
+		return false
+	}
+	w.left = w.left[1:]
+	return true
+}
+
+// Ended reports whether all ranges have ended.
+func (w *Walk) Ended() bool { return len(w.left) == 0 }

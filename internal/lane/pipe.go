@@ -192,7 +192,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			if took := time.Since(begun); !b.CaughtUp || took >= wantTime {
 				shards := p.reader.Sink().Shards
 				var ahead int
-				limit, ahead = nextLimit(limit, max(p.reader.MostChanges()/shards, firstBatch), b.Changes/shards, took)
+				limit, ahead = nextLimit(limit, p.reader.MostChanges()/shards, b.Changes/shards, took)
 				p.reader.Ahead(ahead * shards)
 			}
 			if limit > firstBatch {
@@ -440,10 +440,9 @@ func windowOf(c cursor.Cursor) cursor.Snapshot {
 }
 
 // nextLimit is how many changes to ask for, most at the most, after so many of at most limit that took so long; and, ahead, how
-// many after them, which is asked before it is known how long they took. They grow at once: rows that lie far apart take several times
-// as long to read, so a batch of a middling size costs more time than it helps to know.
+// many after them, which is asked before it is known how long they took.
 func nextLimit(limit, most, changes int, took time.Duration) (next, ahead int) {
 	want := int(int64(changes) * int64(wantTime) / int64(max(took, 1)))
-	next = min(max(min(want, 64*limit), limit/2, minBatch), most)
+	next = min(max(min(want, 8*limit), limit/2, minBatch), most)
 	return next, min(max(min(want, 8*next), next), most)
 }

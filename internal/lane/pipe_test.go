@@ -13,9 +13,9 @@ func TestBatchesGrowWithWhatIsPending(t *testing.T) {
 		took                 time.Duration
 		next, ahead          int
 	}{
-		{name: "in no time", limit: 250, most: 100_000, changes: 250, took: 0, next: 16_000, ahead: 100_000},
-		{name: "quickly", limit: 250, most: 100_000, changes: 250, took: 50 * time.Millisecond, next: 5000, ahead: 5000},
-		{name: "fewer than were asked for, quickly", limit: 2000, most: 100_000, changes: 1000, took: 20 * time.Millisecond, next: 50_000, ahead: 50_000},
+		{name: "in no time", limit: 250, most: 100_000, changes: 250, took: 0, next: 2000, ahead: 16_000},
+		{name: "quickly", limit: 250, most: 100_000, changes: 250, took: 50 * time.Millisecond, next: 2000, ahead: 5000},
+		{name: "fewer than were asked for, quickly", limit: 2000, most: 100_000, changes: 1000, took: 20 * time.Millisecond, next: 16_000, ahead: 50_000},
 		{name: "as many as a second has time for", limit: 10_000, most: 100_000, changes: 10_000, took: 400 * time.Millisecond, next: 25_000, ahead: 25_000},
 		{name: "the most", limit: 64_000, most: 100_000, changes: 64_000, took: 100 * time.Millisecond, next: 100_000, ahead: 100_000},
 		{name: "they took too long", limit: 10_000, most: 100_000, changes: 10_000, took: 1500 * time.Millisecond, next: 6666, ahead: 6666},

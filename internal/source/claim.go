@@ -18,8 +18,9 @@ const (
 	// manyChanges is from how many on a claim is made by itself, and its rows are read after it, while the next claim is
 	// made. The first claim of a backlog asks for no more: then it is known.
 	manyChanges = 1000
-	// mostChanges is how many a claim has at most that sorts them here, of one number each; of larger tuples it has as many as take
-	// about the same room, some six megabytes. mostSorted is where Postgres sorts them, which needs files for more.
+	// mostChanges is how many a claim has at most that sorts them here, of one number each. Of larger tuples it has fewer, for them to
+	// take about the same room with their texts and keys, some six megabytes. mostSorted is where Postgres sorts them, which needs files
+	// for more, and the least.
 	mostChanges, mostSorted = 128_000, 32_000
 	// A piece of a batch is what one statement reads: about so many bytes of entries.
 	pieceTuples = 4000

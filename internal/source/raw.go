@@ -91,8 +91,8 @@ func (t *rawTuples) add(column func(place int) []byte) error {
 	return nil
 }
 
-// sorted calls f with the columns of each tuple once, in their order, and with how many there are. It uses t up.
-func (t *rawTuples) sorted(f func(all int, values [][]byte) error) error {
+// sorted calls f with the columns of each tuple once, in their order. It uses t up.
+func (t *rawTuples) sorted(f func(values [][]byte) error) error {
 	if t.width == 8 {
 		return t.sortedNumbers(f)
 	}
@@ -120,7 +120,7 @@ func (t *rawTuples) sorted(f func(all int, values [][]byte) error) error {
 			values[c.place][0] ^= c.flip
 			at += c.size
 		}
-		if err := f(len(places), values); err != nil {
+		if err := f(values); err != nil {
 			return err
 		}
 	}
@@ -128,19 +128,18 @@ func (t *rawTuples) sorted(f func(all int, values [][]byte) error) error {
 }
 
 // sortedNumbers is sorted where a tuple is one number: that takes a third of the time.
-func (t *rawTuples) sortedNumbers(f func(all int, values [][]byte) error) error {
+func (t *rawTuples) sortedNumbers(f func(values [][]byte) error) error {
 	numbers := make([]uint64, 0, len(t.arena)/8)
 	for at := 0; at < len(t.arena); at += 8 {
 		numbers = append(numbers, binary.BigEndian.Uint64(t.arena[at:]))
 	}
 	slices.Sort(numbers)
-	numbers = slices.Compact(numbers)
 	value := make([]byte, 8)
 	values := [][]byte{value}
-	for _, n := range numbers {
+	for _, n := range slices.Compact(numbers) {
 		binary.BigEndian.PutUint64(value, n)
 		value[0] ^= t.columns[0].flip
-		if err := f(len(numbers), values); err != nil {
+		if err := f(values); err != nil {
 			return err
 		}
 	}
@@ -181,14 +180,15 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 			ended = true
 			return b.ends(c, string(values[0]))
 		}
-		if !walk.Next(binary.BigEndian.Uint64(values[1]), int64(binary.BigEndian.Uint64(values[2]))) {
+		xid, end := binary.BigEndian.Uint64(values[1]), values[3] == nil
+		if end && !walk.End(xid) || !end && !walk.Next(xid, int64(binary.BigEndian.Uint64(values[2]))) {
 			return errUnordered
 		}
-		if values[3] == nil {
-			return nil // nothing was in that range
+		if end {
+			return nil
 		}
 		if read++; read > rows || b.Changes >= limit {
-			return nil // with so many rows a range may end before its end
+			return nil
 		}
 		fit, fits = fit+1, walk
 		b.Truncated = b.Truncated || values[3][0] == 't'
@@ -207,13 +207,7 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 	}
 	if err == nil {
 		tuple := r.newTuple()
-		err = found.sorted(func(all int, values [][]byte) error {
-			err := r.appendTuple(touched, r.changeParts, values, tuple)
-			if touched.len() == 1 {
-				touched.grow(all)
-			}
-			return err
-		})
+		err = found.sorted(func(values [][]byte) error { return r.appendTuple(touched, r.changeParts, values, tuple) })
 	}
 	if err != nil {
 		return Batch{}, fmt.Errorf("claim tuples: %w", err)

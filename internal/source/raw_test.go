@@ -57,7 +57,7 @@ func TestRawTuplesAreSortedAsPostgresDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got [][]byte
-	if err := found.sorted(func(_ int, values [][]byte) error { got = append(got, slices.Concat(values...)); return nil }); err != nil {
+	if err := found.sorted(func(values [][]byte) error { got = append(got, slices.Concat(values...)); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.EqualFunc(got, want, bytes.Equal) {
@@ -105,7 +105,7 @@ func TestRowsOfTheChangeTableHaveTheirTuples(t *testing.T) {
 				t.Fatalf("%d changes, %v", changes, err)
 			}
 			var got []byte
-			if err := found.sorted(func(_ int, values [][]byte) error { got = append(got, slices.Concat(values...)...); return nil }); err != nil {
+			if err := found.sorted(func(values [][]byte) error { got = append(got, slices.Concat(values...)...); return nil }); err != nil {
 				t.Fatal(err)
 			}
 			if want := slices.Concat(c.want...); !bytes.Equal(got, want) {

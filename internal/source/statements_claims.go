@@ -2,7 +2,6 @@ package source
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,18 +60,18 @@ func (s statements) pending() string {
     order by c.xid, c.id limit $5::bigint`, s.changed("c"), s.ranged())
 }
 
-// unsorted are those rows range by range, each in order: it ends with the first ranges that have enough, instead of reading as many of
-// each, and begins to send at once. The ranges come in order from a function that cannot run in parallel, and each is looked up for
-// itself, in that order, for there is no other way to join what has a limit of its own. That it was so shows in what comes: of a range
-// with nothing in it comes its end, with no op.
+// unsorted are those rows range by range, each in order: it ends soon after the first ranges that have enough, instead of reading as many
+// of each, and begins to send at once. The ranges come in order from a function that cannot run in parallel, and each is looked up for
+// itself, in that order, for there is no other way to join what has a limit of its own. That it was so shows in what comes: after the rows
+// of each range comes its end, with no op. What comes once $5 rows have come is of no use: the range before may have been cut there.
 func (s statements) unsorted() string {
 	return fmt.Sprintf(`
-    select coalesce(c.xid, r.hi), coalesce(c.id, %d), c.op, c.tuples, %s
+    select c.xid, c.id, c.op, c.tuples, %[1]s
     from freshet_w
     cross join lateral freshet.window_ranges($1::pg_snapshot, freshet_w.win) as r
-    left join lateral (%s) as c on true
-    limit $5::bigint + 1 + (select count(*) from pg_catalog.pg_snapshot_xip($1::pg_snapshot))
-      + (select count(*) from freshet_w, pg_catalog.pg_snapshot_xip(freshet_w.win))`, math.MaxInt64, s.changed("c"), s.ranged())
+    cross join lateral ((%[2]s) union all select r.hi, null, null, null%[3]s) as c
+    limit $5::bigint + (select count(*) from freshet_w cross join lateral freshet.window_ranges($1::pg_snapshot, freshet_w.win))`,
+		s.changed("c"), s.ranged(), s.nulls(s.changedColumns()))
 }
 
 // ranged are the first $5 rows of the range r. It has one lower bound, made of its own and of the place: given two, Postgres begins to
@@ -87,11 +86,7 @@ func (s statements) ranged() string {
 
 // raw lists the unsorted rows: its first row is the window with meta, its last what ending says.
 func (s statements) raw() string {
-	columns := 2 * len(s.r.sink.KeyColumns)
-	if s.listed() {
-		columns += len(s.r.sink.KeyColumns)
-	}
-	nothing := `, null::xid8, null::bigint, null::"char", null::smallint` + s.nulls(columns)
+	nothing := `, null::xid8, null::bigint, null::"char", null::smallint` + s.nulls(s.changedColumns())
 	return fmt.Sprintf(`with freshet_w as materialized (%[1]s)
 select freshet_w.win::text || '|' || freshet_w.meta%[2]s from freshet_w
 union all
@@ -156,6 +151,15 @@ func (s statements) changed(alias string) string {
 	columns := s.each(", ", func(i int) string { return column(s.changeColumn(i)) + ", " + column(s.r.sink.KeyColumns[i].Old()) })
 	if s.listed() {
 		columns += s.each("", func(i int) string { return ", " + column(s.r.sink.KeyColumns[i].List()) })
+	}
+	return columns
+}
+
+// changedColumns is how many those are.
+func (s statements) changedColumns() int {
+	columns := 2 * len(s.r.sink.KeyColumns)
+	if s.listed() {
+		columns += len(s.r.sink.KeyColumns)
 	}
 	return columns
 }

@@ -1,7 +1,6 @@
 package source
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/freshet/freshet/internal/key"
@@ -23,13 +22,6 @@ var spareTuples = sync.Pool{New: func() any { return new(tuples) }}
 
 func (t *tuples) reset(width int) {
 	*t = tuples{width: width, arena: t.arena[:0], ends: t.ends[:0]}
-}
-
-// grow makes room for as many tuples as n, of about the size of those that there are, of which there must be one.
-func (t *tuples) grow(n int) {
-	have := t.len()
-	t.arena = slices.Grow(t.arena, (t.bytes()/have+4)*(n-have))
-	t.ends = slices.Grow(t.ends, (1+t.width)*(n-have))
 }
 
 func (t *tuples) len() int { return len(t.ends) / (1 + t.width) }
