@@ -252,6 +252,16 @@ func (e *env) firstCursor() cursor.Cursor {
 	return c
 }
 
+// snapshot is which transactions have ended by now.
+func (e *env) snapshot() cursor.Snapshot {
+	e.t.Helper()
+	s, err := cursor.ParseSnapshot(one[string](e, "select pg_current_snapshot()::text"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return s
+}
+
 // logger writes to the test's log when FRESHET_TEST_LOG is set.
 func (e *env) logger() *slog.Logger {
 	if os.Getenv("FRESHET_TEST_LOG") == "" {

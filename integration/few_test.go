@@ -72,10 +72,7 @@ func TestFewChangesAreClaimedAsManyAre(t *testing.T) {
 				e.exec("update items set v = 3 where id = $1", 400+i)
 			}
 			e.exec(c.change)
-			window, err := cursor.ParseSnapshot(one[string](e, "select pg_current_snapshot()::text"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			window := e.snapshot()
 			type claim struct {
 				entries            map[string]string
 				failed             int

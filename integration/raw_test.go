@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet/freshet/internal/catalog"
@@ -135,10 +134,7 @@ func TestClaimsSortedHereAreThoseThatPostgresSorts(t *testing.T) {
 				t.Log("no change has the tuple of before beside its own")
 			}
 			e.exec("select freshet.touch_keys(1, $1)", c.touched)
-			window, err := cursor.ParseSnapshot(one[string](e, "select pg_current_snapshot()::text"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			window := e.snapshot()
 			pool := newPool(t, e.workerURL)
 			sink, err := catalog.LoadSinkNamed(t.Context(), pool, "items")
 			if err != nil {
@@ -272,31 +268,23 @@ func TestRangesAreWalkedToTheirEnds(t *testing.T) {
 	e := newEnv(t)
 	e.exec("create table items (id bigint primary key, v int); insert into items select g, 0 from generate_series(1, 30000) g")
 	e.exec("select freshet.create_sink('items', 'items', backfill => false)")
-	begin := func(sql string) *pgx.Conn {
-		conn := e.connectWith(nil)
-		if _, err := conn.Exec(t.Context(), "begin; "+sql); err != nil {
-			t.Fatal(err)
-		}
-		return conn
-	}
 	snapshot := func() cursor.Snapshot {
-		s, err := cursor.ParseSnapshot(one[string](e, "select pg_current_snapshot()::text"))
-		if err != nil || len(s.Xip) == 0 {
-			t.Fatalf("%v: nothing runs in %s", err, s)
+		s := e.snapshot()
+		if len(s.Xip) == 0 {
+			t.Fatalf("nothing runs in %s", s)
 		}
 		return s
 	}
 	each := "do $$ begin for i in %d..%d loop update items set v = 1 where id = i; commit; end loop; end $$"
-	held := begin("update items set v = 2 where id between 29001 and 29010")
+	held := e.begin()
+	e.in(held, "update items set v = 2 where id between 29001 and 29010")
 	e.exec("update items set v = 1 where id = 30000")
 	done := snapshot()
 	e.exec("update items set v = 1 where id <= 20000")
 	e.exec(fmt.Sprintf(each, 20001, 20300))
-	begin("update items set v = 2 where id = 29999")
+	e.in(e.begin(), "update items set v = 2 where id = 29999")
 	e.exec(fmt.Sprintf(each, 20301, 20600))
-	if _, err := held.Exec(t.Context(), "commit"); err != nil {
-		t.Fatal(err)
-	}
+	e.commit(held)
 	from := cursor.Finished(done).At(snapshot(), 0, 0)
 	pool := newPoolOf(t, e.workerURL, 1)
 	sink, err := catalog.LoadSinkNamed(t.Context(), pool, "items")
@@ -323,15 +311,9 @@ func TestRowsThatComeInNoOrderAreSortedByPostgres(t *testing.T) {
 	start := e.firstCursor()
 	each := "do $$ begin for i in %d..%d loop update items set v = 1 where id = i; end loop; end $$"
 	e.exec(fmt.Sprintf(each, 1, 1500))
-	conn := e.connectWith(nil)
-	if _, err := conn.Exec(t.Context(), "begin; update items set v = 2 where id = 5000"); err != nil {
-		t.Fatal(err)
-	}
+	e.in(e.begin(), "update items set v = 2 where id = 5000")
 	e.exec(fmt.Sprintf(each, 1501, 3000))
-	window, err := cursor.ParseSnapshot(one[string](e, "select pg_current_snapshot()::text"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	window := e.snapshot()
 	e.admin().exec("alter function freshet.window_ranges rename to ranges_in_order")
 	e.admin().exec(`create function freshet.window_ranges(old pg_snapshot, new pg_snapshot) returns table (lo xid8, hi xid8) language sql
 		as 'select * from freshet.ranges_in_order(old, new) order by lo desc'`)
