@@ -3,7 +3,10 @@ package integration
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/internal/source"
 )
@@ -33,16 +36,18 @@ func TestBatchIsReadInPiecesThatFitIntoMemory(t *testing.T) {
 			start := e.firstCursor()
 			e.exec(c.change)
 
-			// A reader of a worker that has seen many small changes, and a new one.
-			for _, limit := range []int{32_000, 1000} {
+			// A reader of a worker that has seen many small changes, a new one, and one of which several read at once.
+			for _, r := range []struct{ limit, readers int }{{32_000, 1}, {1000, 1}, {32_000, 3}} {
 				reader := e.reader(e.db, "docs")
 				var (
+					mu             sync.Mutex
 					at             = start
 					pieces, failed int
 					got            = make(map[string]string)
 				)
 				take := func(entries *source.Entries) {
-					t.Helper()
+					mu.Lock()
+					defer mu.Unlock()
 					pieces++
 					failed += len(entries.Failures())
 					if n := entries.Bytes(); n > mostBytes {
@@ -59,21 +64,30 @@ func TestBatchIsReadInPiecesThatFitIntoMemory(t *testing.T) {
 				}
 				for {
 					var entries source.Entries
-					b, err := reader.Claim(t.Context(), at, limit, &entries)
+					b, err := reader.Claim(t.Context(), at, r.limit, &entries)
 					if err != nil {
 						t.Fatal(err)
 					}
-					read := 0
-					for take(&entries); b.More(); take(&entries) {
-						entries.Reset()
-						read++
-						before := b.Insert
-						if err := reader.Rest(t.Context(), &b, &entries); err != nil {
-							t.Fatal(err)
-						}
-						if b.Insert < before || b.Read.Before(b.At) {
-							t.Errorf("what is left was read at %s, %v; the batch was claimed at %s, %v", b.Insert, b.Read, before, b.At)
-						}
+					take(&entries)
+					var group errgroup.Group
+					for range r.readers {
+						group.Go(func() error {
+							var entries source.Entries
+							for part := b; part.More(); take(&entries) {
+								entries.Reset()
+								before := part.Insert
+								if err := reader.Rest(t.Context(), &part, &entries); err != nil {
+									return err
+								}
+								if part.Insert < before || part.Read.Before(b.At) {
+									t.Errorf("what is left was read at %s, %v; the batch was claimed at %s, %v", part.Insert, part.Read, before, b.At)
+								}
+							}
+							return nil
+						})
+					}
+					if err := group.Wait(); err != nil {
+						t.Fatal(err)
 					}
 					if at = b.Next; b.CaughtUp {
 						break
@@ -99,7 +113,7 @@ func TestBatchIsReadInPiecesThatFitIntoMemory(t *testing.T) {
 					}
 				}
 				if len(got) != len(want) || pieces < c.pieces || failed != c.failed {
-					t.Errorf("limit %d: %d entries in %d pieces, %d failed; want %d in %d at least, %d", limit, len(got), pieces, failed, len(want), c.pieces, c.failed)
+					t.Errorf("%+v: %d entries in %d pieces, %d failed; want %d in %d at least, %d", r, len(got), pieces, failed, len(want), c.pieces, c.failed)
 				}
 			}
 		})
@@ -113,27 +127,35 @@ func shortened(s string) string {
 	return s
 }
 
-// Whoever goes on after a part of a batch was written writes all of it.
+// The cursor of a batch moves when all its parts are written, and not before: whoever goes on after some of them writes all.
 func TestWorkerKilledBetweenThePartsOfABatch(t *testing.T) {
 	e := newEnv(t)
-	e.exec("create table docs (id int primary key, body text not null); insert into docs select g, 'x' from generate_series(1, 400) g")
-	e.exec("select freshet.create_sink('docs', 'docs')")
-	for version := range 2 {
-		p, _ := e.worker()
-		e.settle()
-		e.exec("update docs set body = repeat(chr(97 + $1::int), 100000)", version)
-		large := func(id int) bool {
-			return e.redis.StrLen(t.Context(), fmt.Sprintf("docs:%d", id)).Val() > 100_000 && e.entry(fmt.Sprintf("docs:%d", id))[20] == 'a'+byte(version)
-		}
-		e.await("the first entries are written", func() bool { return large(1) })
-		p.kill()
-		if large(400) {
-			t.Log("all of them were written before the worker was killed")
-		}
-		e.admin().exec("update freshet.lease set heartbeat_at = 'epoch' where holder is not null")
-		stop := e.start()
-		e.settle()
-		stop()
-		e.inStep("docs:*", "select 'docs:' || id, to_jsonb(d)::text from docs d")
+	e.exec("create table docs (id int primary key, version int not null); insert into docs select g, 0 from generate_series(1, 12000) g")
+	e.exec(`create function read_when_unlocked(id int) returns boolean language plpgsql immutable as $$
+		begin
+			if id = 12000 then
+				perform pg_advisory_xact_lock_shared(12000);
+			end if;
+			return true;
+		end $$`)
+	e.exec("select freshet.create_sink('docs', 'docs', filter => 'public.read_when_unlocked(id)')")
+	p, _ := e.worker()
+	e.settle()
+	locked := e.begin()
+	e.in(locked, "select pg_advisory_xact_lock(12000)")
+	e.exec("update docs set version = 1")
+	written := func(id int) bool {
+		return e.entry(fmt.Sprintf("docs:%d", id)) == fmt.Sprintf(`{"id":%d,"version":1}`, id)
 	}
+	e.await("parts of the last batch are written", func() bool { return written(8000) && written(9000) })
+	if written(12000) {
+		t.Fatal("no part of it is held up")
+	}
+	p.kill()
+	e.commit(locked)
+	e.admin().exec("update freshet.lease set heartbeat_at = 'epoch' where holder is not null")
+	stop := e.start()
+	e.settle()
+	stop()
+	e.inStep("docs:*", "select 'docs:' || id, to_jsonb(d)::text from docs d")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,8 +36,10 @@ const (
 	busyTurn = 4 * time.Millisecond
 	// busyLooks in a row have found changes where they come all the time.
 	busyLooks = 2
-	// depth is how many parts of batches are in memory: one being written, one being read.
-	depth = 2
+	// mostReaders read what is left of a large batch at once: what one of them waits for does not hold up the other.
+	mostReaders = 2
+	// depth is how many parts of batches are in memory: those being read, one that is to be written, and one being written.
+	depth = mostReaders + 2
 
 	// A caught-up lane that cannot arm the bell looks again by itself, at first soon.
 	minLook = 2 * time.Millisecond
@@ -63,6 +66,8 @@ type pipe struct {
 	at cursor.Cursor
 	// onDisk is how far the WAL is known to be on disk.
 	onDisk source.LSN
+	// readers is how many read a large batch at once.
+	readers int
 	// within: the cursor in Redis is in the middle of a window.
 	within bool
 
@@ -84,6 +89,8 @@ type batch struct {
 	asOf    *time.Time
 	// begun is when it was asked for.
 	begun time.Time
+	// goesOn: others of the same batch follow, and the cursor moves with the last.
+	goesOn bool
 	// marker: an empty claim; the writer answers on idle.
 	marker bool
 	// renewed: a slice is over, and the lane goes on.
@@ -94,6 +101,7 @@ func newPipe(l *Lane, r *source.Reader, w *fence.Writer, book *failing.Book, own
 	p := &pipe{
 		lane: l, reader: r, writer: w, book: book, own: own, start: start, inRedis: start.String(), at: start, within: start.Window != nil,
 		durable: durable.New(l.Control, own.Incarnation),
+		readers: mostReaders,
 		batches: make(chan *batch, depth-1),
 		free:    make(chan *source.Entries, depth),
 		idle:    make(chan struct{}, 1),
@@ -136,7 +144,9 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		entries *source.Entries
 	)
 	if limit < firstBatch {
+		// Two statements at once would take longer, each.
 		p.reader.Slow(limit)
+		p.readers = 1
 	}
 	for {
 		if entries == nil {
@@ -176,18 +186,19 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			sleeper.Awake()
 			armed = false
 			look = minLook
-			part := &batch{Batch: b, entries: entries, asOf: asOf, begun: begun}
-			for part.More() {
-				if task.Closed(stop) && time.Since(begun) > longTime {
-					return nil
-				}
-				if part, err = p.rest(ctx, part); err != nil {
-					return p.tooMany(limit, err)
-				}
-			}
-			insert = part.Insert
+			part := &batch{Batch: b, entries: entries, asOf: asOf, begun: begun, goesOn: b.More()}
 			if err := p.pass(ctx, part); err != nil {
 				return err
+			}
+			if part.goesOn {
+				end, err := p.rest(ctx, stop, part)
+				if end == nil || err != nil {
+					return p.tooMany(limit, err)
+				}
+				insert = end.Insert
+				if err := p.pass(ctx, end); err != nil {
+					return err
+				}
 			}
 			if took := time.Since(begun); !b.CaughtUp || took >= wantTime {
 				shards := p.reader.Sink().Shards
@@ -269,17 +280,52 @@ func (p *pipe) tooMany(limit int, err error) error {
 	return err
 }
 
-// rest passes a part of a batch on and reads the next one.
-func (p *pipe) rest(ctx context.Context, part *batch) (*batch, error) {
-	if err := p.pass(ctx, part); err != nil {
-		return nil, err
+// rest reads and passes on what the first part of a batch has left, and returns the end of the batch, which has no entries. It
+// returns nil where a slice is over and the batch takes long.
+func (p *pipe) rest(ctx context.Context, stop <-chan struct{}, first *batch) (*batch, error) {
+	var (
+		mu    sync.Mutex
+		end   = *first
+		short atomic.Bool
+	)
+	group, within := errgroup.WithContext(ctx)
+	for range p.readers {
+		group.Go(func() error {
+			for first.More() {
+				if task.Closed(stop) && time.Since(first.begun) > longTime {
+					short.Store(true)
+					return nil
+				}
+				entries, err := p.room(within)
+				if err != nil {
+					return err
+				}
+				// The server must not be found before where it was when those were read that are read by now.
+				mu.Lock()
+				part := end
+				mu.Unlock()
+				part.entries, part.begun = entries, time.Now()
+				if err := p.reader.Rest(within, &part.Batch, entries); err != nil {
+					return err
+				}
+				mu.Lock()
+				end.Insert, end.Flushed = max(end.Insert, part.Insert), max(end.Flushed, part.Flushed)
+				mu.Unlock()
+				if err := p.pass(within, &part); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	entries, err := p.room(ctx)
-	if err != nil {
-		return nil, err
+	err := group.Wait()
+	if err == nil && !short.Load() {
+		end.goesOn, end.begun = false, time.Now()
+		if end.entries, err = p.room(ctx); err == nil {
+			return &end, nil
+		}
 	}
-	next := &batch{Batch: part.Batch, entries: entries, asOf: part.asOf, begun: time.Now()}
-	return next, p.reader.Rest(ctx, &next.Batch, entries)
+	return nil, err
 }
 
 // room waits for memory of a part that was written.
@@ -358,7 +404,7 @@ func (p *pipe) write(ctx context.Context) error {
 }
 
 func (p *pipe) apply(ctx context.Context, b *batch) error {
-	if b.Truncated && !b.More() {
+	if b.Truncated && !b.goesOn {
 		// Consequences first: which entries are without a row now only a sweep can tell.
 		if err := p.lane.followTruncation(ctx, p.own, windowOf(b.Next)); err != nil {
 			return err
@@ -375,7 +421,7 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	p.noteReached()
 	// The cursor moves with the last of them: whoever goes on before that reads all anew.
 	to := b.Next.String()
-	if b.More() {
+	if b.goesOn {
 		to = p.inRedis
 	}
 	deleted, err := p.writer.WriteAll(ctx, p.own, p.inRedis, p.inRedis, to, b.entries)
@@ -385,7 +431,7 @@ func (p *pipe) apply(ctx context.Context, b *batch) error {
 	p.lane.Traffic.Batch(time.Since(b.begun))
 	p.count.Written(b.entries.Len(), deleted)
 	p.count.Failed(len(b.entries.Failures()))
-	if !b.More() {
+	if !b.goesOn {
 		p.count.Batch()
 		p.inRedis, p.at, p.within = to, b.Next, b.Next.Window != nil
 		if b.Truncated {

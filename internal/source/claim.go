@@ -44,13 +44,12 @@ type Batch struct {
 	// Touched: some of the changes are touches of Freshet's own.
 	Touched bool
 
-	// left are the tuples whose rows are still to be read, in memory that can be used again then.
-	left tuples
-	in   *tuples
+	// left are the tuples whose rows are still to be read, nil for none. Copies of the batch share it.
+	left *left
 }
 
-// More reports whether there are entries left for [Reader.Rest].
-func (b *Batch) More() bool { return b.left.len() > 0 }
+// More reports whether there are entries left for [Reader.Rest] of b and all its copies.
+func (b *Batch) More() bool { return b.left != nil && b.left.len() > 0 }
 
 // ErrBelowFloor is returned when changes after the cursor are gone from the change table.
 var ErrBelowFloor = errors.New("the change table no longer goes back to the cursor")
@@ -126,8 +125,8 @@ func (r *Reader) Ahead(limit int) { r.ahead.limit.Store(int64(limit)) }
 // sortsHere: tuples are claimed as the change table has them.
 func (r *Reader) sortsHere() bool { return r.raw.is() && !r.unordered.Load() }
 
-// Rest reads of what is left of a batch as much as there is room for. What it reads is read later
-// than the batch was claimed, which is never too late.
+// Rest reads of what is left of a batch as much as there is room for; nothing where others read the last of it. What it reads is
+// read later than the batch was claimed, which is never too late. Copies of a batch can be read at once: each has tuples of its own.
 func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 	var (
 		begin = e.mark()
@@ -138,29 +137,27 @@ func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 	if !r.sink.Grouped {
 		n, span = r.dense.try(n)
 	}
-	left, err := r.readSome(ctx, &meta, b.left.part(0, n), span, e)
+	some := b.left.take(n)
+	if n = some.len(); n == 0 {
+		return nil
+	}
+	after, err := r.readSome(ctx, &meta, some, span, e)
 	if pg.IsData(err) {
 		if span {
 			// It can be the error of a row that nobody touched.
 			r.dense.were(false)
 		}
 		e.rewind(begin)
-		n, left, meta = min(n, apartRows), tuples{}, Meta{}
-		err = r.isolate(ctx, &meta, b.left.part(0, n), e)
+		meta, after = Meta{}, tuples{width: some.width}
+		apart := min(n, apartRows)
+		after.add(some, apart, n)
+		err = r.isolate(ctx, &meta, some.part(0, apart), e)
 	}
 	if err != nil {
 		return err
 	}
-	r.pieces.were(n-left.len(), len(e.arena)-begin.arena)
-	if left.len() > 0 {
-		left.add(b.left, n, b.left.len())
-	} else {
-		left = b.left.part(n, b.left.len())
-	}
-	if b.left = left; !b.More() && b.in != nil {
-		spareTuples.Put(b.in)
-		b.in = nil
-	}
+	r.pieces.were(n-after.len(), len(e.arena)-begin.arena)
+	b.left.done(after)
 	b.Read = meta.At
 	return b.extend(meta)
 }
@@ -181,13 +178,13 @@ func (r *Reader) claimByKey(ctx context.Context, c cursor.Cursor, limit int, e *
 	var (
 		begin = e.mark()
 		full  = e.room()
-		left  = tuples{width: len(r.parts)}
+		after = tuples{width: len(r.parts)}
 		tuple = r.newTuple()
 	)
 	b, err := r.claimWith(ctx, r.claim, c, limit, func(values [][]byte, at time.Time) error {
 		row := r.rowOf(values, at)
-		if len(left.ends) > 0 || full() {
-			return r.appendTuple(&left, r.changeParts, row.keys, tuple)
+		if after.len() > 0 || full() {
+			return r.appendTuple(&after, r.changeParts, row.keys, tuple)
 		}
 		return r.appendRow(ctx, e, r.changeParts, row, tuple)
 	})
@@ -200,7 +197,7 @@ func (r *Reader) claimByKey(ctx context.Context, c cursor.Cursor, limit int, e *
 		err = r.Rest(ctx, &got.Batch, e)
 		return got.Batch, err
 	}
-	b.left, b.Read = left, b.At
+	b.left, b.Read = &left{some: after}, b.At
 	r.pieces.were(len(e.items)-begin.items, len(e.arena)-begin.arena)
 	return b, err
 }
@@ -254,7 +251,7 @@ func (r *Reader) claimTuples(ctx context.Context, c cursor.Cursor, limit int) cl
 			return r.appendTuple(touched, r.changeParts, values[1:], tuple)
 		})
 	}
-	b.left, b.in, b.Read = *touched, touched, b.At
+	b.left, b.Read = &left{some: *touched, in: touched}, b.At
 	return claimed{b, err}
 }
 

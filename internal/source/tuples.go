@@ -77,6 +77,49 @@ func (t *tuples) add(others tuples, from, to int) {
 	}
 }
 
+// left are the tuples of a batch whose rows are still to be read, for several who read them.
+type left struct {
+	mu   sync.Mutex
+	some tuples
+	// reading is how many parts were taken and are not done.
+	reading int
+	// in is memory that can be used again when all are read; nil if there is none.
+	in *tuples
+}
+
+func (l *left) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.some.len()
+}
+
+// take returns the first n of them, or as many as there are. Whoever took some says when that is done.
+func (l *left) take(n int) tuples {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n = min(n, l.some.len())
+	taken := l.some.part(0, n)
+	l.some = l.some.part(n, l.some.len())
+	if n > 0 {
+		l.reading++
+	}
+	return taken
+}
+
+// done says that a part was read but for those that are given back.
+func (l *left) done(back tuples) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reading--; back.len() > 0 {
+		back.add(l.some, 0, l.some.len())
+		l.some = back
+	}
+	if l.reading == 0 && l.some.len() == 0 && l.in != nil {
+		spareTuples.Put(l.in)
+		l.in = nil
+	}
+}
+
 // appendTuple appends the tuple of a row's key columns, if an entry can be written under
 // its key. The tuple's texts are left in tuple too.
 func (r *Reader) appendTuple(t *tuples, parts []keyPart, values, tuple [][]byte) error {
