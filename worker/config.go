@@ -32,8 +32,8 @@ type Config struct {
 	// Defaults to none; [Worker.Handler] serves the same on a server of your own.
 	HTTPAddr string
 
-	// Concurrency bounds how many lanes read from Postgres at a time, and so the connections
-	// used for reading. Idle lanes do not count. Half as many ranges of backfills, and at
+	// Concurrency bounds over how many connections lanes read from Postgres at a time. Idle lanes
+	// need none; one that is far behind uses up to three where others leave them. Half as many ranges of backfills, and at
 	// least two, are worked on beside them.
 	//
 	// Defaults to 4.
@@ -96,6 +96,10 @@ func (c Config) withDefaults() (Config, error) {
 // ranges is how many ranges of backfills a worker works on at a time, for each target: with
 // two, one is read while the other is written.
 func (c Config) ranges() int { return max(2, c.Concurrency/2) }
+
+// spareParts is how many parts of batches are in memory beyond those that each lane has for itself: two for each second reader that
+// can have a connection.
+func (c Config) spareParts() int { return max(2, c.Concurrency) }
 
 func (c Config) targetNames() []string {
 	names := make([]string, 0, len(c.Targets))

@@ -25,6 +25,7 @@ import (
 type Lane struct {
 	task.Config
 	probe  *Probe
+	spare  *Spare
 	gauges *failing.Gauges
 	sizes  *task.Sizes
 	target *target.Target
@@ -45,8 +46,8 @@ type Lane struct {
 }
 
 // New makes the lane that a lease of kind sync is for.
-func New(c task.Config, probe *Probe, gauges *failing.Gauges, sizes *task.Sizes, t *target.Target, held *lease.Held) *Lane {
-	return &Lane{Config: c, probe: probe, gauges: gauges, sizes: sizes, target: t, held: held}
+func New(c task.Config, probe *Probe, spare *Spare, gauges *failing.Gauges, sizes *task.Sizes, t *target.Target, held *lease.Held) *Lane {
+	return &Lane{Config: c, probe: probe, spare: spare, gauges: gauges, sizes: sizes, target: t, held: held}
 }
 
 // Run serves until stop is closed (nil), the lease is lost or ctx ends (its cause), or

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,10 +35,9 @@ const (
 	busyTurn = 4 * time.Millisecond
 	// busyLooks in a row have found changes where they come all the time.
 	busyLooks = 2
-	// mostReaders read what is left of a large batch at once: what one of them waits for does not hold up the other.
-	mostReaders = 2
-	// depth is how many parts of batches are in memory: those being read, one that is to be written, and one being written.
-	depth = mostReaders + 2
+	// depth is how many parts of batches are in memory: one being written, one being read. Where two read at once, there are more of
+	// them, in [Spare].
+	depth = 2
 
 	// A caught-up lane that cannot arm the bell looks again by itself, at first soon.
 	minLook = 2 * time.Millisecond
@@ -66,13 +64,14 @@ type pipe struct {
 	at cursor.Cursor
 	// onDisk is how far the WAL is known to be on disk.
 	onDisk source.LSN
-	// readers is how many read a large batch at once.
-	readers int
+	// alone: two statements at once would take too long.
+	alone bool
 	// within: the cursor in Redis is in the middle of a window.
 	within bool
 
 	batches chan *batch
 	free    chan *source.Entries
+	spare   borrowed
 	// idle is told by the writer when everything before it is written.
 	idle chan struct{}
 	// disturbed is told by the probe.
@@ -86,7 +85,9 @@ type pipe struct {
 type batch struct {
 	source.Batch
 	entries *source.Entries
-	asOf    *time.Time
+	// spare: the entries are of [Spare].
+	spare bool
+	asOf  *time.Time
 	// begun is when it was asked for.
 	begun time.Time
 	// goesOn: others of the same batch follow, and the cursor moves with the last.
@@ -101,7 +102,7 @@ func newPipe(l *Lane, r *source.Reader, w *fence.Writer, book *failing.Book, own
 	p := &pipe{
 		lane: l, reader: r, writer: w, book: book, own: own, start: start, inRedis: start.String(), at: start, within: start.Window != nil,
 		durable: durable.New(l.Control, own.Incarnation),
-		readers: mostReaders,
+		spare:   borrowed{from: l.spare},
 		batches: make(chan *batch, depth-1),
 		free:    make(chan *source.Entries, depth),
 		idle:    make(chan struct{}, 1),
@@ -123,6 +124,7 @@ func (p *pipe) run(ctx context.Context, stop <-chan struct{}) error {
 		return p.read(ctx, stop)
 	})
 	group.Go(func() error { return p.write(ctx) })
+	defer p.spare.end()
 	return group.Wait()
 }
 
@@ -144,9 +146,8 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 		entries *source.Entries
 	)
 	if limit < firstBatch {
-		// Two statements at once would take longer, each.
 		p.reader.Slow(limit)
-		p.readers = 1
+		p.alone = true
 	}
 	for {
 		if entries == nil {
@@ -280,54 +281,6 @@ func (p *pipe) tooMany(limit int, err error) error {
 	return err
 }
 
-// rest reads and passes on what the first part of a batch has left, and returns the end of the batch, which has no entries. It
-// returns nil where a slice is over and the batch takes long.
-func (p *pipe) rest(ctx context.Context, stop <-chan struct{}, first *batch) (*batch, error) {
-	var (
-		mu    sync.Mutex
-		end   = *first
-		short atomic.Bool
-	)
-	group, within := errgroup.WithContext(ctx)
-	for range p.readers {
-		group.Go(func() error {
-			for first.More() {
-				if task.Closed(stop) && time.Since(first.begun) > longTime {
-					short.Store(true)
-					return nil
-				}
-				entries, err := p.room(within)
-				if err != nil {
-					return err
-				}
-				// The server must not be found before where it was when those were read that are read by now.
-				mu.Lock()
-				part := end
-				mu.Unlock()
-				part.entries, part.begun = entries, time.Now()
-				if err := p.reader.Rest(within, &part.Batch, entries); err != nil {
-					return err
-				}
-				mu.Lock()
-				end.Insert, end.Flushed = max(end.Insert, part.Insert), max(end.Flushed, part.Flushed)
-				mu.Unlock()
-				if err := p.pass(within, &part); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	err := group.Wait()
-	if err == nil && !short.Load() {
-		end.goesOn, end.begun = false, time.Now()
-		if end.entries, err = p.room(ctx); err == nil {
-			return &end, nil
-		}
-	}
-	return nil, err
-}
-
 // room waits for memory of a part that was written.
 func (p *pipe) room(ctx context.Context) (*source.Entries, error) {
 	select {
@@ -336,6 +289,15 @@ func (p *pipe) room(ctx context.Context) (*source.Entries, error) {
 		return entries, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// giveBack has the memory of a part used again.
+func (p *pipe) giveBack(b *batch) {
+	if b.spare {
+		p.spare.back(b.entries)
+	} else {
+		p.free <- b.entries
 	}
 }
 
@@ -389,7 +351,7 @@ func (p *pipe) write(ctx context.Context) error {
 		if err := p.apply(ctx, b); err != nil {
 			return err
 		}
-		p.free <- b.entries
+		p.giveBack(b)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

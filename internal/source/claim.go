@@ -49,7 +49,7 @@ type Batch struct {
 }
 
 // More reports whether there are entries left for [Reader.Rest] of b and all its copies.
-func (b *Batch) More() bool { return b.left != nil && b.left.len() > 0 }
+func (b *Batch) More() bool { return b.left != nil && b.left.any() }
 
 // ErrBelowFloor is returned when changes after the cursor are gone from the change table.
 var ErrBelowFloor = errors.New("the change table no longer goes back to the cursor")
@@ -130,34 +130,33 @@ func (r *Reader) sortsHere() bool { return r.raw.is() && !r.unordered.Load() }
 func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 	var (
 		begin = e.mark()
-		n     = min(b.left.len(), r.pieces.tuples(), r.most)
+		some  = b.left.take(min(r.pieces.tuples(), r.most))
+		n     = some.len()
 		meta  Meta
 		span  bool
 	)
+	if n == 0 {
+		return nil
+	}
 	if !r.sink.Grouped {
 		n, span = r.dense.try(n)
 	}
-	some := b.left.take(n)
-	if n = some.len(); n == 0 {
-		return nil
-	}
-	after, err := r.readSome(ctx, &meta, some, span, e)
+	// after are those that are not read yet.
+	after, err := r.readSome(ctx, &meta, some.part(0, n), span, e)
 	if pg.IsData(err) {
 		if span {
 			// It can be the error of a row that nobody touched.
 			r.dense.were(false)
 		}
 		e.rewind(begin)
-		meta, after = Meta{}, tuples{width: some.width}
-		apart := min(n, apartRows)
-		after.add(some, apart, n)
-		err = r.isolate(ctx, &meta, some.part(0, apart), e)
+		n, after, meta = min(n, apartRows), tuples{}, Meta{}
+		err = r.isolate(ctx, &meta, some.part(0, n), e)
 	}
 	if err != nil {
 		return err
 	}
 	r.pieces.were(n-after.len(), len(e.arena)-begin.arena)
-	b.left.done(after)
+	b.left.done(after, some.part(n, some.len()))
 	b.Read = meta.At
 	return b.extend(meta)
 }
@@ -197,7 +196,7 @@ func (r *Reader) claimByKey(ctx context.Context, c cursor.Cursor, limit int, e *
 		err = r.Rest(ctx, &got.Batch, e)
 		return got.Batch, err
 	}
-	b.left, b.Read = &left{some: after}, b.At
+	b.left, b.Read = newLeft(after, nil), b.At
 	r.pieces.were(len(e.items)-begin.items, len(e.arena)-begin.arena)
 	return b, err
 }
@@ -251,7 +250,7 @@ func (r *Reader) claimTuples(ctx context.Context, c cursor.Cursor, limit int) cl
 			return r.appendTuple(touched, r.changeParts, values[1:], tuple)
 		})
 	}
-	b.left, b.Read = &left{some: *touched, in: touched}, b.At
+	b.left, b.Read = newLeft(*touched, touched), b.At
 	return claimed{b, err}
 }
 

@@ -4,7 +4,7 @@ import "github.com/freshet/freshet/internal/pg"
 
 // MaxValue is the most bytes that a value can have. Redis refuses a string of more than
 // 512 MB and closes the connection of whoever sends a gigabyte in one transaction; and a
-// worker has two batches in memory. A server can be told to take less; see [Reader.Hold].
+// worker has parts of some batches in memory. A server can be told to take less; see [Reader.Hold].
 const MaxValue = 128 << 20
 
 // codeTooLarge is program_limit_exceeded, which Postgres says of a value that is too large

@@ -153,6 +153,12 @@ func (r *Reader) Hold(most int) {
 	}
 }
 
+// Free reports whether a connection is free to read over.
+func (r *Reader) Free() bool {
+	now := r.pool.Stat()
+	return now.AcquiredConns() < now.MaxConns()
+}
+
 // Sink is the definition that r reads for.
 func (r *Reader) Sink() *catalog.Sink { return r.sink }
 

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/freshet/freshet/internal/key"
@@ -79,42 +80,58 @@ func (t *tuples) add(others tuples, from, to int) {
 
 // left are the tuples of a batch whose rows are still to be read, for several who read them.
 type left struct {
-	mu   sync.Mutex
-	some tuples
+	mu sync.Mutex
+	// runs are in the order of the tuples, each by itself: what several give back is in none.
+	runs []tuples
 	// reading is how many parts were taken and are not done.
 	reading int
 	// in is memory that can be used again when all are read; nil if there is none.
 	in *tuples
 }
 
-func (l *left) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.some.len()
+// newLeft are tuples in their order, in memory that can be used again unless that is nil.
+func newLeft(all tuples, in *tuples) *left {
+	l := &left{in: in}
+	l.add(all)
+	return l
 }
 
-// take returns the first n of them, or as many as there are. Whoever took some says when that is done.
+func (l *left) add(run tuples) {
+	if run.len() > 0 {
+		l.runs = append(l.runs, run)
+	}
+}
+
+func (l *left) any() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.runs) > 0
+}
+
+// take returns at most n tuples that follow each other. Whoever took some says when that is done.
 func (l *left) take(n int) tuples {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n = min(n, l.some.len())
-	taken := l.some.part(0, n)
-	l.some = l.some.part(n, l.some.len())
-	if n > 0 {
-		l.reading++
+	if len(l.runs) == 0 {
+		return tuples{}
 	}
-	return taken
+	last := len(l.runs) - 1
+	run := l.runs[last]
+	n = min(n, run.len())
+	l.runs = l.runs[:last]
+	l.add(run.part(n, run.len()))
+	l.reading++
+	return run.part(0, n)
 }
 
-// done says that a part was read but for those that are given back.
-func (l *left) done(back tuples) {
+// done says that a part was read but for those that are given back, each in the order of the tuples by itself.
+func (l *left) done(back ...tuples) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.reading--; back.len() > 0 {
-		back.add(l.some, 0, l.some.len())
-		l.some = back
+	for _, run := range slices.Backward(back) {
+		l.add(run)
 	}
-	if l.reading == 0 && l.some.len() == 0 && l.in != nil {
+	if l.reading--; l.reading == 0 && len(l.runs) == 0 && l.in != nil {
 		spareTuples.Put(l.in)
 		l.in = nil
 	}
