@@ -33,7 +33,7 @@ type Config struct {
 	HTTPAddr string
 
 	// Concurrency bounds over how many connections lanes read from Postgres at a time. Idle lanes
-	// need none; one that is far behind uses up to three where others leave them. Half as many ranges of backfills, and at
+	// need none, one that is far behind can use three. Half as many ranges of backfills, and at
 	// least two, are worked on beside them.
 	//
 	// Defaults to 4.

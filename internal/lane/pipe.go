@@ -85,9 +85,9 @@ type pipe struct {
 type batch struct {
 	source.Batch
 	entries *source.Entries
-	// spare: the entries are of [Spare].
-	spare bool
-	asOf  *time.Time
+	// giveBack has the memory of the entries used again; nil if it is not to be.
+	giveBack func(*source.Entries)
+	asOf     *time.Time
 	// begun is when it was asked for.
 	begun time.Time
 	// goesOn: others of the same batch follow, and the cursor moves with the last.
@@ -187,7 +187,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			sleeper.Awake()
 			armed = false
 			look = minLook
-			part := &batch{Batch: b, entries: entries, asOf: asOf, begun: begun, goesOn: b.More()}
+			part := &batch{Batch: b, entries: entries, giveBack: p.giveBack, asOf: asOf, begun: begun, goesOn: b.More()}
 			if err := p.pass(ctx, part); err != nil {
 				return err
 			}
@@ -292,14 +292,8 @@ func (p *pipe) room(ctx context.Context) (*source.Entries, error) {
 	}
 }
 
-// giveBack has the memory of a part used again.
-func (p *pipe) giveBack(b *batch) {
-	if b.spare {
-		p.spare.back(b.entries)
-	} else {
-		p.free <- b.entries
-	}
-}
+// giveBack is for what room returned.
+func (p *pipe) giveBack(e *source.Entries) { p.free <- e }
 
 // maxSleep only bounds how long a slice can overrun.
 const maxSleep = time.Minute
@@ -351,7 +345,9 @@ func (p *pipe) write(ctx context.Context) error {
 		if err := p.apply(ctx, b); err != nil {
 			return err
 		}
-		p.giveBack(b)
+		if b.giveBack != nil {
+			b.giveBack(b.entries)
+		}
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

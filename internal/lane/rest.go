@@ -38,10 +38,9 @@ func (p *pipe) rest(ctx context.Context, stop <-chan struct{}, first *batch) (*b
 			return nil, nil
 		}
 	}
-	var err error
 	r.end.goesOn, r.end.begun = false, time.Now()
-	r.end.entries, err = p.room(ctx)
-	return &r.end, err
+	r.end.entries, r.end.giveBack = new(source.Entries), nil
+	return &r.end, nil
 }
 
 // readOn reads until nothing is left, but for what is given back in the last moment.
@@ -50,18 +49,18 @@ func (r *rest) readOn(ctx context.Context) error {
 	ended := make(chan struct{})
 	group.Go(func() error {
 		defer close(ended)
-		return r.parts(ctx, func() (*source.Entries, error) { return r.room(ctx) }, false)
+		return r.parts(ctx, func() (*source.Entries, error) { return r.room(ctx) }, r.giveBack)
 	})
 	if !r.alone {
 		group.Go(func() error {
-			return r.parts(ctx, func() (*source.Entries, error) { return r.spareRoom(ctx, ended) }, true)
+			return r.parts(ctx, func() (*source.Entries, error) { return r.spareRoom(ctx, ended) }, r.spare.back)
 		})
 	}
 	return group.Wait()
 }
 
-// parts reads part after part, as long as room is not nil.
-func (r *rest) parts(ctx context.Context, room func() (*source.Entries, error), spare bool) error {
+// parts reads part after part into memory that room returns, until there is nothing left or no memory.
+func (r *rest) parts(ctx context.Context, room func() (*source.Entries, error), giveBack func(*source.Entries)) error {
 	for r.first.More() {
 		if task.Closed(r.stop) && time.Since(r.first.begun) > longTime {
 			r.short.Store(true)
@@ -75,12 +74,12 @@ func (r *rest) parts(ctx context.Context, room func() (*source.Entries, error), 
 		r.mu.Lock()
 		part := r.end
 		r.mu.Unlock()
-		part.entries, part.spare, part.begun = entries, spare, time.Now()
+		part.entries, part.giveBack, part.begun = entries, giveBack, time.Now()
 		if err := r.reader.Rest(ctx, &part.Batch, entries); err != nil {
 			return err
 		}
 		if entries.Len() == 0 {
-			r.giveBack(&part)
+			giveBack(entries)
 			continue
 		}
 		r.mu.Lock()
@@ -93,14 +92,16 @@ func (r *rest) parts(ctx context.Context, room func() (*source.Entries, error), 
 	return nil
 }
 
-// spareRoom waits for memory that other lanes have, too, until ended is closed: then it is nil, and where others need the connection.
+// spareRoom waits for memory that other lanes have, too, until ended is closed. It is nil then, and where no connection is free by
+// then: who is not needed must not keep others waiting, nor wait for them.
 func (r *rest) spareRoom(ctx context.Context, ended <-chan struct{}) (*source.Entries, error) {
-	if !r.reader.Free() {
-		return nil, nil
-	}
 	select {
 	case entries := <-r.spare.from.entries:
 		r.spare.took()
+		if !r.reader.Free() {
+			r.spare.back(entries)
+			return nil, nil
+		}
 		entries.Reset()
 		return entries, nil
 	case <-ended:

@@ -6,8 +6,8 @@ import (
 	"github.com/freshet/freshet/internal/source"
 )
 
-// spareBytes is how large entries may have become for their memory to be kept.
-const spareBytes = 8 << 20
+// spareBytes is how much memory of a part is kept. A large value makes it grow.
+const spareBytes = 16 << 20
 
 // Spare is memory for parts of batches that the lanes of a worker share: more of them may be in memory at once where only some lanes
 // are far behind, and not where all are.
@@ -33,7 +33,7 @@ func (b *borrowed) took() { b.n.Add(1) }
 
 // back returns what was taken.
 func (b *borrowed) back(e *source.Entries) {
-	if e.Bytes() > spareBytes {
+	if e.Room() > spareBytes {
 		e = new(source.Entries)
 	}
 	b.from.entries <- e

@@ -29,6 +29,9 @@ func (e *Entries) Len() int { return len(e.items) }
 // Bytes is the size of all keys and values.
 func (e *Entries) Bytes() int { return len(e.arena) }
 
+// Room is how many bytes of memory e keeps for keys and values.
+func (e *Entries) Room() int { return cap(e.arena) }
+
 // Key returns the key of entry i, valid until Reset.
 func (e *Entries) Key(i int) []byte { return e.arena[e.items[i].key:e.items[i].value] }
 

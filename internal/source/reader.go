@@ -153,7 +153,7 @@ func (r *Reader) Hold(most int) {
 	}
 }
 
-// Free reports whether a connection is free to read over.
+// Free reports whether a connection is left to read over, as far as one can tell at a moment.
 func (r *Reader) Free() bool {
 	now := r.pool.Stat()
 	return now.AcquiredConns() < now.MaxConns()
