@@ -329,3 +329,49 @@ func TestRowsThatComeInNoOrderAreSortedByPostgres(t *testing.T) {
 		}
 	}
 }
+
+// A claim that was made ahead and of which no key can be written is no older than what was read since: a lane would take Postgres to
+// have gone back.
+func TestClaimAheadWithoutKeysIsMadeAnew(t *testing.T) {
+	e := newEnv(t)
+	e.exec("create table items (id bigint primary key, v int)")
+	e.exec("insert into items select g, 0 from generate_series(1, 9000) g")
+	// Up to 9 a key is as long as it may be.
+	e.exec("select freshet.create_sink('items', 'items', key => repeat('x', 511) || '${id}', backfill => false)")
+	at := e.firstCursor()
+	for _, way := range []string{"1 + i % 9 from generate_series(1, 3000)", "1000 + i from generate_series(1, 4000)"} {
+		e.exec("do $$ declare n bigint; begin for n in select " + way + " i loop update items set v = v + 1 where id = n; end loop; end $$")
+	}
+	pool := newPool(t, e.workerURL)
+	sink, err := catalog.LoadSinkNamed(t.Context(), pool, "items")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := newReader(t, pool, sink, 0)
+	var entries source.Entries
+	claim := func(limit, changes, keys int) source.Batch {
+		t.Helper()
+		entries.Reset()
+		b, err := reader.Claim(t.Context(), at, limit, &entries)
+		if err != nil || b.Changes != changes || entries.Len() != keys || b.More() {
+			t.Fatalf("%d changes, %d entries, more %v, %v", b.Changes, entries.Len(), b.More(), err)
+		}
+		at = b.Next
+		return b
+	}
+	claim(1000, 1000, 9)
+	reads := pool.Stat().AcquireCount()
+	claim(2000, 2000, 9)
+	e.await("a claim was made ahead", func() bool {
+		now := pool.Stat()
+		return now.AcquireCount() == reads+3 && now.AcquiredConns() == 0
+	})
+	e.exec("update items set v = v + 1 where id = 1")
+	since, err := source.ParseLSN(one[string](e, "select pg_current_wal_insert_lsn()::text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := claim(2000, 2000, 0); b.Insert < since {
+		t.Errorf("the claim says that the server was at %v, which was at %v before it", b.Insert, since)
+	}
+}

@@ -272,7 +272,7 @@ func (w *Worker) run(ctx context.Context, body func(context.Context) error) (err
 		Config: task.Config{
 			Control: w.control, Read: w.read, Bulk: w.bulk, Installation: w.installation, Bell: bell, Transforms: &registered, Traffic: new(task.Traffic), Metrics: w.metrics, Log: log,
 		},
-		Keeper: keeper, Probe: probe, Spare: lane.NewSpare(w.config.spareParts()), Targets: w.targets, Slice: w.config.slice, Stop: stop,
+		Keeper: keeper, Probe: probe, Memory: lane.NewMemory(w.config.spareParts(), w.config.Concurrency), Targets: w.targets, Slice: w.config.slice, Stop: stop,
 	}
 	client, err := river.NewClient(riverpgxv5.New(w.control), w.riverConfig(runner.Workers(), pollOnly))
 	if err != nil {

@@ -55,13 +55,9 @@ func fanout(ctx context.Context, s *stage) ([]result, error) {
 
 // fan is one way of it, in entries a second.
 func (s *stage) fan(ctx context.Context, rows, shards, workers, sinks int) (speed float64, err error) {
-	var names []string
-	for i := range sinks {
-		name := fmt.Sprintf("fans_%d", i)
-		names = append(names, name)
-		if err := s.exec(ctx, "select freshet.create_sink($1::text, 'fans', key => $1::text || ':${id}', shards => $2, backfill => false)", name, shards); err != nil {
-			return 0, err
-		}
+	names, err := s.follow(ctx, "fans", sinks, shards)
+	if err != nil {
+		return 0, err
 	}
 	var ends []func() error
 	for range workers {
@@ -91,13 +87,31 @@ func (s *stage) fan(ctx context.Context, rows, shards, workers, sinks int) (spee
 		return 0, err
 	}
 	took := time.Since(begin)
-	for _, name := range names {
-		if err := s.exec(ctx, "select freshet.drop_sink($1, keep_entries => true)", name); err != nil {
-			return 0, err
-		}
-	}
-	if err := s.await(ctx, "select not exists (select from freshet.sinks)"); err != nil {
+	if err := s.leave(ctx, names); err != nil {
 		return 0, err
 	}
 	return float64(rows*sinks) / took.Seconds(), s.empty(ctx)
+}
+
+// follow makes so many sinks of a table, which are not warmed, and returns their names.
+func (s *stage) follow(ctx context.Context, table string, sinks, shards int) (names []string, err error) {
+	for i := range sinks {
+		name := fmt.Sprintf("%s_%d", table, i)
+		names = append(names, name)
+		err := s.exec(ctx, "select freshet.create_sink($1::text, $3::text::regclass, key => $1::text || ':${id}', shards => $2, backfill => false)", name, shards, table)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// leave drops sinks and waits until a worker has seen it.
+func (s *stage) leave(ctx context.Context, names []string) error {
+	for _, name := range names {
+		if err := s.exec(ctx, "select freshet.drop_sink($1, keep_entries => true)", name); err != nil {
+			return err
+		}
+	}
+	return s.await(ctx, "select not exists (select from freshet.sinks)")
 }

@@ -30,6 +30,7 @@ var benchmarks = []benchmark{
 	{"latency_handover", "the same with two workers, of which the one that holds the lane is replaced again and again", latencyHandOver},
 	{"drain_burst", "one UPDATE of 200,000 rows, from its commit to the last entry", drainBurst},
 	{"drain_backlog", "200,000 one-row transactions that wait for a worker, beside the same", drainBacklog},
+	{"drain_memory", "resident memory of a worker whose sinks are all far behind", drainMemory},
 	{"wrong_entries", "entries left wrong by deletes and late commits, beside a worker that polls", byHandWrong},
 	{"hot_row", "one row that eight clients update: the age of its entry, and how often it is written", hotRow},
 	{"overhead_single", "transactions a second of pgbench with capture and without", overheadSingle},

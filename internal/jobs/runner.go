@@ -28,7 +28,7 @@ type Runner struct {
 	task.Config
 	Keeper  *lease.Keeper
 	Probe   *lane.Probe
-	Spare   *lane.Spare
+	Memory  *lane.Memory
 	Targets map[string]*target.Target
 	// Slice is about how long one job works before it hands over to its successor.
 	Slice time.Duration
@@ -143,7 +143,7 @@ func (r *Runner) run(ctx context.Context, held *lease.Held) (bool, error) {
 	defer release()
 	switch held.Kind {
 	case catalog.Sync:
-		return false, lane.New(r.Config, r.Probe, r.Spare, &r.gauges, &r.batches, t, held).Run(ctx, stop)
+		return false, lane.New(r.Config, r.Probe, r.Memory, &r.gauges, &r.batches, t, held).Run(ctx, stop)
 	case catalog.Backfill:
 		work := backfill.New(r.Config, &r.gauges, &r.chunks, t, held)
 		return r.retry(ctx, stop, held, func() (bool, error) { return work.Session(ctx, stop) })

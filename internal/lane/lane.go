@@ -25,7 +25,7 @@ import (
 type Lane struct {
 	task.Config
 	probe  *Probe
-	spare  *Spare
+	memory *Memory
 	gauges *failing.Gauges
 	sizes  *task.Sizes
 	target *target.Target
@@ -46,8 +46,8 @@ type Lane struct {
 }
 
 // New makes the lane that a lease of kind sync is for.
-func New(c task.Config, probe *Probe, spare *Spare, gauges *failing.Gauges, sizes *task.Sizes, t *target.Target, held *lease.Held) *Lane {
-	return &Lane{Config: c, probe: probe, spare: spare, gauges: gauges, sizes: sizes, target: t, held: held}
+func New(c task.Config, probe *Probe, memory *Memory, gauges *failing.Gauges, sizes *task.Sizes, t *target.Target, held *lease.Held) *Lane {
+	return &Lane{Config: c, probe: probe, memory: memory, gauges: gauges, sizes: sizes, target: t, held: held}
 }
 
 // Run serves until stop is closed (nil), the lease is lost or ctx ends (its cause), or
@@ -124,6 +124,7 @@ func (l *Lane) session(ctx context.Context, stop <-chan struct{}) error {
 			return err
 		}
 		reader.Hold(l.target.MaxValue(ctx))
+		reader.Share(l.memory.portion)
 		if sink.Failing {
 			return failing.Await(ctx, l.Control, reader, end)
 		}

@@ -36,7 +36,7 @@ const (
 	// busyLooks in a row have found changes where they come all the time.
 	busyLooks = 2
 	// depth is how many parts of batches are in memory: one being written, one being read. Where two read at once, there are more of
-	// them, in [Spare].
+	// them, in [Memory].
 	depth = 2
 
 	// A caught-up lane that cannot arm the bell looks again by itself, at first soon.
@@ -71,7 +71,7 @@ type pipe struct {
 
 	batches chan *batch
 	free    chan *source.Entries
-	spare   borrowed
+	memory  borrowed
 	// idle is told by the writer when everything before it is written.
 	idle chan struct{}
 	// disturbed is told by the probe.
@@ -102,7 +102,7 @@ func newPipe(l *Lane, r *source.Reader, w *fence.Writer, book *failing.Book, own
 	p := &pipe{
 		lane: l, reader: r, writer: w, book: book, own: own, start: start, inRedis: start.String(), at: start, within: start.Window != nil,
 		durable: durable.New(l.Control, own.Incarnation),
-		spare:   borrowed{from: l.spare},
+		memory:  borrowed{Memory: l.memory},
 		batches: make(chan *batch, depth-1),
 		free:    make(chan *source.Entries, depth),
 		idle:    make(chan struct{}, 1),
@@ -124,7 +124,7 @@ func (p *pipe) run(ctx context.Context, stop <-chan struct{}) error {
 		return p.read(ctx, stop)
 	})
 	group.Go(func() error { return p.write(ctx) })
-	defer p.spare.end()
+	defer p.memory.end()
 	return group.Wait()
 }
 
@@ -175,6 +175,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 			p.windowAt = b.At
 		}
 		at = b.Next
+		p.memory.isFar(!b.CaughtUp || b.More())
 		// Everything up to the window's snapshot is applied with its last batch, not before.
 		// Of a window that an earlier session began nobody knows the moment any more.
 		var asOf *time.Time
@@ -201,6 +202,7 @@ func (p *pipe) read(ctx context.Context, stop <-chan struct{}) error {
 					return err
 				}
 			}
+			p.memory.isFar(!b.CaughtUp)
 			if took := time.Since(begun); !b.CaughtUp || took >= wantTime {
 				shards := p.reader.Sink().Shards
 				var ahead int
@@ -285,7 +287,6 @@ func (p *pipe) tooMany(limit int, err error) error {
 func (p *pipe) room(ctx context.Context) (*source.Entries, error) {
 	select {
 	case entries := <-p.free:
-		entries.Reset()
 		return entries, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -293,7 +294,10 @@ func (p *pipe) room(ctx context.Context) (*source.Entries, error) {
 }
 
 // giveBack is for what room returned.
-func (p *pipe) giveBack(e *source.Entries) { p.free <- e }
+func (p *pipe) giveBack(e *source.Entries) {
+	e.Release()
+	p.free <- e
+}
 
 // maxSleep only bounds how long a slice can overrun.
 const maxSleep = time.Minute

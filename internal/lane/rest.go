@@ -53,7 +53,7 @@ func (r *rest) readOn(ctx context.Context) error {
 	})
 	if !r.alone {
 		group.Go(func() error {
-			return r.parts(ctx, func() (*source.Entries, error) { return r.spareRoom(ctx, ended) }, r.spare.back)
+			return r.parts(ctx, func() (*source.Entries, error) { return r.spareRoom(ctx, ended) }, r.memory.back)
 		})
 	}
 	return group.Wait()
@@ -96,13 +96,12 @@ func (r *rest) parts(ctx context.Context, room func() (*source.Entries, error), 
 // then: who is not needed must not keep others waiting, nor wait for them.
 func (r *rest) spareRoom(ctx context.Context, ended <-chan struct{}) (*source.Entries, error) {
 	select {
-	case entries := <-r.spare.from.entries:
-		r.spare.took()
+	case entries := <-r.memory.spare:
+		r.memory.took()
 		if !r.reader.Free() {
-			r.spare.back(entries)
+			r.memory.back(entries)
 			return nil, nil
 		}
-		entries.Reset()
 		return entries, nil
 	case <-ended:
 		return nil, nil

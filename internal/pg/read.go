@@ -61,8 +61,12 @@ pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
 pg_catalog.set_config('jit', 'off', true),
 pg_catalog.set_config('statement_timeout', '30s', true))`
 
-// readTimeout is for a connection that hangs, where the server's own timeout is not heard.
-const readTimeout = 40 * time.Second
+const (
+	// readTimeout is for a connection that hangs, where the server's own timeout is not heard.
+	readTimeout = 40 * time.Second
+	// freeTimeout is how long a read waits for a connection that others read over.
+	freeTimeout = time.Minute
+)
 
 // Query is a statement with its place to run.
 type Query struct {
@@ -107,13 +111,13 @@ var (
 // a plan from before the table was altered. Only a [DataError] leaves it as it was, for whoever
 // looks for the row that raises one gets many of them, and what IsUnrecorded tells.
 func Read(ctx context.Context, pool *pgxpool.Pool, q Prepared, params [][]byte, row func(values [][]byte) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	conn, err := pool.Acquire(ctx)
+	conn, err := acquire(ctx, pool)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	defer func() {
 		if err == nil {
 			return
@@ -144,6 +148,17 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Prepared, params [][]byte, 
 		err = closeErr
 	}
 	return err
+}
+
+// acquire waits for a connection. That it has waited in vain is not an error which [TookTooLong] tells, for the read is not to blame.
+func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
+	waiting, cancel := context.WithTimeout(ctx, freeTimeout)
+	defer cancel()
+	conn, err := pool.Acquire(waiting)
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("none of %d connections to Postgres was free for %s", pool.Config().MaxConns, freeTimeout)
+	}
+	return conn, err
 }
 
 // pinned are the parameters of pins.

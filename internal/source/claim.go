@@ -26,6 +26,9 @@ const (
 	pieceTuples = 4000
 	pieceBytes  = 2 << 20
 	leastTuples = 2
+	// leastChanges and leastBytes are what a shard's claim and a piece have at least, however many lanes share the memory.
+	leastChanges = 4000
+	leastBytes   = 256 << 10
 )
 
 // Batch is the result of a claim.
@@ -113,10 +116,11 @@ func (r *Reader) Claim(ctx context.Context, c cursor.Cursor, limit int, e *Entri
 
 // MostChanges is how many changes a claim is to have at most, those of all shards together.
 func (r *Reader) MostChanges() int {
+	most := mostSorted
 	if r.sortsHere() {
-		return max(mostChanges*8/r.raw.width, mostSorted)
+		most = max(mostChanges*8/r.raw.width, mostSorted)
 	}
-	return mostSorted
+	return max(r.portion(most), min(most, leastChanges*r.sink.Shards))
 }
 
 // Ahead says how many changes those claims have at most from now on that are made while the rows of another are read.
@@ -130,13 +134,13 @@ func (r *Reader) sortsHere() bool { return r.raw.is() && !r.unordered.Load() }
 func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 	var (
 		begin = e.mark()
-		some  = b.left.take(min(r.pieces.tuples(), r.most))
-		n     = some.len()
 		meta  Meta
 		span  bool
 	)
+	some, err := b.left.take(min(r.piece(), r.most))
+	n := some.len()
 	if n == 0 {
-		return nil
+		return err
 	}
 	if !r.sink.Grouped {
 		n, span = r.dense.try(n)
@@ -156,7 +160,7 @@ func (r *Reader) Rest(ctx context.Context, b *Batch, e *Entries) error {
 		return err
 	}
 	r.pieces.were(n-after.len(), len(e.arena)-begin.arena)
-	b.left.done(after, some.part(n, some.len()))
+	b.left.giveBack(after, some.part(n, some.len()))
 	b.Read = meta.At
 	return b.extend(meta)
 }
@@ -196,7 +200,7 @@ func (r *Reader) claimByKey(ctx context.Context, c cursor.Cursor, limit int, e *
 		err = r.Rest(ctx, &got.Batch, e)
 		return got.Batch, err
 	}
-	b.left, b.Read = newLeft(after, nil), b.At
+	b.left, b.Read = newLeft(after), b.At
 	r.pieces.were(len(e.items)-begin.items, len(e.arena)-begin.arena)
 	return b, err
 }
@@ -226,31 +230,34 @@ func (r *Reader) claimMany(ctx context.Context, c cursor.Cursor, limit int, next
 		return got.Batch, nil
 	}
 	err := r.Rest(ctx, &got.Batch, e)
+	if err == nil && next != nil && e.Len() == 0 {
+		// Likewise where none of its keys can be written.
+		return r.claimMany(ctx, c, limit, nil, e)
+	}
 	return got.Batch, err
 }
 
 // claimTuples is Claim without entries.
 func (r *Reader) claimTuples(ctx context.Context, c cursor.Cursor, limit int) claimed {
 	var (
-		touched = spareTuples.Get().(*tuples)
-		b       Batch
-		err     error
+		b   Batch
+		err error
 	)
-	touched.reset(len(r.parts))
 	here := r.sortsHere()
 	if here {
-		if b, err = r.claimRaw(ctx, c, limit, touched); errors.Is(err, errUnordered) {
+		if b, err = r.claimRaw(ctx, c, limit); errors.Is(err, errUnordered) {
 			r.unordered.Store(true)
 			here = false
 		}
 	}
 	if !here {
-		tuple := r.newTuple()
+		touched, tuple := tuples{width: len(r.parts)}, r.newTuple()
 		b, err = r.claimWith(ctx, r.bareClaim, c, limit, func(values [][]byte, _ time.Time) error {
-			return r.appendTuple(touched, r.changeParts, values[1:], tuple)
+			return r.appendTuple(&touched, r.changeParts, values[1:], tuple)
 		})
+		b.left = newLeft(touched)
 	}
-	b.left, b.Read = newLeft(*touched, touched), b.At
+	b.Read = b.At
 	return claimed{b, err}
 }
 
@@ -275,9 +282,10 @@ type pieces struct {
 	size atomic.Int64
 }
 
-// tuples is of how many tuples a piece is.
-func (p *pieces) tuples() int {
-	return min(max(pieceBytes/int(max(p.size.Load(), 1)), leastTuples), pieceTuples)
+// piece is of how many tuples a piece is.
+func (r *Reader) piece() int {
+	bytes := max(r.portion(pieceBytes), leastBytes)
+	return min(max(bytes/int(max(r.pieces.size.Load(), 1)), leastTuples), pieceTuples)
 }
 
 // were says how many there were, and of how many bytes.

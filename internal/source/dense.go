@@ -129,7 +129,7 @@ func (r *Reader) readOrdered(ctx context.Context, l listing, limit int, params [
 	params = slices.Insert(params, 0, strconv.AppendInt(nil, int64(limit), 10))
 	c, err := r.rowsWith(ctx, l, params, e.room(), func(from row, tuple [][]byte) error {
 		begin := len(e.arena)
-		if err := r.appendKey(&e.arena, r.parts, from.keys, tuple); err != nil {
+		if err := r.appendKeyOf(e, r.parts, from.keys, tuple); err != nil {
 			return err
 		}
 		i, is := s.place(&touched, upTo, e.arena[begin:])

@@ -1,12 +1,28 @@
 package source
 
+import "sync"
+
 // Entries are rendered entries in one arena: keys with a value to set, and keys
-// that must be absent. Reset keeps the memory for the next batch.
+// that must be absent. Reset keeps the memory for the next batch, Release gives it to whoever is the next to read a row.
 type Entries struct {
 	arena    []byte
 	items    []item
 	failures []Failure
+	// from is what the memory was taken as, nil if it was not.
+	from *memory
 }
+
+// memory is what entries were in that are written.
+type memory struct {
+	arena []byte
+	items []item
+}
+
+// spareMemory has the size that others need.
+var spareMemory = sync.Pool{New: func() any { return new(memory) }}
+
+// spareBytes is how large an arena is at most that is kept: a large value makes it grow.
+const spareBytes = 4 << 20
 
 type item struct {
 	key, value, end int
@@ -23,14 +39,31 @@ func (e *Entries) Reset() {
 	e.arena, e.items, e.failures = e.arena[:0], e.items[:0], e.failures[:0]
 }
 
+// Release empties e and keeps nothing.
+func (e *Entries) Release() {
+	e.Reset()
+	if e.from != nil && cap(e.arena) <= spareBytes {
+		e.from.arena, e.from.items = e.arena, e.items
+		spareMemory.Put(e.from)
+	}
+	*e = Entries{failures: e.failures}
+}
+
+// take has e use what others have released, if it has nothing. It is called when there is something to append, and not before: who
+// waits for a connection needs none.
+func (e *Entries) take() {
+	if e.from == nil && e.arena == nil {
+		e.from = spareMemory.Get().(*memory)
+		e.arena, e.items = e.from.arena, e.from.items
+		*e.from = memory{}
+	}
+}
+
 // Len is the number of entries.
 func (e *Entries) Len() int { return len(e.items) }
 
 // Bytes is the size of all keys and values.
 func (e *Entries) Bytes() int { return len(e.arena) }
-
-// Room is how many bytes of memory e keeps for keys and values.
-func (e *Entries) Room() int { return cap(e.arena) }
 
 // Key returns the key of entry i, valid until Reset.
 func (e *Entries) Key(i int) []byte { return e.arena[e.items[i].key:e.items[i].value] }

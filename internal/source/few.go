@@ -28,7 +28,7 @@ const leastFew = 16
 // below is how many changes there have to be less than for it to be tried, of at most limit, and 0 if it is not to be. The rows of a
 // group are read anew for each of its changes; large entries take their room, and rows that are slow to read their time.
 func (f *few) below(r *Reader, limit int) int {
-	n := min(fewChanges, limit, r.pieces.tuples(), r.most)
+	n := min(fewChanges, limit, r.piece(), r.most)
 	if n < leastFew || r.sink.Grouped || !f.try() {
 		return 0
 	}
@@ -75,7 +75,7 @@ func (r *Reader) claimFew(ctx context.Context, c cursor.Cursor, most int, e *Ent
 			return nil
 		}
 		at := len(e.arena)
-		if err := r.appendKey(&e.arena, r.changeParts, from.keys, tuple); err != nil {
+		if err := r.appendKeyOf(e, r.changeParts, from.keys, tuple); err != nil {
 			return err
 		}
 		if _, known := keys[string(e.arena[at:])]; known {

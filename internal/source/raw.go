@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -67,11 +68,29 @@ func newRaw(r *Reader) raw {
 // is reports whether claims of tuples can be made by it.
 func (w *raw) is() bool { return len(w.columns) > 0 }
 
-// rawTuples are tuples that follow each other in memory.
+// rawTuples are tuples as they were claimed, of which there can be many: a key is several times as large.
 type rawTuples struct {
 	*raw
-	arena []byte
+	// numbers are the tuples where each is one number, which takes a third of the time to sort, and arena where they are not.
+	numbers []uint64
+	arena   []byte
+	// before is memory that sort needs.
+	before []byte
 }
+
+// spareRaw have the size that others need.
+var spareRaw = sync.Pool{New: func() any { return new(rawTuples) }}
+
+// newRawTuples are none yet, and release has their memory used again.
+func newRawTuples(w *raw) *rawTuples {
+	t := spareRaw.Get().(*rawTuples)
+	t.raw, t.numbers, t.arena = w, t.numbers[:0], t.arena[:0]
+	return t
+}
+
+func (t *rawTuples) release() { spareRaw.Put(t) }
+
+func (t *rawTuples) len() int { return len(t.numbers) + len(t.arena)/t.width }
 
 // add appends the tuple whose columns are given by place, unless one of them is null.
 func (t *rawTuples) add(column func(place int) []byte) error {
@@ -88,14 +107,17 @@ func (t *rawTuples) add(column func(place int) []byte) error {
 		t.arena = append(t.arena, v...)
 		t.arena[len(t.arena)-c.size] ^= c.flip
 	}
+	if t.width == 8 {
+		t.numbers = append(t.numbers, binary.BigEndian.Uint64(t.arena))
+		t.arena = t.arena[:0]
+	}
 	return nil
 }
 
-// sorted calls f with the columns of each tuple once, in their order. It uses t up.
-func (t *rawTuples) sorted(f func(values [][]byte) error) error {
-	if t.width == 8 {
-		return t.sortedNumbers(f)
-	}
+// sort puts the tuples in their order, each once.
+func (t *rawTuples) sort() {
+	slices.Sort(t.numbers)
+	t.numbers = slices.Compact(t.numbers)
 	type place struct {
 		first uint64
 		at    int
@@ -112,33 +134,33 @@ func (t *rawTuples) sorted(f func(values [][]byte) error) error {
 		return bytes.Compare(tuple(a), tuple(b))
 	})
 	places = slices.CompactFunc(places, func(a, b place) bool { return bytes.Equal(tuple(a), tuple(b)) })
-	values := make([][]byte, len(t.columns))
+	sorted := slices.Grow(t.before[:0], len(places)*t.width)
 	for _, p := range places {
-		at := p.at
-		for _, c := range t.columns {
-			values[c.place] = t.arena[at : at+c.size]
-			values[c.place][0] ^= c.flip
-			at += c.size
-		}
-		if err := f(values); err != nil {
-			return err
-		}
+		sorted = append(sorted, tuple(p)...)
 	}
-	return nil
+	t.arena, t.before = sorted, t.arena
 }
 
-// sortedNumbers is sorted where a tuple is one number: that takes a third of the time.
-func (t *rawTuples) sortedNumbers(f func(values [][]byte) error) error {
-	numbers := make([]uint64, 0, len(t.arena)/8)
-	for at := 0; at < len(t.arena); at += 8 {
-		numbers = append(numbers, binary.BigEndian.Uint64(t.arena[at:]))
+// each calls f with the columns of tuples, from one to before another. They are valid until the next call.
+func (t *rawTuples) each(from, to int, f func(values [][]byte) error) error {
+	var (
+		tuple  = make([]byte, t.width)
+		values = make([][]byte, len(t.columns))
+		at     int
+	)
+	for _, c := range t.columns {
+		values[c.place] = tuple[at : at+c.size]
+		at += c.size
 	}
-	slices.Sort(numbers)
-	value := make([]byte, 8)
-	values := [][]byte{value}
-	for _, n := range slices.Compact(numbers) {
-		binary.BigEndian.PutUint64(value, n)
-		value[0] ^= t.columns[0].flip
+	for i := from; i < to; i++ {
+		if t.width == 8 {
+			binary.BigEndian.PutUint64(tuple, t.numbers[i])
+		} else {
+			copy(tuple, t.arena[i*t.width:])
+		}
+		for _, c := range t.columns {
+			values[c.place][0] ^= c.flip
+		}
 		if err := f(values); err != nil {
 			return err
 		}
@@ -150,12 +172,12 @@ func (t *rawTuples) sortedNumbers(f func(values [][]byte) error) error {
 // told what a batch ends with.
 var errUnordered = errors.New("the rows of the change table came in no order")
 
-// claimRaw is the claim of tuples into touched, as [Reader.claimWith] makes it. It fails with [errUnordered] where that has to.
-func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touched *tuples) (Batch, error) {
+// claimRaw is [Reader.claimTuples] by it. It fails with [errUnordered] where Postgres has to sort.
+func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int) (Batch, error) {
 	var (
 		b      Batch
 		window cursor.Snapshot
-		found  = rawTuples{raw: &r.raw}
+		found  = newRawTuples(&r.raw)
 		rows   = r.packing.rows(limit)
 		// read and fit are how many rows of the change table were read, and are part of the batch; fits is the place of the
 		// last one that is.
@@ -205,13 +227,15 @@ func (r *Reader) claimRaw(ctx context.Context, c cursor.Cursor, limit int, touch
 	case b.CaughtUp && !walk.Ended():
 		err = errUnordered
 	}
-	if err == nil {
-		tuple := r.newTuple()
-		err = found.sorted(func(values [][]byte) error { return r.appendTuple(touched, r.changeParts, values, tuple) })
-	}
 	if err != nil {
+		found.release()
 		return Batch{}, fmt.Errorf("claim tuples: %w", err)
 	}
+	found.sort()
+	tuple := r.newTuple()
+	b.left = newRawLeft(found, func(to *tuples, from, until int) error {
+		return found.each(from, until, func(values [][]byte) error { return r.appendTuple(to, r.changeParts, values, tuple) })
+	})
 	r.packing.was(b.Changes, fit)
 	b.leads(c, window, fits.Xid, fits.ID)
 	return b, nil

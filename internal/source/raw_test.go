@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/freshet/freshet/internal/catalog"
 )
 
 func int8s(list ...int64) [][]byte {
@@ -46,7 +48,7 @@ func TestRawTuplesAreSortedAsPostgresDoes(t *testing.T) {
 			want = append(want, slices.Concat(u, n))
 		}
 	}
-	found := rawTuples{raw: &w}
+	found := newRawTuples(&w)
 	for i := range 3 * len(want) {
 		tuple := want[i*8%len(want)]
 		if err := found.add(func(place int) []byte { return [][]byte{tuple[:16], tuple[16:]}[place] }); err != nil {
@@ -57,7 +59,8 @@ func TestRawTuplesAreSortedAsPostgresDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got [][]byte
-	if err := found.sorted(func(values [][]byte) error { got = append(got, slices.Concat(values...)); return nil }); err != nil {
+	found.sort()
+	if err := found.each(0, found.len(), func(values [][]byte) error { got = append(got, slices.Concat(values...)); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.EqualFunc(got, want, bytes.Equal) {
@@ -65,6 +68,28 @@ func TestRawTuplesAreSortedAsPostgresDoes(t *testing.T) {
 	}
 	if err := found.add(func(int) []byte { return []byte{1} }); err == nil {
 		t.Error("a column of another size is no error")
+	}
+}
+
+// Where a tuple is one number it is kept as that.
+func TestRawNumbersAreSortedAsPostgresDoes(t *testing.T) {
+	want := int8s(math.MinInt64, -256, -1, 0, 1, 255, math.MaxInt64)
+	found := newRawTuples(&raw{columns: []rawColumn{{size: 8, flip: 0x80}}, width: 8})
+	for i := range 3 * len(want) {
+		if err := found.add(func(int) []byte { return want[i*3%len(want)] }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := found.add(func(int) []byte { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	found.sort()
+	var got [][]byte
+	if err := found.each(1, found.len(), func(values [][]byte) error { got = append(got, slices.Clone(values[0])); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.EqualFunc(got, want[1:], bytes.Equal) {
+		t.Errorf("%x, want %x", got, want[1:])
 	}
 }
 
@@ -93,7 +118,7 @@ func TestRowsOfTheChangeTableHaveTheirTuples(t *testing.T) {
 		{name: "a list that ends early", values: [][]byte{eight, nil, nil, nil, nil, array(n[1])[:25], array(n[1])}, fails: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			found := rawTuples{raw: &raw{columns: []rawColumn{{place: 0, size: 8, flip: 0x80}, {place: 1, size: 8, flip: 0x80}}, width: 16}}
+			found := newRawTuples(&raw{columns: []rawColumn{{place: 0, size: 8, flip: 0x80}, {place: 1, size: 8, flip: 0x80}}, width: 16})
 			changes, err := found.addChange(c.values)
 			if c.fails {
 				if !errors.Is(err, errArray) {
@@ -105,7 +130,8 @@ func TestRowsOfTheChangeTableHaveTheirTuples(t *testing.T) {
 				t.Fatalf("%d changes, %v", changes, err)
 			}
 			var got []byte
-			if err := found.sorted(func(values [][]byte) error { got = append(got, slices.Concat(values...)...); return nil }); err != nil {
+			found.sort()
+			if err := found.each(0, found.len(), func(values [][]byte) error { got = append(got, slices.Concat(values...)...); return nil }); err != nil {
 				t.Fatal(err)
 			}
 			if want := slices.Concat(c.want...); !bytes.Equal(got, want) {
@@ -118,12 +144,27 @@ func TestRowsOfTheChangeTableHaveTheirTuples(t *testing.T) {
 // Six megabytes are what the texts and keys of so many tuples take.
 func TestClaimsOfLargeTuplesHaveFewer(t *testing.T) {
 	for width, want := range map[int]int{0: 32_000, 8: 128_000, 16: 64_000, 24: 42_666, 32: 32_000, 64: 32_000} {
-		r := new(Reader)
+		r := &Reader{sink: &catalog.Sink{Shards: 1}, portion: func(n int) int { return n }}
 		if width > 0 {
 			r.raw = raw{columns: make([]rawColumn, 1), width: width}
 		}
 		if got := r.MostChanges(); got != want {
 			t.Errorf("of tuples of %d bytes a claim has at most %d, want %d", width, got, want)
+		}
+	}
+}
+
+// Where many lanes share the memory of a worker, each claims less at a time, but never so little that it would take for ever; nor do
+// the lanes of one sink, which share its claims already.
+func TestClaimsOfManyLanesHaveFewer(t *testing.T) {
+	for _, c := range []struct{ lanes, shards, changes, tuples int }{
+		{1, 1, 128_000, 2097}, {10, 1, 12_800, 262}, {100, 1, 4000, 262}, {100, 4, 16_000, 262},
+	} {
+		r := &Reader{sink: &catalog.Sink{Shards: c.shards}, raw: raw{columns: make([]rawColumn, 1), width: 8}}
+		r.Share(func(n int) int { return n / c.lanes })
+		r.pieces.were(1, 1000)
+		if changes, tuples := r.MostChanges(), r.piece(); changes != c.changes || tuples != c.tuples {
+			t.Errorf("%d lanes, %d shards: %d changes, of which %d are read at once; want %d, %d", c.lanes, c.shards, changes, tuples, c.changes, c.tuples)
 		}
 	}
 }

@@ -56,6 +56,8 @@ type Reader struct {
 	most int
 	// maxValue is the most bytes that a value can have.
 	maxValue int
+	// portion is this reader's part of what each would have of memory.
+	portion func(n int) int
 	// suspected tells which keys are likely to fail; nil if nobody knows.
 	suspected func(key string) bool
 }
@@ -99,7 +101,7 @@ func newReader(pool, checks *pgxpool.Pool, sink *catalog.Sink, functions *transf
 	if p, ok := shape.(*transform.Program); ok && p.Clocked() && !sink.Drifts {
 		return nil, fmt.Errorf("sink %s: transform: it uses now, which changes when no row does: give expires, for how long an entry may be as it was, or say accept_drift => true", sink.Name)
 	}
-	r := &Reader{pool: pool, checks: checks, sink: sink, shard: shard, only: only, shape: shape, most: pieceTuples, maxValue: MaxValue}
+	r := &Reader{pool: pool, checks: checks, sink: sink, shard: shard, only: only, shape: shape, most: pieceTuples, maxValue: MaxValue, portion: func(n int) int { return n }}
 	for _, k := range sink.KeyColumns {
 		r.parts = append(r.parts, newKeyPart(k, k.Name))
 		r.changeParts = append(r.changeParts, newKeyPart(inChangeTable(k), k.Change))
@@ -153,10 +155,14 @@ func (r *Reader) Hold(most int) {
 	}
 }
 
-// Free reports whether a connection is left to read over, as far as one can tell at a moment.
+// Share says what part a reader has of n, which is what it would have of memory if there were few. It must be called before r is used.
+func (r *Reader) Share(portion func(n int) int) { r.portion = portion }
+
+// Free reports whether two connections are left, as far as one can tell at a moment: one to read over, and one for who has less to
+// read.
 func (r *Reader) Free() bool {
 	now := r.pool.Stat()
-	return now.AcquiredConns() < now.MaxConns()
+	return now.AcquiredConns()+now.ConstructingConns()+1 < now.MaxConns()
 }
 
 // Sink is the definition that r reads for.
@@ -199,7 +205,7 @@ func isTrue(boolean []byte) bool { return boolean != nil && boolean[0] == 1 }
 // appendRow renders one row.
 func (r *Reader) appendRow(ctx context.Context, e *Entries, parts []keyPart, from row, tuple [][]byte) error {
 	begin := len(e.arena)
-	if err := r.appendKey(&e.arena, parts, from.keys, tuple); err != nil {
+	if err := r.appendKeyOf(e, parts, from.keys, tuple); err != nil {
 		return err
 	}
 	return r.appendEntry(ctx, e, begin, from, tuple)
@@ -273,6 +279,12 @@ func (r *Reader) appendKey(dst *[]byte, parts []keyPart, values [][]byte, tuple 
 	}
 	*dst = r.sink.Template.Append(*dst, tuple)
 	return nil
+}
+
+// appendKeyOf is appendKey for an entry.
+func (r *Reader) appendKeyOf(e *Entries, parts []keyPart, values, tuple [][]byte) error {
+	e.take()
+	return r.appendKey(&e.arena, parts, values, tuple)
 }
 
 func (r *Reader) newTuple() [][]byte { return make([][]byte, len(r.parts)) }

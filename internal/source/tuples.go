@@ -18,13 +18,6 @@ type tuples struct {
 	ends  []int
 }
 
-// spareTuples have the size that others need.
-var spareTuples = sync.Pool{New: func() any { return new(tuples) }}
-
-func (t *tuples) reset(width int) {
-	*t = tuples{width: width, arena: t.arena[:0], ends: t.ends[:0]}
-}
-
 func (t *tuples) len() int { return len(t.ends) / (1 + t.width) }
 
 // key returns the key of tuple i, valid until reset.
@@ -83,16 +76,24 @@ type left struct {
 	mu sync.Mutex
 	// runs are in the order of the tuples, each by itself: what several give back is in none.
 	runs []tuples
-	// reading is how many parts were taken and are not done.
-	reading int
-	// in is memory that can be used again when all are read; nil if there is none.
-	in *tuples
+	// raw come after them, from next on; nil if there are none.
+	raw  *rawTuples
+	next int
+	// render appends some of raw with their keys.
+	render func(to *tuples, from, until int) error
 }
 
-// newLeft are tuples in their order, in memory that can be used again unless that is nil.
-func newLeft(all tuples, in *tuples) *left {
-	l := &left{in: in}
+// newLeft are tuples in their order.
+func newLeft(all tuples) *left {
+	l := new(left)
 	l.add(all)
+	return l
+}
+
+// newRawLeft are raw tuples in their order, which render appends with their keys.
+func newRawLeft(raw *rawTuples, render func(to *tuples, from, until int) error) *left {
+	l := &left{raw: raw, render: render}
+	l.end()
 	return l
 }
 
@@ -102,38 +103,51 @@ func (l *left) add(run tuples) {
 	}
 }
 
+// end is called whenever raw tuples can have come to their end.
+func (l *left) end() {
+	if l.raw != nil && l.next == l.raw.len() {
+		l.raw.release()
+		l.raw = nil
+	}
+}
+
 func (l *left) any() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.runs) > 0
+	return len(l.runs) > 0 || l.raw != nil
 }
 
-// take returns at most n tuples that follow each other. Whoever took some says when that is done.
-func (l *left) take(n int) tuples {
+// take returns at most n tuples that follow each other, none if no more are left.
+func (l *left) take(n int) (tuples, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for len(l.runs) == 0 && l.raw != nil {
+		some := tuples{width: len(l.raw.columns)}
+		until := min(l.next+n, l.raw.len())
+		if err := l.render(&some, l.next, until); err != nil {
+			return tuples{}, err
+		}
+		l.next = until
+		l.add(some)
+		l.end()
+	}
 	if len(l.runs) == 0 {
-		return tuples{}
+		return tuples{}, nil
 	}
 	last := len(l.runs) - 1
 	run := l.runs[last]
 	n = min(n, run.len())
 	l.runs = l.runs[:last]
 	l.add(run.part(n, run.len()))
-	l.reading++
-	return run.part(0, n)
+	return run.part(0, n), nil
 }
 
-// done says that a part was read but for those that are given back, each in the order of the tuples by itself.
-func (l *left) done(back ...tuples) {
+// giveBack returns tuples that were taken and not read, each in the order of the tuples by itself.
+func (l *left) giveBack(runs ...tuples) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, run := range slices.Backward(back) {
+	for _, run := range slices.Backward(runs) {
 		l.add(run)
-	}
-	if l.reading--; l.reading == 0 && len(l.runs) == 0 && l.in != nil {
-		spareTuples.Put(l.in)
-		l.in = nil
 	}
 }
 

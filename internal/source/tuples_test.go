@@ -1,6 +1,7 @@
 package source
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -11,16 +12,33 @@ import (
 func TestWhatIsTakenFollowsEachOther(t *testing.T) {
 	for seed := range uint64(500) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		all := tuples{width: 1}
 		count := random.IntN(200)
-		for i := range count {
+		add := func(to *tuples, i int) {
 			for range 2 {
-				all.arena = strconv.AppendInt(all.arena, int64(i), 10)
-				all.ends = append(all.ends, len(all.arena))
+				to.arena = strconv.AppendInt(to.arena, int64(i), 10)
+				to.ends = append(to.ends, len(to.arena))
 			}
 		}
+		rest := new(left)
+		if seed%2 == 0 {
+			all := tuples{width: 1}
+			for i := range count {
+				add(&all, i)
+			}
+			rest = newLeft(all)
+		} else {
+			raw := newRawTuples(&raw{columns: []rawColumn{{size: 8}}, width: 8})
+			for i := range count {
+				raw.numbers = append(raw.numbers, uint64(i))
+			}
+			rest = newRawLeft(raw, func(to *tuples, from, until int) error {
+				return raw.each(from, until, func(values [][]byte) error {
+					add(to, int(binary.BigEndian.Uint64(values[0])))
+					return nil
+				})
+			})
+		}
 		var (
-			rest  = newLeft(all, nil)
 			batch = Batch{left: rest}
 			taken []tuples
 			seen  = make(map[int]bool)
@@ -34,7 +52,10 @@ func TestWhatIsTakenFollowsEachOther(t *testing.T) {
 		}
 		for batch.More() || len(taken) > 0 {
 			if batch.More() && len(taken) < 3 && random.IntN(2) == 0 {
-				some := rest.take(1 + random.IntN(40))
+				some, err := rest.take(1 + random.IntN(40))
+				if err != nil || some.len() == 0 {
+					t.Fatalf("seed %d: %d are taken, %v", seed, some.len(), err)
+				}
 				for i := 1; i < some.len(); i++ {
 					if number(some, i) != number(some, i-1)+1 {
 						t.Fatalf("seed %d: %d is taken after %d", seed, number(some, i), number(some, i-1))
@@ -58,12 +79,12 @@ func TestWhatIsTakenFollowsEachOther(t *testing.T) {
 					seen[n] = true
 				}
 			}
-			rest.done(some.part(read, apart), some.part(apart, some.len()))
+			rest.giveBack(some.part(read, apart), some.part(apart, some.len()))
 		}
 		if len(seen) != count {
 			t.Fatalf("seed %d: %d of %d tuples are read", seed, len(seen), count)
 		}
-		if some := rest.take(1); some.len() != 0 {
+		if some, err := rest.take(1); err != nil || some.len() != 0 {
 			t.Fatalf("seed %d: %d more", seed, some.len())
 		}
 	}
