@@ -65,7 +65,7 @@ func (s *stage) beside(ctx context.Context, rows int) (busy, calm ages, err erro
 	if err != nil {
 		return busy, calm, err
 	}
-	defer stop()
+	defer func() { err = errors.Join(err, stop()) }()
 	for round := range s.rounds {
 		sample := func(into *ages, over func(context.Context) error) error {
 			seen, err := s.watch(ctx, w, over)

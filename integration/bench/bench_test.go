@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math"
 	"os"
 	"os/exec"
@@ -102,5 +103,41 @@ func TestArgumentsThatMeanNothing(t *testing.T) {
 		if code := command(t.Context(), args, t.Output(), t.Output()); code != 2 {
 			t.Errorf("%v ended with %d", args, code)
 		}
+	}
+}
+
+// A round that others have disturbed is measured again, but not for ever.
+func TestRoundsThatOthersDisturbAreMeasuredAgain(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		disturbed       int
+		measured, noisy int
+	}{{"none", 0, 2, 0}, {"some", 3, 5, 0}, {"all", 100, 8, 2}} {
+		s := &stage{rounds: 2, say: t.Logf}
+		var tries, counted, noisy int
+		err := s.quietRounds(func(round int) (measured, error) {
+			if round != counted {
+				t.Errorf("%s: round %d comes after %d", c.name, round, counted)
+			}
+			tries++
+			m := measured{noise: quiet}
+			if tries <= c.disturbed {
+				m.noise = 2 * quiet
+			}
+			m.count = func() {
+				counted++
+				if m.noise > quiet {
+					noisy++
+				}
+			}
+			return m, nil
+		})
+		if err != nil || tries != c.measured || counted != 2 || noisy != c.noisy {
+			t.Errorf("%s: %d rounds were measured, %d count, %d of them disturbed; want %d, 2, %d; %v", c.name, tries, counted, noisy, c.measured, c.noisy, err)
+		}
+	}
+	s := &stage{rounds: 1, say: t.Logf}
+	if err := s.quietRounds(func(int) (measured, error) { return measured{}, os.ErrClosed }); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a round that fails: %v", err)
 	}
 }

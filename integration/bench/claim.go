@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// claimBatch is how many changes a claim takes, as a lane does that has a backlog.
+	// claimBatch is how many changes a claim takes: not as many as a lane that has found a large backlog, for the small one has to have some.
 	claimBatch = 2000
 	// smallBacklog is the one that others are compared with: enough for the claims of one measurement.
 	smallBacklog = 10_000

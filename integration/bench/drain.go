@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 )
 
 // drainRows is how many rows the drained table has, and how many changes there are.
@@ -25,40 +26,32 @@ func drainBurst(ctx context.Context, s *stage) ([]result, error) {
 	burst := func() error {
 		return s.exec(ctx, "update items set stock = stock + 1, updated_at = clock_timestamp()")
 	}
-	took, err := s.inTurn(ctx, "s", map[string]func() (float64, error){
-		"ours": func() (took float64, err error) {
-			err = s.serve(ctx, func() error {
+	took, err := s.inTurn(ctx, "s", time.Duration.Seconds, map[string]func(t *timing) error{
+		"ours": func(t *timing) error {
+			return s.serve(ctx, func() error {
 				if err := errors.Join(s.ready(ctx, "items"), burst()); err != nil {
 					return err
 				}
-				begin := time.Now()
-				err := s.applied(ctx, "items")
-				took = time.Since(begin).Seconds()
-				return err
+				if err := t.run(func() error { return s.applied(ctx, "items") }); err != nil {
+					return err
+				}
+				return s.right(ctx, "items", "items:")
 			})
-			return took, err
 		},
-		"by hand": func() (float64, error) {
+		"by hand": func(t *timing) error {
 			h, err := s.byHand(ctx, "items", nil)
 			if err != nil {
-				return 0, err
+				return err
 			}
-			if err := burst(); err != nil {
-				return 0, errors.Join(err, h.end())
+			err = burst()
+			if err == nil {
+				err = t.run(func() error { return h.await(ctx, int64(rows)) })
 			}
-			begin := time.Now()
-			err = h.await(ctx, int64(rows))
-			took := time.Since(begin).Seconds()
-			return took, errors.Join(err, h.end())
+			return errors.Join(err, h.end())
 		},
-		"read and set": func() (float64, error) {
-			return s.refreshTime(ctx, allRanges(rows), burst)
-		},
+		"read and set": func(t *timing) error { return s.refreshAll(ctx, t, allRanges(rows), burst) },
 	})
 	if err != nil {
-		return nil, err
-	}
-	if err := s.right(ctx); err != nil {
 		return nil, err
 	}
 	half, met := most(0.5)
@@ -71,26 +64,30 @@ func drainBurst(ctx context.Context, s *stage) ([]result, error) {
 }
 
 // inTurn measures each of these in every round, each time in another order, on a table that is as fresh for one as for another.
-func (s *stage) inTurn(ctx context.Context, unit string, contenders map[string]func() (float64, error)) (map[string]series, error) {
+func (s *stage) inTurn(ctx context.Context, unit string, value func(time.Duration) float64, contenders map[string]func(t *timing) error) (map[string]series, error) {
 	names := slices.Sorted(maps.Keys(contenders))
-	measured := make(map[string]series)
-	for round := range s.rounds {
+	all := make(map[string]series)
+	err := s.quietRounds(func(round int) (m measured, err error) {
 		var said []string
+		values := make(map[string]float64)
 		for i := range names {
 			name := names[(i+round)%len(names)]
-			if err := s.fresh(ctx, "items"); err != nil {
-				return nil, err
+			var t timing
+			if err := errors.Join(s.fresh(ctx, "items"), contenders[name](&t)); err != nil {
+				return m, err
 			}
-			v, err := contenders[name]()
-			if err != nil {
-				return nil, err
-			}
-			measured[name] = append(measured[name], v)
-			said = append(said, fmt.Sprintf("%s %s %s", name, number(v), unit))
+			values[name], m.noise = value(t.took), max(m.noise, t.noise)
+			said = append(said, fmt.Sprintf("%s %s %s", name, number(values[name]), unit))
 		}
-		s.say("  round %d: %s", round+1, strings.Join(said, ", "))
-	}
-	return measured, nil
+		m.said = strings.Join(said, ", ")
+		m.count = func() {
+			for name, v := range values {
+				all[name] = append(all[name], v)
+			}
+		}
+		return m, nil
+	})
+	return all, err
 }
 
 // drainBacklog has a worker begin with many one-row transactions that wait for it.
@@ -123,60 +120,65 @@ func drainBacklog(ctx context.Context, s *stage) ([]result, error) {
 		changed, err = one[int64](ctx, s, "select count(*) from items where updated_at > $1", since)
 		return since, changed, err
 	}
-	// fromStart is how long it takes from the start of the process, in seconds.
+	// fromStart is how long it takes from the start of the process, in seconds, with the rounds that do not count.
 	var fromStart series
-	speeds, err := s.inTurn(ctx, "changes/s", map[string]func() (float64, error){
-		"ours": func() (float64, error) {
+	perSecond := func(took time.Duration) float64 { return float64(rows) / took.Seconds() }
+	speeds, err := s.inTurn(ctx, "changes/s", perSecond, map[string]func(t *timing) error{
+		"ours": func(t *timing) error {
 			// What the others have left is no part of it.
 			if err := s.serve(ctx, func() error { return s.applied(ctx, "items") }); err != nil {
-				return 0, err
+				return err
 			}
 			if _, _, err := waiting(); err != nil {
-				return 0, err
+				return err
 			}
 			before, err := s.cache.HGet(ctx, lanes[0].key, "fence").Result()
 			if err != nil {
-				return 0, err
+				return err
 			}
 			start := time.Now()
-			_, end, err := s.worker(ctx)
-			if err != nil {
-				return 0, err
-			}
+			var worker errgroup.Group
+			var end func() error
+			worker.Go(func() (err error) {
+				_, end, err = s.worker(ctx)
+				return err
+			})
 			// From when it takes the lane; how long a process takes to come to that is told apart.
 			for fence := before; fence == before && err == nil; nap(lookEvery) {
 				fence, err = s.cache.HGet(ctx, lanes[0].key, "fence").Result()
 			}
-			begin := time.Now()
-			err = errors.Join(err, s.applied(ctx, "items"))
-			took := time.Since(begin).Seconds()
+			err = errors.Join(err, t.run(func() error { return s.applied(ctx, "items") }))
 			fromStart = append(fromStart, time.Since(start).Seconds())
-			return float64(rows) / took, errors.Join(err, end())
+			if startErr := worker.Wait(); startErr != nil {
+				return errors.Join(err, startErr)
+			}
+			if err == nil {
+				err = s.right(ctx, "items", "items:")
+			}
+			return errors.Join(err, end())
 		},
-		"by hand": func() (float64, error) {
+		"by hand": func(t *timing) error {
 			since, changed, err := waiting()
 			if err != nil {
-				return 0, err
+				return err
 			}
-			begin := time.Now()
-			h, err := s.byHand(ctx, "items", &since)
-			if err != nil {
-				return 0, err
+			var h *handmade
+			if err := t.run(func() (err error) {
+				if h, err = s.byHand(ctx, "items", &since); err == nil {
+					err = h.await(ctx, changed)
+				}
+				return err
+			}); err != nil {
+				return err
 			}
-			err = h.await(ctx, changed)
-			took := time.Since(begin).Seconds()
-			return float64(rows) / took, errors.Join(err, h.end())
+			return h.end()
 		},
-		"read and set": func() (float64, error) {
+		"read and set": func(t *timing) error {
 			all := allKeys(rows, func(i int) int64 { return 1 + (int64(i)+1)*7919%int64(rows) })
-			took, err := s.refreshTime(ctx, all, func() error { _, _, err := waiting(); return err })
-			return float64(rows) / took, err
+			return s.refreshAll(ctx, t, all, func() error { _, _, err := waiting(); return err })
 		},
 	})
 	if err != nil {
-		return nil, err
-	}
-	if err := s.right(ctx); err != nil {
 		return nil, err
 	}
 	twice, met := least(2)
@@ -220,7 +222,7 @@ func byHandWrong(ctx context.Context, s *stage) ([]result, error) {
 			into   *wrongs
 			prefix string
 		}{{&ours, "items:"}, {&hand, "hand:"}} {
-			w, err := s.wrong(ctx, c.prefix)
+			w, err := s.wrong(ctx, "items", c.prefix)
 			if err != nil {
 				return nil, err
 			}

@@ -56,6 +56,11 @@ func (s *stage) flood(ctx context.Context, sinks int) (peak float64, err error) 
 	}
 	err = s.applied(ctx, names...)
 	peak, peakErr := peakMemory(pid)
+	for _, name := range names {
+		if err == nil {
+			err = s.right(ctx, "items", name+":")
+		}
+	}
 	if err := errors.Join(err, peakErr, s.leave(ctx, names), end()); err != nil {
 		return 0, fmt.Errorf("%d sinks: %w", sinks, err)
 	}

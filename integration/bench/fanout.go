@@ -60,6 +60,11 @@ func (s *stage) fan(ctx context.Context, rows, shards, workers, sinks int) (spee
 		return 0, err
 	}
 	var ends []func() error
+	defer func() {
+		for _, end := range ends {
+			err = errors.Join(err, end())
+		}
+	}()
 	for range workers {
 		_, end, err := s.worker(ctx)
 		if err != nil {
@@ -67,11 +72,6 @@ func (s *stage) fan(ctx context.Context, rows, shards, workers, sinks int) (spee
 		}
 		ends = append(ends, end)
 	}
-	defer func() {
-		for _, end := range ends {
-			err = errors.Join(err, end())
-		}
-	}()
 	// Every lane has a worker, and where there are two workers both have some.
 	if err := s.await(ctx, "select count(distinct worker) = least($1, count(*)) and count(worker) = count(*) from freshet.status", workers); err != nil {
 		return 0, err
@@ -87,6 +87,11 @@ func (s *stage) fan(ctx context.Context, rows, shards, workers, sinks int) (spee
 		return 0, err
 	}
 	took := time.Since(begin)
+	for _, name := range names {
+		if err := s.right(ctx, "fans", name+":"); err != nil {
+			return 0, err
+		}
+	}
 	if err := s.leave(ctx, names); err != nil {
 		return 0, err
 	}

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
@@ -62,20 +61,17 @@ func allKeys(rows int, nth func(i int) int64) (all []named) {
 	return all
 }
 
-// refreshTime is how long it takes to refresh the rows that are named once they are changed, in seconds. What they are is known, and all
-// is ready to begin.
-func (s *stage) refreshTime(ctx context.Context, all []named, change func() error) (float64, error) {
+// refreshAll refreshes the rows that are named once they are changed, which t measures. What they are is known, and all is ready to begin.
+func (s *stage) refreshAll(ctx context.Context, t *timing, all []named, change func() error) error {
 	f, err := s.liveFloor(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer f.close(ctx)
 	if err := change(); err != nil {
-		return 0, err
+		return err
 	}
-	begin := time.Now()
-	err = f.refresh(ctx, all)
-	return time.Since(begin).Seconds(), err
+	return t.run(func() error { return f.refresh(ctx, all) })
 }
 
 // liveFloor is ready to begin: it has connected and prepared its statements.

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// liveRows are changed at random. A round watches Freshet for long enough for a lane to renew its slice once, which it does about
-// every 30 s, and those that it is compared with for a while.
+// liveRows are changed at random. A round watches Freshet for long enough for a lane to renew its slice once, which it does after 22 to
+// 38 s, and those that it is compared with for a while.
 const (
 	liveRows  = 100_000
 	sliceTime = 45 * time.Second
@@ -61,6 +62,10 @@ type latencies struct {
 	load, others float64
 }
 
+func (l latencies) String() string {
+	return fmt.Sprintf("%s p50 %.2f ms, p99 %.2f", l.of.name, milliseconds(quantile(l.seen.visible, 0.5)), milliseconds(quantile(l.seen.visible, 0.99)))
+}
+
 // count makes them the contender's.
 func (l latencies) count() {
 	c := l.of
@@ -81,11 +86,10 @@ func (s *stage) latency(ctx context.Context, name string, rate int, p50, p99 flo
 	if err := s.makeRows(ctx, plain, rows); err != nil {
 		return nil, err
 	}
-	var handed series // how often a lane was handed over
+	var handed int64 // how often the lane was handed over in a round
 	ours := &contender{name: "Freshet", table: "items", watch: watch{prefix: "items:"}, over: sliceTime, serve: func(body func() error) error {
-		return s.serve(ctx, func() error {
-			n, err := s.handOvers(ctx, "items", body)
-			handed = append(handed, float64(n))
+		return s.serve(ctx, func() (err error) {
+			handed, err = s.handOvers(ctx, "items", body)
 			return err
 		})
 	}}
@@ -98,42 +102,36 @@ func (s *stage) latency(ctx context.Context, name string, rate int, p50, p99 flo
 	}}
 	floor := &contender{name: "the writer itself", table: plain, watch: watch{prefix: "direct:", after: s.writeThrough}, over: watchTime, serve: func(body func() error) error { return body() }}
 	contenders := []*contender{ours, hand, floor}
-	left := again * s.rounds
-	for round := 0; round < s.rounds; {
-		var noise float64
-		measured := make([]latencies, len(contenders))
+	err := s.quietRounds(func(round int) (m measured, err error) {
+		all := make([]latencies, len(contenders))
+		var said []string
 		for i := range contenders {
-			var err error
-			if measured[i], err = s.measureLatency(ctx, contenders[(i+round)%len(contenders)], rows, rate); err != nil {
-				return nil, err
+			if all[i], err = s.measureLatency(ctx, contenders[(i+round)%len(contenders)], rows, rate); err != nil {
+				return m, err
 			}
-			noise = max(noise, measured[i].others)
-		}
-		if noise > quiet && left > 0 {
-			left--
-			handed = handed[:round]
-			s.say("  not counted, for others had %.0f %% of the processors:", 100*noise)
-			for _, m := range measured {
-				s.say("    %s: p50 %.2f ms, p99 %.2f", m.of.name, milliseconds(quantile(m.seen.visible, 0.5)), milliseconds(quantile(m.seen.visible, 0.99)))
-			}
-			continue
-		}
-		for _, m := range measured {
-			m.count()
-		}
-		s.say("  round %d: p50 %.2f ms, p99 %.2f; %.0f hand-overs; by hand %.2f, %.2f; the writer itself %.2f, %.2f; others had %.0f %% of the processors", round+1,
-			ours.p50[round], ours.p99[round], handed[round], hand.p50[round], hand.p99[round], floor.p50[round], floor.p99[round], 100*noise)
-		for _, c := range contenders {
+			m.noise = max(m.noise, all[i].others)
+			said = append(said, all[i].String())
 			if rate > 0 {
-				s.say("  round %d: %s beside %.0f other changes/s%s", round+1, c.name, c.loads[round], unloaded(rate, c.loads[round]))
+				said = append(said, fmt.Sprintf("beside %.0f other changes/s%s", all[i].load, unloaded(rate, all[i].load)))
 			}
 		}
-		round++
+		m.said = strings.Join(append(said, fmt.Sprintf("%d hand-overs", handed)), ", ")
+		m.count = func() {
+			for _, l := range all {
+				l.count()
+			}
+		}
+		return m, nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if hand.lost > 0 {
 		s.say("  the worker made by hand never wrote %d of the changes", hand.lost)
 	}
-	return append(besideHand(name, ours, hand, p50, p99), loads(name, rate, ours, hand, floor)...), s.exec(ctx, "drop table "+plain)
+	list := append(besideHand(name, ours, hand, p50, p99),
+		floor.p50.judged(name+"_writer_p50", "ms", "", nil), floor.p99.judged(name+"_writer_p99", "ms", "", nil))
+	return append(list, loads(name, rate, ours, hand, floor)...), s.exec(ctx, "drop table "+plain)
 }
 
 // besideHand are the quantiles of ours beside those of the worker made by hand.
@@ -146,7 +144,8 @@ func besideHand(name string, ours, hand *contender, p50, p99 float64) []result {
 	}
 	return []result{
 		first,
-		ours.p99.beside(name+"_p99", "ms", "a polling worker", hand.p99, fmt.Sprintf("at most %v ms", p99), func(v, _ float64) bool { return v <= p99 }),
+		ours.p99.beside(name+"_p99", "ms", "a polling worker", hand.p99, fmt.Sprintf("at most %v ms; %s", p99, tenth),
+			func(v, r float64) bool { return v <= p99 && tenthMet(v, r) }),
 		// Of all rounds together: a round alone has too few for it.
 		series{milliseconds(quantile(ours.all, 0.999))}.judged(name+"_p999", "ms", "", nil),
 	}
@@ -195,6 +194,9 @@ func (s *stage) measureLatency(ctx context.Context, c *contender, rows, rate int
 		})
 		return err
 	})
+	if err == nil && len(l.seen.visible) == 0 {
+		err = fmt.Errorf("of %s no change was seen", c.name)
+	}
 	return l, err
 }
 
@@ -238,7 +240,7 @@ func (s *stage) underLoad(ctx context.Context, table string, rows, rate int, bod
 	if err != nil {
 		return 0, err
 	}
-	defer stop()
+	defer func() { err = errors.Join(err, stop()) }()
 	// It connects first.
 	if err := s.await(ctx, fmt.Sprintf("select sum(stock) > $1 from %s", table), idle); err != nil {
 		return 0, err

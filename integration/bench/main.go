@@ -77,6 +77,14 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if *quick {
 		s.scale = 10
 	}
+	if *asJSON {
+		s.describe = func(machine string) error {
+			return json.NewEncoder(stdout).Encode(struct {
+				Machine string `json:"machine"`
+				Scale   int    `json:"scale"`
+			}{machine, s.scale})
+		}
+	}
 	missed := false
 	err = s.measure(ctx, chosen, func(r result) error {
 		missed = missed || !r.OK
@@ -104,6 +112,11 @@ func (s *stage) measure(ctx context.Context, chosen []benchmark, tell func(resul
 			return err
 		}
 		s.say("%s", machine)
+		if s.describe != nil {
+			if err := s.describe(machine); err != nil {
+				return err
+			}
+		}
 		for _, b := range chosen {
 			s.say("%s: %s", b.name, b.what)
 			// What the one before has written of the WAL can be used again.

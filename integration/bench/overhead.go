@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -135,10 +136,22 @@ func (s *stage) trim(ctx context.Context, rows int) error {
 	if err != nil {
 		return err
 	}
+	if err := s.wasCaptured(ctx, source); err != nil {
+		return err
+	}
 	if err := s.exec(ctx, fmt.Sprintf("truncate changes_log, freshet.changes_%[1]d; select freshet.make_capture_function(%[1]d)", source)); err != nil {
 		return err
 	}
 	return s.exec(ctx, "checkpoint")
+}
+
+// wasCaptured fails where the trigger has not done what it is measured by.
+func (s *stage) wasCaptured(ctx context.Context, source int) error {
+	captured, err := one[bool](ctx, s, fmt.Sprintf("select exists (select from freshet.changes_%d) and not exists (select from freshet.capture_gap)", source))
+	if err == nil && !captured {
+		err = errors.New("not everything was captured that was written")
+	}
+	return err
 }
 
 // pgbenchSays runs a script in four clients and returns what pgbench says of it.

@@ -36,8 +36,11 @@ var bulks = []bulk{
 	{name: "update", tables: allTables, commit: "on", sql: bulkUpdate, most: 1.4},
 	{name: "update_async", tables: allTables, commit: "off", sql: bulkUpdate, most: 1.4},
 	{name: "insert", tables: overheadTables, commit: "on", sql: bulkInsert, after: bulkDelete},
+	{name: "insert_async", tables: overheadTables, commit: "off", sql: bulkInsert, after: bulkDelete},
 	{name: "delete", tables: overheadTables, commit: "on", before: bulkInsert, sql: bulkDelete},
+	{name: "delete_async", tables: overheadTables, commit: "off", before: bulkInsert, sql: bulkDelete},
 	{name: "copy", tables: overheadTables, commit: "on", sql: bulkCopy, after: bulkDelete},
+	{name: "copy_async", tables: overheadTables, commit: "off", sql: bulkCopy, after: bulkDelete},
 }
 
 // overheadBulk writes many rows in one statement with capture and without.

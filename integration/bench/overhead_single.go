@@ -33,6 +33,7 @@ var singles = []single{
 	{name: "update_ten_async", commit: "off", script: "\\set id random(1, %[2]d - 10)\nupdate %[1]s set balance = balance + 1 where id between :id and :id + 9;\n"},
 	{name: "transaction_async", commit: "off", script: "\\set id random(1, %[2]d)\nbegin;\nselect balance from %[1]s where id = :id;\nupdate %[1]s set balance = balance + 1 where id = :id;\ncommit;\n"},
 	{name: "insert_async", commit: "off", script: singleInsert},
+	{name: "insert_sync", commit: "on", script: singleInsert},
 	{name: "insert_delete_sync", commit: "on", script: singleInsertDelete},
 	{name: "insert_delete_async", commit: "off", script: singleInsertDelete},
 }

@@ -26,6 +26,8 @@ type stage struct {
 	// scale is by what numbers of rows and times are divided: 1, and more to be quick.
 	scale int
 	say   func(format string, args ...any)
+	// describe is told what is measured on, if it is not nil.
+	describe func(machine string) error
 
 	dir, binary string
 	postgres    *servers.Postgres
@@ -192,8 +194,13 @@ func one[T any](ctx context.Context, s *stage, sql string, args ...any) (T, erro
 	return none, fmt.Errorf("%s: %w", sql, err)
 }
 
+// awaitTime is more than anything takes that is waited for.
+const awaitTime = 9 * time.Minute
+
 // await asks until a query says true.
 func (s *stage) await(ctx context.Context, sql string, args ...any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, awaitTime, fmt.Errorf("gave up waiting after %s: %s", awaitTime, sql))
+	defer cancel()
 	for {
 		done, err := one[bool](ctx, s, sql, args...)
 		if err != nil || done {
@@ -201,7 +208,7 @@ func (s *stage) await(ctx context.Context, sql string, args ...any) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
@@ -233,10 +240,15 @@ func (s *stage) worker(ctx context.Context) (pid int, end func() error, err erro
 		return 0, nil, fmt.Errorf("start a worker: %w", err)
 	}
 	end = func() error {
+		bySelf := p.Exited(0)
 		p.Signal(syscall.SIGTERM)
 		if !p.Exited(20 * time.Second) {
 			p.Kill()
 			return errors.New("a worker did not stop")
+		}
+		if state := p.State(); bySelf || state != "exit status 0" {
+			said, err := os.ReadFile(log.Name())
+			return errors.Join(fmt.Errorf("a worker ended (%s), and its last words are: %s", state, said[max(0, len(said)-2000):]), err)
 		}
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -217,7 +218,7 @@ func (w watch) look(ctx context.Context, reader *redis.Client, open *outstanding
 
 // pgbench runs a script in so many clients until stop is called, at a rate a second or, with
 // 0, as fast as it can.
-func (s *stage) pgbench(script string, clients, rate int) (stop func(), err error) {
+func (s *stage) pgbench(script string, clients, rate int) (stop func() error, err error) {
 	file := filepath.Join(s.dir, "script.sql")
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		return nil, err
@@ -226,15 +227,24 @@ func (s *stage) pgbench(script string, clients, rate int) (stop func(), err erro
 	if rate > 0 {
 		args = append(args, fmt.Sprintf("--rate=%d", rate))
 	}
-	p, err := servers.StartProcess(exec.Command("pgbench", append(args, s.databaseURL)...))
+	var said bytes.Buffer
+	cmd := exec.Command("pgbench", append(args, s.databaseURL)...)
+	cmd.Stderr = &said
+	p, err := servers.StartProcess(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("start pgbench: %w", err)
 	}
-	return sync.OnceFunc(func() {
+	return sync.OnceValue(func() error {
+		bySelf := p.Exited(0)
 		p.Signal(os.Interrupt)
 		if !p.Exited(5 * time.Second) {
 			p.Kill()
 		}
+		// One of its clients that fails is no end of the others.
+		if bySelf || strings.Contains(said.String(), "abort") {
+			return fmt.Errorf("pgbench did not go on: %s: %s", p.State(), said.String())
+		}
+		return nil
 	}), nil
 }
 

@@ -23,6 +23,9 @@ func (a *arguments) reset(entries int) {
 	a.values = a.values[:0]
 }
 
+// forget lets go of the keys and values, for a large one not to be kept by a writer that has nothing to do.
+func (a *arguments) forget() { clear(a.values) }
+
 // of is an argument for the present transaction. There must be room for it.
 func (a *arguments) of(b []byte) *argument {
 	a.values = append(a.values, b)

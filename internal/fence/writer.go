@@ -240,6 +240,7 @@ func (w *Writer) exec(ctx context.Context, next State, e Entries, ttl time.Durat
 
 	before, owned := w.watched, w.owned
 	_, pipeErr := pipe.Exec(ctx)
+	w.args.forget()
 	if err := applied(queued, exec); err != nil {
 		// After a refusal the WATCH behind it stands, but whoever was refused has to look
 		// anew in any case.

@@ -20,7 +20,7 @@ type Memory struct {
 func NewMemory(parts, lanes int) *Memory {
 	m := &Memory{spare: make(chan *source.Entries, parts), most: lanes}
 	for range parts {
-		m.spare <- new(source.Entries)
+		m.spare <- source.Shared()
 	}
 	return m
 }
@@ -62,6 +62,6 @@ func (b *borrowed) isFar(far bool) {
 func (b *borrowed) end() {
 	b.isFar(false)
 	for b.parts.Load() > 0 {
-		b.back(new(source.Entries))
+		b.back(source.Shared())
 	}
 }

@@ -110,7 +110,7 @@ func newPipe(l *Lane, r *source.Reader, w *fence.Writer, book *failing.Book, own
 		disturbed: make(chan struct{}, 1),
 	}
 	for range depth {
-		p.free <- new(source.Entries)
+		p.free <- source.Shared()
 	}
 	return p
 }

@@ -45,8 +45,12 @@ func IsType(err error) bool {
 // IsUnrecorded reports whether err is that of freshet.check_partitions.
 func IsUnrecorded(err error) bool { return HasCode(err, "FR001") }
 
-// TookTooLong reports whether err is that of a read which was given up after its time.
+// TookTooLong reports whether err is that of a read which was given up after its time, and not of waiting for a connection to read over.
 func TookTooLong(err error) bool {
+	var before waited
+	if errors.As(err, &before) {
+		return false
+	}
 	return HasCode(err, "57014") || errors.Is(err, context.DeadlineExceeded)
 }
 

@@ -11,7 +11,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-const closeTimeout = 2 * time.Second
+const (
+	closeTimeout = 2 * time.Second
+	pingTimeout  = 5 * time.Second
+)
 
 // Open makes a pool of at most size connections and checks that the server answers.
 // The name shows in pg_stat_activity. Statements that take longer than QueryTimeout
@@ -47,6 +50,8 @@ func open(ctx context.Context, databaseURL, name string, size int, tracer bound,
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 10 * time.Second
 	}
+	// A connection that was idle is asked first whether it still is one, which a dead one never says.
+	config.PingTimeout = pingTimeout
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)

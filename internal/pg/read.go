@@ -111,7 +111,7 @@ var (
 // a plan from before the table was altered. Only a [DataError] leaves it as it was, for whoever
 // looks for the row that raises one gets many of them, and what IsUnrecorded tells.
 func Read(ctx context.Context, pool *pgxpool.Pool, q Prepared, params [][]byte, row func(values [][]byte) error) (err error) {
-	conn, err := acquire(ctx, pool)
+	conn, err := acquire(ctx, pool, freeTimeout)
 	if err != nil {
 		return err
 	}
@@ -150,15 +150,23 @@ func Read(ctx context.Context, pool *pgxpool.Pool, q Prepared, params [][]byte, 
 	return err
 }
 
-// acquire waits for a connection. That it has waited in vain is not an error which [TookTooLong] tells, for the read is not to blame.
-func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
-	waiting, cancel := context.WithTimeout(ctx, freeTimeout)
+// waited is the error of waiting for a connection, for which a read is not to blame.
+type waited struct{ error }
+
+func (w waited) Unwrap() error { return w.error }
+
+// acquire waits for a connection, at most so long.
+func acquire(ctx context.Context, pool *pgxpool.Pool, patience time.Duration) (*pgxpool.Conn, error) {
+	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := pool.Acquire(waiting)
-	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
-		return nil, fmt.Errorf("none of %d connections to Postgres was free for %s", pool.Config().MaxConns, freeTimeout)
+	if err == nil || ctx.Err() != nil {
+		return conn, err
 	}
-	return conn, err
+	if now := pool.Stat(); waiting.Err() != nil && now.AcquiredConns()+now.ConstructingConns() >= now.MaxConns() {
+		err = fmt.Errorf("none of %d connections to Postgres was free for %s: %w", now.MaxConns(), patience, err)
+	}
+	return nil, waited{err}
 }
 
 // pinned are the parameters of pins.

@@ -28,7 +28,7 @@ const (
 	leastTuples = 2
 	// leastChanges and leastBytes are what a shard's claim and a piece have at least, however many lanes share the memory.
 	leastChanges = 4000
-	leastBytes   = 256 << 10
+	leastBytes   = 512 << 10
 )
 
 // Batch is the result of a claim.
@@ -230,7 +230,7 @@ func (r *Reader) claimMany(ctx context.Context, c cursor.Cursor, limit int, next
 		return got.Batch, nil
 	}
 	err := r.Rest(ctx, &got.Batch, e)
-	if err == nil && next != nil && e.Len() == 0 {
+	if err == nil && next != nil && e.Len() == 0 && !got.More() {
 		// Likewise where none of its keys can be written.
 		return r.claimMany(ctx, c, limit, nil, e)
 	}

@@ -3,14 +3,18 @@ package source
 import "sync"
 
 // Entries are rendered entries in one arena: keys with a value to set, and keys
-// that must be absent. Reset keeps the memory for the next batch, Release gives it to whoever is the next to read a row.
+// that must be absent. Reset keeps the memory for the next batch.
 type Entries struct {
 	arena    []byte
 	items    []item
 	failures []Failure
-	// from is what the memory was taken as, nil if it was not.
-	from *memory
+	// shared: they use memory that others have released, and from is what they have taken, nil for nothing.
+	shared bool
+	from   *memory
 }
+
+// Shared returns entries whose memory [Entries.Release] gives to whoever is the next to read a row.
+func Shared() *Entries { return &Entries{shared: true} }
 
 // memory is what entries were in that are written.
 type memory struct {
@@ -39,20 +43,20 @@ func (e *Entries) Reset() {
 	e.arena, e.items, e.failures = e.arena[:0], e.items[:0], e.failures[:0]
 }
 
-// Release empties e and keeps nothing.
+// Release empties e, which is [Shared], and keeps nothing.
 func (e *Entries) Release() {
 	e.Reset()
 	if e.from != nil && cap(e.arena) <= spareBytes {
 		e.from.arena, e.from.items = e.arena, e.items
 		spareMemory.Put(e.from)
 	}
-	*e = Entries{failures: e.failures}
+	*e = Entries{failures: e.failures, shared: true}
 }
 
-// take has e use what others have released, if it has nothing. It is called when there is something to append, and not before: who
+// take has e use what others have released, if that is shared and it has nothing. It is called when there is something to append, and not before: who
 // waits for a connection needs none.
 func (e *Entries) take() {
-	if e.from == nil && e.arena == nil {
+	if e.shared && e.from == nil {
 		e.from = spareMemory.Get().(*memory)
 		e.arena, e.items = e.from.arena, e.from.items
 		*e.from = memory{}

@@ -158,7 +158,7 @@ func TestClaimsOfLargeTuplesHaveFewer(t *testing.T) {
 // the lanes of one sink, which share its claims already.
 func TestClaimsOfManyLanesHaveFewer(t *testing.T) {
 	for _, c := range []struct{ lanes, shards, changes, tuples int }{
-		{1, 1, 128_000, 2097}, {10, 1, 12_800, 262}, {100, 1, 4000, 262}, {100, 4, 16_000, 262},
+		{1, 1, 128_000, 2097}, {2, 1, 64_000, 1048}, {10, 1, 12_800, 524}, {100, 1, 4000, 524}, {100, 4, 16_000, 524},
 	} {
 		r := &Reader{sink: &catalog.Sink{Shards: c.shards}, raw: raw{columns: make([]rawColumn, 1), width: 8}}
 		r.Share(func(n int) int { return n / c.lanes })
