@@ -56,7 +56,7 @@ func (e *Entries) Release() {
 // take has e use what others have released, if that is shared and it has nothing. It is called when there is something to append, and not before: who
 // waits for a connection needs none.
 func (e *Entries) take() {
-	if e.shared && e.from == nil {
+	if e.shared && e.from == nil && len(e.items) == 0 {
 		e.from = spareMemory.Get().(*memory)
 		e.arena, e.items = e.from.arena, e.from.items
 		*e.from = memory{}

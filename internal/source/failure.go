@@ -60,6 +60,7 @@ func (e *Entries) fail(key []byte, tuple []string, code, message string) {
 
 // absent appends an entry that must be absent.
 func (e *Entries) absent(key []byte) {
+	e.take()
 	it := item{key: len(e.arena)}
 	e.arena = append(e.arena, key...)
 	it.value, it.end = len(e.arena), len(e.arena)
