@@ -12,6 +12,9 @@ import (
 	"github.com/freshet/freshet/internal/task"
 )
 
+// freeLook is how often a second reader looks whether a connection has become free: about as long as a part takes.
+const freeLook = 20 * time.Millisecond
+
 // rest reads what the first part of a batch has left, by two at once where a connection and memory are free: what one of them waits
 // for does not hold up the other. Each part is passed on as soon as it is read, so they are written in any order. That is never wrong: each is
 // newer than the claim, and what changed since then is another claim's.
@@ -92,20 +95,24 @@ func (r *rest) parts(ctx context.Context, room func() (*source.Entries, error), 
 	return nil
 }
 
-// spareRoom waits for memory that other lanes have, too, until ended is closed. It is nil then, and where no connection is free by
-// then: who is not needed must not keep others waiting, nor wait for them.
+// spareRoom waits for memory that other lanes have, too, and for connections that nobody needs, until ended is closed, and is nil then:
+// who is not needed must not keep others waiting.
 func (r *rest) spareRoom(ctx context.Context, ended <-chan struct{}) (*source.Entries, error) {
-	select {
-	case entries := <-r.memory.spare:
-		r.memory.took()
-		if !r.reader.Free() {
+	for {
+		select {
+		case entries := <-r.memory.spare:
+			r.memory.took()
+			if r.reader.Free() {
+				return entries, nil
+			}
 			r.memory.back(entries)
+		case <-ended:
 			return nil, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		return entries, nil
-	case <-ended:
-		return nil, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+		if _, err := task.Pause(ctx, ended, freeLook); err != nil {
+			return nil, err
+		}
 	}
 }
